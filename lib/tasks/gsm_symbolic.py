@@ -1,0 +1,128 @@
+"""Math: GSM-Symbolic word problems of `reasoning-gym`, answered by a chain of equations.
+
+The templates are those whose worked solutions reduce to a few true equations over small integers
+(`TEMPLATES`; `usable_share` is the rule that chose them, at 90 % or more). The response is the
+chain, `13-10=3;13+3=16#16`: the answer stands after the mark, as in GSM8K.
+"""
+
+import re
+from functools import cache
+from random import Random
+
+from lib.tasks.base import Item, Score, Task, generated
+
+MARK = "#"
+LARGEST = 1999
+MOST_EQUATIONS = 4
+LONGEST_CHAIN = 40  # characters, the answer included
+LONGEST_QUESTION = 60  # words, digits and signs
+
+_NUMBER = r"\d+(?:\.\d+)?"
+_TERM = rf"\(*\s*{_NUMBER}\s*\)*"
+_EXPRESSION = re.compile(rf"{_TERM}(?:\s*[-+*/]\s*{_TERM})*$")
+
+
+@cache
+def _generators():
+    # Imported late: the package takes a second and only this task needs it.
+    from reasoning_gym.arithmetic.gsm_symbolic import generators_00_49, generators_50_99
+
+    found = {}
+    for module in (generators_00_49, generators_50_99):
+        for name, function in vars(module).items():
+            if name.startswith("generate_"):
+                found[int(name.removeprefix("generate_"))] = function
+    return found
+
+
+def equations(solution: str) -> list[str] | None:
+    """The equations of a worked solution without words and units, or None where one is not true as it stands."""
+    chain = []
+    for line in solution.split("####")[0].splitlines():
+        sides = line.replace(",", "").split("=")
+        for left, right in zip(sides, sides[1:], strict=False):
+            left = re.sub(r"/\s*[a-z][a-z ]*", " ", left, flags=re.I)  # units such as "boys/girl"
+            left = re.sub(r"(?<=[\d\s])[x×](?=[\d\s])", "*", left)
+            left = re.sub(r"[^\d.+\-*/() ]+", " ", left)
+            expression = _EXPRESSION.search(left.strip())
+            value = re.match(rf"[\s$€£]*({_NUMBER})", right)
+            if not expression or not value:
+                return None
+            expression = re.sub(r"\.0\b", "", expression.group().replace(" ", ""))
+            value = value.group(1).removesuffix(".0")
+            if not _true(expression, value):
+                return None
+            if expression != value:
+                chain.append(f"{expression}={value}")
+    return chain or None
+
+
+def _true(expression: str, value: str) -> bool:
+    if not re.fullmatch(r"[\d.+\-*/()]+", expression) or "**" in expression or "//" in expression:
+        return False
+    try:
+        return abs(eval(expression, {"__builtins__": {}}) - float(value)) < 1e-9  # digits and signs only
+    except (SyntaxError, ZeroDivisionError, TypeError):
+        return False
+
+
+def _example(template: int, seed: int) -> tuple[str, list[str] | None, str]:
+    row = _generators()[template](Random(seed), 1.0)
+    solution = row.get("answer_cot") or row["metadata"]["answer_cot"]
+    return row["question"], equations(solution), str(row["answer"])
+
+
+def fits(question: str, chain: list[str] | None, answer: str) -> bool:
+    """Whether one draw is short, over small integers, and its chain ends in the answer."""
+    if chain is None or not answer.isdigit() or not chain[-1].endswith(f"={answer}"):
+        return False
+    numbers = re.findall(_NUMBER, ";".join(chain))
+    return (
+        len(chain) <= MOST_EQUATIONS
+        and len(";".join(chain)) + len(answer) <= LONGEST_CHAIN
+        and len(re.findall(r"\d|\w+|[^\w\s]", question)) <= LONGEST_QUESTION
+        and all("." not in n and int(n) <= LARGEST for n in numbers)
+    )
+
+
+def usable_share(template: int, draws: int = 200) -> float:
+    """The share of a template's draws that fit: `TEMPLATES` are those at 0.9 or more."""
+    return sum(fits(*_example(template, seed)) for seed in range(draws)) / draws
+
+
+TEMPLATES = (
+    6, 8, 10, 12, 14, 16, 20, 30, 31, 34, 39, 41, 43,
+    48, 50, 54, 57, 58, 62, 67, 69, 72, 78, 82, 95,
+)  # fmt: skip
+
+
+def draw(index: int) -> Item:
+    """Item `index` of the endless stream: a template and its numbers, both from one seeded generator."""
+    rng = Random(f"gsm-symbolic/{index}")
+    template = rng.choice(TEMPLATES)
+    question, chain, answer = _example(template, rng.getrandbits(32))
+    while not fits(question, chain, answer):
+        question, chain, answer = _example(template, rng.getrandbits(32))
+    return Item(
+        id=f"gsm-symbolic/{index}",
+        prompt=f"{question}\n",
+        target=f"{';'.join(chain)}{MARK}{answer}",
+        reference={"answer": answer, "template": template},
+    )
+
+
+def score(item: Item, text: str) -> Score:
+    """Right where the number after the last mark equals the answer."""
+    found = re.findall(rf"{MARK}\s*(-?\d+)", text)
+    answer = found[-1] if found else None
+    return Score(int(answer is not None and int(answer) == int(item.reference["answer"])), answer)
+
+
+TASK = Task(
+    name="gsm_symbolic",
+    kind="math",
+    licence="Apache-2.0 (reasoning-gym)",
+    max_new_tokens=40,
+    stream=lambda split: generated(draw, split, key=lambda item: item.prompt),
+    score=score,
+)

@@ -1,0 +1,86 @@
+"""The canvas: what the four diffusion decoders share. Prompts stay as they are, only the canvas changes."""
+
+import torch
+from torch import Tensor
+
+from lib.errors import UserError
+from lib.models.canvas import canvas_logits
+from lib.models.registry import Family
+from lib.sampling import RowGenerator
+from lib.trace import Decoded, Trace
+
+# Streams of randomness within a step (see RowGenerator.uniform).
+TOKENS, POSITIONS, TRANSITIONS = 0, 1, 2
+
+
+class Canvas:
+    """Prompt ids [B, P] and a canvas of G positions behind them; counts every forward.
+
+    `tokens` [B, G] starts as all masks. Steps are pure functions of it; the loops assign their results.
+    """
+
+    def __init__(
+        self, model, family: Family, input_ids: Tensor, attention_mask: Tensor | None, width: int, generator, record
+    ):
+        if family.mask_id is None:
+            raise UserError(f"{family.name} is autoregressive: a diffusion decoder needs a model with a mask token")
+        rows = input_ids.shape[0]
+        self.model, self.family, self.width = model, family, width
+        self.prompt = input_ids
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        self.attention_mask = torch.cat([mask, mask.new_ones(rows, width)], 1)
+        self.tokens = torch.full((rows, width), family.mask_id, device=input_ids.device)
+        self.generator = RowGenerator.coerce(generator, rows)
+        self.trace = Trace.start(rows, record)
+        self._lengths = self.attention_mask.sum(-1)
+
+    def masked(self) -> Tensor:
+        """[B, G], true where the canvas holds a mask."""
+        return self.tokens == self.family.mask_id
+
+    def uniform(self, step: int, stream: int, rows: Tensor | None = None) -> Tensor:
+        """[B, G] draws of this step; `rows` selects some of the batch."""
+        generator = self.generator if rows is None else self.generator.select(rows)
+        return generator.uniform(step, stream, self.width, self.tokens.device)
+
+    @torch.inference_mode()
+    def logits(self, tokens: Tensor, rows: Tensor | None = None) -> Tensor:
+        """One forward over prompt and `tokens`: float32 logits [B, G, V], the mask token at minus infinity.
+
+        Differs from the released code, which lets LLaDA draw [MASK] as an answer. `rows` (indices) are those
+        that still take part; only they are computed and charged.
+        """
+        every = torch.arange(len(self.prompt), device=tokens.device)
+        rows = every if rows is None else rows
+        active = torch.isin(every, rows)
+        self.trace.forward(active, self._lengths)
+        logits = canvas_logits(
+            self.model,
+            torch.cat([self.prompt[rows], tokens], 1),
+            self.attention_mask[rows],
+            self.width,
+            shift=self.family.shift,
+            explicit=self.family.explicit_mask,
+        ).float()
+        logits[..., self.family.mask_id] = -torch.inf
+        return logits
+
+    def record(self, **event) -> None:
+        """Keep an event of this step if the caller asked for them."""
+        if self.trace.events is not None:
+            self.trace.events.append({k: v.cpu().clone() if isinstance(v, Tensor) else v for k, v in event.items()})
+
+    def close(self) -> Decoded:
+        return Decoded.close(self.tokens, self.family.eot_ids, self.trace)
+
+
+def top_count(score: Tensor, eligible: Tensor, count: Tensor | int) -> Tensor:
+    """[B, G] mask of the `count` ([B] or one number) eligible positions with the highest score.
+
+    Ties go to the earlier position; fewer are chosen where fewer are eligible.
+    """
+    ranked = torch.argsort(score.masked_fill(~eligible, -torch.inf), dim=-1, descending=True, stable=True)
+    places = torch.arange(score.shape[-1], device=score.device).expand_as(ranked)
+    rank = torch.empty_like(ranked).scatter_(-1, ranked, places)
+    count = torch.as_tensor(count, device=score.device).reshape(-1, 1)
+    return (rank < count) & eligible

@@ -1,0 +1,143 @@
+"""Vanilla masked-diffusion decoding: LLaDA's and Dream's rules, blocks, and the EoT penalty.
+
+It is also TOLERATOR's first stage, the fill-up (paper section 3.3).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lib.models.registry import Family
+from lib.options import Options
+from lib.sampling import categorical, gather, warp
+from lib.tolerator.canvas import TOKENS, Canvas, top_count
+from lib.trace import Decoded
+
+RULES = ("confidence", "entropy", "margin", "random")
+EOT_FORMS = ("off", "prob_div", "logit_div")
+SCHEDULES = ("even", "dream")
+
+
+@dataclass(frozen=True)
+class Vanilla(Options):
+    """Options of vanilla decoding.
+
+    canvas: response length G. steps: forwards T, at most G.
+    block: semi-autoregressive block length, 0 for one block; it must divide the canvas.
+    rule: which drawn tokens are kept. `confidence`: LLaDA, the untempered probability of the drawn token;
+        `entropy`: Dream, minus the entropy of the tempered and filtered distribution; `margin`: the gap between
+        its two largest probabilities; `random`.
+    schedule: `even` keeps G/T tokens a step, the first G mod T steps one more (LLaDA); `dream` keeps
+        floor(masked * (1 - s/t)) with times from 1 to 0.001, all in the last step.
+    eot_form, eot_lambda: see `penalise_eot`.
+    """
+
+    canvas: int = 32
+    steps: int = 32
+    block: int = 0
+    rule: str = "confidence"
+    schedule: str = "even"
+    temperature: float = 0.3
+    top_p: float = 1.0
+    top_k: int = 0
+    eot_form: str = "off"
+    eot_lambda: float = 1.2
+
+    def check(self) -> None:
+        self.require("canvas", self.canvas >= 1, "1 or more")
+        self.require("steps", 1 <= self.steps <= self.canvas, f"from 1 to the canvas length, {self.canvas}")
+        self.require("block", self.block >= 0 and (not self.block or self.canvas % self.block == 0), "0 or a divisor of the canvas")
+        self.require("steps", not self.block or self.steps >= self.canvas // self.block, "at least one a block")
+        self.require("rule", self.rule in RULES, f"one of {', '.join(RULES)}")
+        self.require("schedule", self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}")
+        self.require("temperature", self.temperature >= 0, "0 or more")
+        self.require("top_p", 0 < self.top_p <= 1, "in (0, 1]")
+        self.require("top_k", self.top_k >= 0, "0 (off) or more")
+        self.require("eot_form", self.eot_form in EOT_FORMS, f"one of {', '.join(EOT_FORMS)}")
+        self.require("eot_lambda", self.eot_lambda > 0, "above 0")
+
+
+def penalise_eot(logits: Tensor, eot_id: int, form: str, lambda_: float) -> Tensor:
+    """The EoT penalty on logits [..., V], in either published form.
+
+    `prob_div`, the paper's formula: p(EoT) is divided by lambda before normalising, z - log(lambda).
+    `logit_div`, the released code and the paper's prose: z / lambda, which *raises* a negative logit.
+    """
+    if form == "off":
+        return logits
+    logits = logits.clone()
+    if form == "prob_div":
+        logits[..., eot_id] -= math.log(lambda_)
+    else:
+        logits[..., eot_id] /= lambda_
+    return logits
+
+
+def transfer_counts(width: int, steps: int, schedule: str = "even") -> list[int]:
+    """How many tokens each of `steps` forwards keeps; they sum to `width`."""
+    if schedule == "even":
+        return [width // steps + (i < width % steps) for i in range(steps)]
+    times = torch.linspace(1, 1e-3, steps + 1, dtype=torch.float64).tolist()
+    counts, left = [], width
+    for i in range(steps):
+        kept = int(left * (1 - times[i + 1] / times[i])) if i + 1 < steps else left
+        counts.append(kept)
+        left -= kept
+    return counts
+
+
+def plan(options: Vanilla) -> list[tuple[int, int, int]]:
+    """(first, last, tokens to keep) of every forward: blocks from left to right, steps shared out evenly."""
+    blocks = options.canvas // options.block if options.block else 1
+    length = options.canvas // blocks
+    return [
+        (b * length, (b + 1) * length, count)
+        for b, steps in enumerate(transfer_counts(options.steps, blocks))
+        for count in transfer_counts(length, steps, options.schedule)
+    ]
+
+
+def fill_step(
+    tokens: Tensor, logits: Tensor, region: Tensor, count: int, options: Vanilla, family: Family, uniform: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One fill-up step: draw every masked position of the region, keep the `count` best.
+
+    tokens [B, G], logits [B, G, V], region [G] or [B, G] bool, uniform [2, B, G] (tokens; random rule).
+    Returns the new tokens and the kept positions, both [B, G].
+    """
+    logits = penalise_eot(logits, family.eot_ids[0], options.eot_form, options.eot_lambda)
+    probs = warp(logits, options.temperature, options.top_p, options.top_k)
+    drawn = categorical(probs, uniform[0])
+    if options.rule == "confidence":
+        score = gather(torch.softmax(logits, -1), drawn)
+    elif options.rule == "entropy":
+        score = torch.special.xlogy(probs, probs).sum(-1)
+    elif options.rule == "margin":
+        top = probs.topk(2, -1).values
+        score = top[..., 0] - top[..., 1]
+    else:
+        score = uniform[1]
+    kept = top_count(score.double(), (tokens == family.mask_id) & region, count)
+    return torch.where(kept, drawn, tokens), kept
+
+
+def fill(canvas: Canvas, options: Vanilla) -> None:
+    """Run the whole fill-up on a canvas; it holds no mask afterwards."""
+    columns = torch.arange(canvas.width, device=canvas.tokens.device)
+    for step, (first, last, count) in enumerate(plan(options)):
+        logits = canvas.logits(canvas.tokens)
+        uniform = torch.stack([canvas.uniform(step, TOKENS), canvas.uniform(step, TOKENS + 1)])
+        region = (columns >= first) & (columns < last)
+        canvas.tokens, kept = fill_step(canvas.tokens, logits, region, count, options, canvas.family, uniform)
+        canvas.record(stage="fill", step=step, changed=kept, tokens=canvas.tokens)
+
+
+def decode(
+    model, input_ids: Tensor, options: Vanilla, *, generator, family: Family, attention_mask=None, record=False
+) -> Decoded:
+    """Vanilla decoding of prompts [B, P], left-padded. T forwards, each over prompt and canvas."""
+    canvas = Canvas(model, family, input_ids, attention_mask, options.canvas, generator, record)
+    fill(canvas, options)
+    return canvas.close()

@@ -1,0 +1,80 @@
+"""Running confidence remasking (RCR, from MDPO, arXiv 2508.13148): fill everything, keep what was surest.
+
+Differs from the MDPO code in: a confidence of exactly 0 stays 0 (there it counts as 1); from the TOLERATOR
+repository's port in: the confidence is the untempered probability.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lib.models.registry import Family
+from lib.options import Options
+from lib.sampling import categorical, gather, warp
+from lib.tolerator.canvas import TOKENS, Canvas, top_count
+from lib.tolerator.fill import Vanilla, plan
+from lib.trace import Decoded
+
+
+@dataclass(frozen=True)
+class Rcr(Options):
+    """Options of RCR: steps T over a canvas of G, blocks and temperatures as in vanilla decoding."""
+
+    canvas: int = 32
+    steps: int = 32
+    block: int = 0
+    temperature: float = 0.3
+    top_p: float = 0.9
+
+    def check(self) -> None:
+        self.schedule  # noqa: B018  its own check
+
+    @property
+    def schedule(self) -> Vanilla:
+        return Vanilla(
+            canvas=self.canvas, steps=self.steps, block=self.block, temperature=self.temperature, top_p=self.top_p
+        )
+
+
+def rcr_step(
+    tokens: Tensor,
+    confidence: Tensor,
+    logits: Tensor,
+    region: Tensor,
+    owed: int,
+    options: Rcr,
+    mask_id: int,
+    uniform: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Fill every mask of the region [G], then mask again the `owed` positions of it with the lowest confidence.
+
+    The confidence [B, G] of a position is the probability its token had when it was last filled, so a token
+    decoded early can be revised later. uniform [B, G].
+    """
+    drawn = categorical(warp(logits, options.temperature, options.top_p), uniform)
+    filled = (tokens == mask_id) & region
+    tokens = torch.where(filled, drawn, tokens)
+    confidence = torch.where(filled, gather(torch.softmax(logits, -1), drawn).double(), confidence)
+    remasked = top_count(-confidence, region.expand_as(filled), owed)
+    return tokens.masked_fill(remasked, mask_id), confidence
+
+
+def decode(
+    model, input_ids: Tensor, options: Rcr, *, generator, family: Family, attention_mask=None, record=False
+) -> Decoded:
+    """RCR on prompts [B, P], left-padded; T forwards on the even schedule."""
+    canvas = Canvas(model, family, input_ids, attention_mask, options.canvas, generator, record)
+    confidence = torch.zeros(canvas.tokens.shape, dtype=torch.float64, device=canvas.tokens.device)
+    columns = torch.arange(canvas.width, device=canvas.tokens.device)
+    owed = {}
+    for step, (first, last, count) in enumerate(plan(options.schedule)):
+        owed[first] = owed.get(first, last - first) - count
+        logits = canvas.logits(canvas.tokens)
+        region = (columns >= first) & (columns < last)
+        before = canvas.tokens
+        canvas.tokens, confidence = rcr_step(
+            before, confidence, logits, region, owed[first], options, family.mask_id, canvas.uniform(step, TOKENS)
+        )
+        canvas.record(stage="rcr", step=step, changed=canvas.tokens != before, tokens=canvas.tokens)
+    return canvas.close()

@@ -1,0 +1,74 @@
+"""What every decoder returns: the sequences, and one trace of what they cost."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Trace:
+    """Counters a row, [B] each, filled by the loop. What a method does not have stays None, never zero.
+
+    target_forwards: forwards of the model in which the row still took part (NFE). A row that has finished
+        while others go on is not charged.
+    positions: positions that those forwards computed for the row, padding excluded: prompt and canvas for a
+        diffusion model, the uncached part for an autoregressive one.
+    tokens_kept: response tokens before the first EoT, EoT excluded.
+    draft_forwards, draft_positions: the same two of a draft model.
+    tokens_per_forward: how often a forward yielded k new tokens: {k: times}, over the whole batch.
+    events: with `record=True`, a dict a step; its keys belong to the method.
+    batch_forwards: calls of the model for the whole batch, what a wrapper around it would count.
+    """
+
+    target_forwards: Tensor
+    positions: Tensor
+    tokens_kept: Tensor | None = None
+    draft_forwards: Tensor | None = None
+    draft_positions: Tensor | None = None
+    tokens_per_forward: dict[int, int] | None = None
+    events: list[dict] | None = None
+    batch_forwards: int = 0
+
+    @classmethod
+    def start(cls, rows: int, record: bool = False) -> "Trace":
+        zeros = torch.zeros(rows, dtype=torch.long)
+        return cls(target_forwards=zeros.clone(), positions=zeros.clone(), events=[] if record else None)
+
+    def forward(self, active: Tensor, positions: Tensor) -> None:
+        """Count one call of the target: `active` [B] rows took part, each over `positions` [B] positions."""
+        active = active.cpu()
+        self.batch_forwards += 1
+        self.target_forwards += active.long()
+        self.positions += positions.cpu() * active.long()
+
+    def row(self, index: int) -> dict:
+        """The counters of one row, for its line in a result."""
+        return {
+            name: None if value is None else int(value[index])
+            for name, value in (
+                ("target_forwards", self.target_forwards),
+                ("positions", self.positions),
+                ("tokens_kept", self.tokens_kept),
+                ("draft_forwards", self.draft_forwards),
+                ("draft_positions", self.draft_positions),
+            )
+        }
+
+
+@dataclass
+class Decoded:
+    """`responses` [B, G] new token ids, everything from the first EoT on replaced by EoT; `lengths` [B] before it."""
+
+    responses: Tensor
+    lengths: Tensor
+    trace: Trace = field(repr=False)
+
+    @classmethod
+    def close(cls, responses: Tensor, eot_ids: tuple[int, ...], trace: Trace) -> "Decoded":
+        """Cut at the first EoT of any kind, on token ids, before any text is made."""
+        is_end = torch.isin(responses, torch.tensor(eot_ids, device=responses.device))
+        ended = is_end.long().cumsum(-1) > 0
+        lengths = (~ended).sum(-1).cpu()
+        trace.tokens_kept = lengths
+        return cls(responses.masked_fill(ended, eot_ids[0]), lengths, trace)

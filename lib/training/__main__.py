@@ -1,0 +1,64 @@
+"""`python -m lib.training [NAME ...]`: train the study models and write `results/checkpoints/`."""
+
+import argparse
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from transformers import AutoTokenizer
+
+from lib.models.study import build_model, build_tokenizer
+from lib.training.data import texts
+from lib.training.loop import train
+from lib.training.recipe import RECIPES
+
+BUILD = Path("build/training")
+CHECKPOINTS = Path("results/checkpoints")
+
+
+def tokenizer():
+    """The study tokenizer, trained once on the first 10,000 training items of each task."""
+    folder = CHECKPOINTS / "tokenizer"
+    if not folder.exists():
+        build_tokenizer(texts(10_000)).save_pretrained(folder.with_suffix(".tmp"))
+        os.replace(folder.with_suffix(".tmp"), folder)
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def trained(name: str):
+    """A study model with the full-precision weights of its training state."""
+    model = build_model(name)
+    model.load_state_dict(torch.load(BUILD / name / "state.pt", weights_only=True, map_location="cpu")["model"])
+    return model.eval()
+
+
+def export(name: str, model) -> None:
+    """Weights in bfloat16 (tied head stored once), config, recipe and learning curve."""
+    folder = CHECKPOINTS / name
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {
+        key: value.detach().to("cpu", torch.bfloat16).contiguous()
+        for key, value in model.state_dict().items()
+        if key != "lm_head.weight"
+    }
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    model.config.save_pretrained(folder)
+    (folder / "recipe.json").write_text(json.dumps(asdict(RECIPES[name]), indent=2) + "\n")
+    shutil.copyfile(BUILD / name / "curve.jsonl", folder / "curve.jsonl")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m lib.training", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[*RECIPES, []], default=list(RECIPES))
+    names = parser.parse_args().names
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    for name in names:
+        export(name, train(RECIPES[name], tokenizer(), BUILD / name, load=trained, device=device))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""The three losses: next token, distillation, masked diffusion. Each returns a mean over response positions."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lib.models.canvas import bidirectional_mask, position_ids
+from lib.training.data import Batch
+
+
+def _causal_logits(model, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Logits at the positions before each response token, [N, V], and those tokens, [N]."""
+    output = model(
+        input_ids=batch.input_ids,
+        attention_mask=batch.attention_mask,
+        position_ids=position_ids(batch.attention_mask),
+        use_cache=False,
+        output_hidden_states=False,
+    )
+    predicts = batch.response[:, 1:]
+    return output.logits[:, :-1][predicts], batch.input_ids[:, 1:][predicts]
+
+
+def next_token(model, batch: Batch, **_) -> Tensor:
+    """Cross-entropy of the response given the prompt."""
+    return F.cross_entropy(*_causal_logits(model, batch))
+
+
+def distillation(model, batch: Batch, *, teacher, **_) -> Tensor:
+    """KL(target || draft) at every response position, teacher-forced on the reference response."""
+    with torch.no_grad():
+        target = F.log_softmax(_causal_logits(teacher, batch)[0], -1)
+    draft = F.log_softmax(_causal_logits(model, batch)[0], -1)
+    return F.kl_div(draft, target, log_target=True, reduction="batchmean")
+
+
+def masked_diffusion(model, batch: Batch, *, mask_id: int, generator: torch.Generator, **_) -> Tensor:
+    """Random-mask objective weighted 1/t (LLaDA eq. 3), in a network that keeps the next-token shift (Dream).
+
+    Each row draws t ~ U(0.02, 1) and masks every canvas position, EoT padding included, with probability t.
+    The lower end bounds the weight. Times are stratified over the batch for a steadier gradient.
+    """
+    rows, device = batch.input_ids.shape[0], batch.input_ids.device
+    t = (torch.arange(rows) + torch.rand(rows, generator=generator)) / rows
+    t = 0.02 + 0.98 * t[torch.randperm(rows, generator=generator)]
+    masked = torch.rand(batch.input_ids.shape, generator=generator) < t[:, None]
+    masked = masked.to(device) & batch.response
+    weight = (1 / t.to(device))[:, None].expand(batch.input_ids.shape)[masked]
+    logits = model(
+        input_ids=batch.input_ids.masked_fill(masked, mask_id),
+        attention_mask=bidirectional_mask(batch.attention_mask),
+        position_ids=position_ids(batch.attention_mask),
+        use_cache=False,
+    ).logits[:, :-1][masked[:, 1:]]
+    losses = F.cross_entropy(logits, batch.input_ids[masked], reduction="none")
+    return (losses * weight).sum() / batch.response.sum()
+
+
+OBJECTIVES = {"next_token": next_token, "distillation": distillation, "masked_diffusion": masked_diffusion}

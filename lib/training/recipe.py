@@ -1,0 +1,34 @@
+"""What is trained, from what, for how long: the recipe behind the committed weights."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One study model. `start` names the model whose weights it begins from, `teacher` the one it imitates."""
+
+    name: str
+    objective: str
+    steps: int
+    learning_rate: float
+    batch_size: int = 64
+    warmup: int = 100
+    weight_decay: float = 0.1
+    seed: int = 0
+    sequences: int = 100_000
+    start: str | None = None
+    teacher: str | None = None
+
+    def rate(self, step: int) -> float:
+        """Learning rate at a step: linear warm-up, constant, then linear decay over the last 40 %."""
+        decay = int(0.6 * self.steps)
+        rise = min(1.0, (step + 1) / self.warmup)
+        fall = 1.0 if step < decay else max(0.0, (self.steps - step) / (self.steps - decay))
+        return self.learning_rate * rise * fall
+
+
+RECIPES = {
+    "study-ar": Recipe("study-ar", "next_token", steps=1600, learning_rate=2e-3),
+    "study-dlm": Recipe("study-dlm", "masked_diffusion", steps=1100, learning_rate=1.5e-3, start="study-ar"),
+    "study-draft": Recipe("study-draft", "distillation", steps=1000, learning_rate=3e-3, teacher="study-ar"),
+}

@@ -1,0 +1,67 @@
+"""Tiny random models of the real architecture classes: every test runs on a CPU without a download."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from lib.models.registry import Family
+
+torch.set_num_threads(1)
+
+AR = Family("tiny-ar", eot_ids=(0,), chat=False)
+SHIFTED = Family("tiny-dream", eot_ids=(0, 2), mask_id=1, shift=True, explicit_mask=True, chat=False)
+UNSHIFTED = Family("tiny-llada", eot_ids=(0,), mask_id=1, shift=False, explicit_mask=True, chat=False)
+
+
+def tiny(vocabulary: int = 24, seed: int = 0, scale: float = 20.0) -> LlamaForCausalLM:
+    """A two-layer Llama whose logits are scaled up, so that its choices differ by position and context."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        tie_word_embeddings=False,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+    model = LlamaForCausalLM(config).eval()
+    model.lm_head.weight.data *= scale
+    return model
+
+
+@pytest.fixture(scope="session")
+def model():
+    return tiny()
+
+
+@pytest.fixture
+def prompts():
+    """Four prompts of different length, left-padded: ids and attention mask [4, 7]."""
+    torch.manual_seed(1)
+    ids = torch.randint(3, 24, (4, 7))
+    lengths = [7, 3, 5, 1]
+    mask = torch.tensor([[0] * (7 - n) + [1] * n for n in lengths])
+    return ids * mask, mask
+
+
+class Counter:
+    """Wraps a model and counts its calls and the rows they computed."""
+
+    def __init__(self, model):
+        self.model, self.calls, self.rows = model, 0, 0
+        self.config = model.config
+
+    def __call__(self, **inputs):
+        self.calls += 1
+        self.rows += len(inputs["input_ids"])
+        return self.model(**inputs)

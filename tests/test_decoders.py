@@ -1,0 +1,192 @@
+"""What holds for every decoder: counts, invariances, limits, errors."""
+
+import pytest
+import torch
+from conftest import AR, SHIFTED, UNSHIFTED, Counter, tiny
+
+from lib.autoregressive import Autoregressive
+from lib.decoders import METHODS, decode, options_of
+from lib.errors import UserError
+from lib.sampling import RowGenerator
+from lib.tolerator import Rcr, Remdm, Tolerator, Vanilla
+
+DIFFUSION = [
+    Vanilla(canvas=8, steps=1),
+    Vanilla(canvas=8, steps=3),
+    Vanilla(canvas=8, steps=8, rule="entropy", temperature=1.0, top_p=0.9),
+    Vanilla(canvas=8, steps=5, schedule="dream", rule="margin"),
+    Vanilla(canvas=8, steps=5, block=4, rule="random", eot_form="prob_div"),
+    Remdm(canvas=8, steps=5, variant="cap", eta=0.3),
+    Remdm(canvas=8, steps=6, variant="rescale", eta=0.5),
+    Remdm(canvas=8, steps=6, variant="conf"),
+    Remdm(canvas=8, steps=9, variant="loop", eta=0.1),
+    Rcr(canvas=8, steps=3),
+    Rcr(canvas=8, steps=6, block=2),
+    Tolerator(canvas=8, forwards=2),
+    Tolerator(canvas=8, forwards=7, rho=0.3, rate="exponential", block=8),
+    Tolerator(canvas=8, forwards=12, rho=0.5, rate="constant", update_rate=0.5, eot_form="prob_div"),
+    Tolerator(canvas=8, forwards=12, rho=0.1, lock_after=2, refine_temperature=0.0),
+]
+EVERY = [Autoregressive(max_new_tokens=9), Autoregressive(max_new_tokens=9, temperature=1.0, top_p=0.9), *DIFFUSION]
+FAMILY = {True: AR, False: SHIFTED}
+
+
+def family_of(options):
+    return AR if isinstance(options, Autoregressive) else SHIFTED
+
+
+def ids_of(options):
+    return f"{type(options).__name__}-{abs(hash(options)) % 997}"
+
+
+def run(model, prompts, options, generator=None, **more):
+    ids, mask = prompts
+    generator = generator or RowGenerator.of(7, [f"item{i}" for i in range(len(ids))])
+    return decode(
+        model, ids, options, generator=generator, family=family_of(options), attention_mask=mask, **more
+    )
+
+
+@pytest.mark.parametrize("options", EVERY, ids=repr)
+def test_forwards_counted_by_wrapping_the_model(model, prompts, options):
+    counter = Counter(model)
+    out = run(counter, prompts, options)
+    assert out.trace.batch_forwards == counter.calls
+    assert int(out.trace.target_forwards.sum()) == counter.rows
+    assert counter.calls == int(out.trace.target_forwards.max())
+
+
+@pytest.mark.parametrize("options", DIFFUSION, ids=repr)
+def test_budget_is_exact_without_locking(model, prompts, options):
+    out = run(model, prompts, options)
+    if isinstance(options, Tolerator) and options.lock_after:
+        assert (out.trace.target_forwards <= options.forwards).all()
+    else:
+        budget = options.forwards if isinstance(options, Tolerator) else options.steps
+        assert out.trace.target_forwards.tolist() == [budget] * 4
+        lengths = prompts[1].sum(-1) + options.canvas
+        assert out.trace.positions.tolist() == (lengths * budget).tolist()
+
+
+@pytest.mark.parametrize("options", EVERY, ids=repr)
+def test_batch_order_and_padding_change_nothing(model, prompts, options):
+    ids, mask = prompts
+    names = [f"item{i}" for i in range(4)]
+    together = run(model, prompts, options)
+    for row in (2, 0, 3, 1):
+        length = int(mask[row].sum())
+        alone = run(
+            model, (ids[row : row + 1, -length:], mask[row : row + 1, -length:]), options, RowGenerator.of(7, [names[row]])
+        )
+        assert torch.equal(alone.responses[0], together.responses[row])
+        assert alone.trace.row(0) == together.trace.row(row)
+
+
+@pytest.mark.parametrize("options", DIFFUSION, ids=repr)
+@pytest.mark.parametrize("family", [SHIFTED, UNSHIFTED], ids=lambda f: f.name)
+def test_no_mask_is_left_and_nothing_follows_the_first_eot(model, prompts, options, family):
+    ids, mask = prompts
+    before = ids.clone()
+    out = decode(model, ids, options, generator=3, family=family, attention_mask=mask)
+    assert torch.equal(ids, before), "prompts are never touched"
+    assert (out.responses != family.mask_id).all()
+    for row, length in zip(out.responses, out.lengths, strict=True):
+        assert not torch.isin(row[:length], torch.tensor(family.eot_ids)).any()
+        assert (row[length:] == family.eot_ids[0]).all()
+
+
+@pytest.mark.parametrize("options", EVERY, ids=repr)
+def test_seeds_matter_only_where_something_is_drawn(model, prompts, options):
+    outs = [run(model, prompts, options, RowGenerator.of(seed, list("abcd"))).responses for seed in range(6)]
+    same = all(torch.equal(outs[0], other) for other in outs[1:])
+    greedy = isinstance(options, Autoregressive) and options.temperature == 0
+    assert same == greedy
+
+
+@pytest.mark.parametrize("options", [Autoregressive(max_new_tokens=12, temperature=t) for t in (0.0, 1.0)], ids=repr)
+def test_cache_on_equals_cache_off(model, prompts, options):
+    from dataclasses import replace
+
+    on, off = run(model, prompts, options), run(model, prompts, replace(options, use_cache=False))
+    assert torch.equal(on.responses, off.responses)
+    assert (on.trace.positions <= off.trace.positions).all()
+
+
+def test_greedy_equals_transformers_generate(model, prompts):
+    ids, mask = prompts
+    ours = run(model, prompts, Autoregressive(max_new_tokens=10))
+    theirs = model.generate(ids, attention_mask=mask, max_new_tokens=10, do_sample=False, eos_token_id=0, pad_token_id=0)
+    theirs = theirs[:, ids.shape[1] :]
+    assert torch.equal(ours.responses[:, : theirs.shape[1]], theirs)
+
+
+def test_temperature_zero_is_argmax_one_token_a_forward(model, prompts):
+    """Vanilla at T = G and temperature 0, written out by hand."""
+    ids, mask = prompts
+    options = Vanilla(canvas=6, steps=6, temperature=0.0)
+    out = decode(model, ids, options, generator=0, family=SHIFTED, attention_mask=mask, record=True)
+    from lib.models.canvas import canvas_logits
+
+    canvas = torch.full((4, 6), SHIFTED.mask_id)
+    full = torch.cat([mask, torch.ones(4, 6, dtype=torch.long)], 1)
+    with torch.inference_mode():
+        for _ in range(6):
+            logits = canvas_logits(model, torch.cat([ids, canvas], 1), full, 6, shift=True, explicit=True)
+            logits[..., SHIFTED.mask_id] = -torch.inf
+            best, token = logits.softmax(-1).max(-1)
+            where = best.masked_fill(canvas != SHIFTED.mask_id, -1).argmax(-1)
+            canvas[torch.arange(4), where] = token[torch.arange(4), where]
+    assert torch.equal(out.trace.events[-1]["tokens"], canvas)
+
+
+def test_every_eot_kind_ends_a_response():
+    from lib.trace import Decoded, Trace
+
+    responses = torch.tensor([[5, 2, 7, 0], [5, 6, 7, 8], [0, 5, 5, 5]])
+    out = Decoded.close(responses, (0, 2), Trace.start(3))
+    assert out.lengths.tolist() == [1, 4, 0]
+    assert out.responses.tolist() == [[5, 0, 0, 0], [5, 6, 7, 8], [0, 0, 0, 0]]
+
+
+def test_length_limit_is_exact():
+    model = tiny(seed=3)
+    model.lm_head.weight.data[0] = 0  # EoT's logit is 0 and another's always above
+    out = run(model, (torch.tensor([[4, 5]]), torch.ones(1, 2, dtype=torch.long)), Autoregressive(max_new_tokens=5))
+    assert out.lengths.tolist() == [5] == out.trace.target_forwards.tolist()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_unknown_option_names_itself_and_the_known_ones(method):
+    with pytest.raises(UserError, match="no option 'temprature'.*temperature"):
+        options_of(method, {"temprature": 1.0})
+
+
+def test_an_unknown_method_lists_the_known():
+    with pytest.raises(UserError, match="tolerator"):
+        options_of("toleratr", {})
+
+
+@pytest.mark.parametrize(
+    ("method", "values", "message"),
+    [
+        ("tolerator", {"rho": 0.0}, r"rho must be in \(0, 1\)"),
+        ("tolerator", {"rho": 1.0}, r"rho must be in \(0, 1\)"),
+        ("tolerator", {"forwards": 1}, "forwards must be 2 or more"),
+        ("tolerator", {"gamma_min": 0.9}, "gamma_min"),
+        ("tolerator", {"canvas": 4, "forwards": 20}, "steps must be from 1 to the canvas length"),
+        ("vanilla", {"rule": "best"}, "rule must be one of"),
+        ("vanilla", {"canvas": 8, "steps": 8, "block": 3}, "block must be 0 or a divisor"),
+        ("vanilla", {"top_p": 0.0}, "top_p"),
+        ("remdm", {"variant": "max"}, "variant"),
+        ("remdm", {"t_off": 0.9}, "t_off"),
+        ("autoregressive", {"temperature": -1}, "temperature"),
+    ],
+)
+def test_a_value_out_of_range_names_its_range(method, values, message):
+    with pytest.raises(UserError, match=message):
+        options_of(method, values)
+
+
+def test_a_diffusion_decoder_refuses_an_autoregressive_model(model, prompts):
+    with pytest.raises(UserError, match="mask token"):
+        decode(model, prompts[0], Vanilla(), generator=0, family=AR)
