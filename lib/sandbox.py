@@ -17,7 +17,7 @@ Not covered:
 - the process level is no security boundary: a hostile program can write the user's files, use the network,
   kill the user's processes and leave some behind
 - bubblewrap shares the kernel and shows every file that the user may read, except /run and /tmp
-- a program that looks for the secret in its interpreter's memory finds it, and passes
+- a program that looks for the secret in its interpreter's memory, or for its runner's pipes, can pass
 - programs of one chunk share the disk: each starts in its own folder, but may look into another's
 - for root, the number of processes: only the time limit and bubblewrap's cleaning up end a fork bomb
 """
@@ -26,6 +26,7 @@ import inspect
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,10 +43,12 @@ READY = b"r"
 
 # /proc is read-only because a root without capabilities may still write system settings there; /run is
 # hidden because a socket such as Docker's needs no network.
-BUBBLEWRAP = (
-    "bwrap --ro-bind / / --dev /dev --proc /proc --tmpfs /run --size 67108864 --tmpfs /tmp --chdir /tmp "
-    "--remount-ro /dev --remount-ro /proc --remount-ro /run --unshare-all --cap-drop ALL --die-with-parent"
-).split()
+BUBBLEWRAP = [
+    shutil.which("bwrap") or "bwrap",
+    *"--ro-bind / / --dev /dev --proc /proc --tmpfs /run --size 67108864 --tmpfs /tmp --chdir /tmp".split(),
+    *"--remount-ro /dev --remount-ro /proc --remount-ro /run".split(),
+    *"--unshare-all --cap-drop ALL --die-with-parent".split(),
+]
 INTERPRETER = [sys.executable, "-I", "-S", "-c"]
 
 
@@ -54,7 +57,7 @@ def level() -> str:
     """'bubblewrap' where it is installed and starts an interpreter, else 'process'."""
     with suppress(OSError, subprocess.TimeoutExpired):
         command = [*BUBBLEWRAP, *INTERPRETER, "pass"]
-        if subprocess.run(command, env=_path(), capture_output=True, timeout=30).returncode == 0:
+        if subprocess.run(command, env={}, capture_output=True, timeout=30).returncode == 0:
             return "bubblewrap"
     return "process"
 
@@ -79,18 +82,14 @@ def run_programs(programs: list[str], timeout: float = 5.0, memory_mb: int = 512
     return [outcomes[program] for program in programs]
 
 
-def _path() -> dict[str, str]:
-    return {"PATH": os.environ.get("PATH", os.defpath)}  # to find bwrap; the runner clears it
-
-
 def _run_chunk(programs: list[str], timeout: float, memory_mb: int) -> list[str]:
-    """Outcomes of the first programs, at least one: all, unless one of them ended or stopped its runner."""
+    """Outcomes of the first programs, at least one: all, unless one of them harmed the runner."""
     command = [*(BUBBLEWRAP if level() == "bubblewrap" else ()), *INTERPRETER]
     command.append(f"{inspect.getsource(_serve)}\n_serve()\n")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with (
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
-        subprocess.Popen(command, cwd=folder, env=_path(), start_new_session=True, **pipes) as process,
+        subprocess.Popen(command, cwd=folder, env={}, start_new_session=True, **pipes) as process,
     ):
         try:
             with suppress(BrokenPipeError):  # the runner did not start: no READY follows
@@ -103,6 +102,8 @@ def _run_chunk(programs: list[str], timeout: float, memory_mb: int) -> list[str]
             while len(found) < len(programs):
                 letter = _next(process, timeout + GRACE)
                 if letter == b"" and process.wait() == 1:  # a traceback of the runner, not a kill
+                    if found:  # an earlier program may have filled the disk: go on in a fresh runner
+                        return found
                     raise RuntimeError(f"the sandbox failed: {_last_words(process)}")
                 if letter not in OUTCOMES:  # the runner was killed, or stopped (None)
                     return [*found, "failed" if letter == b"" else "timeout"]
@@ -143,11 +144,8 @@ def _serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a program that interrupts the runner ends it
     job = json.load(sys.stdin.buffer)
     results, null = os.dup(1), os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1, 2):
-        os.set_inheritable(results, False)
-        if standard != 2:  # stderr stays the runner's own until a child redirects it
-            os.dup2(null, standard)
-    linux, root = sys.platform == "linux", os.getuid() == 0
+    os.dup2(null, 0)
+    os.dup2(null, 1)
     seconds = math.ceil(job["timeout"]) + 1
     limits = [
         (resource.RLIMIT_CPU, seconds),
@@ -155,17 +153,18 @@ def _serve() -> None:
         (resource.RLIMIT_NOFILE, 64),
         (resource.RLIMIT_CORE, 0),
     ]
-    if linux:  # elsewhere a lowered address space is refused
+    if sys.platform == "linux":  # elsewhere a lowered address space is refused
         limits.append((resource.RLIMIT_AS, job["memory"]))
-    if not root:
+    if os.getuid() != 0:
         limits.append((resource.RLIMIT_NPROC, 0))
 
-    def child(program, folder, said, secret):
+    def child(program, said, secret):
         # Bound before the program runs, which may replace them.
         leave, write, getpid, pid = os._exit, os.write, os.getpid, os.getpid()
         os.setsid()
         os.dup2(null, 2)
         os.close(results)
+        folder = os.urandom(8).hex()  # a name that no earlier program could take
         os.mkdir(folder)
         os.chdir(folder)
         for limit, value in limits:
@@ -181,12 +180,12 @@ def _serve() -> None:
             write(said, secret)
         leave(0)
 
-    def outcome(program, folder):
+    def outcome(program):
         secret, (heard, said) = os.urandom(16), os.pipe()
         pid = os.fork()
         if pid == 0:
             try:
-                child(program, folder, said, secret)
+                child(program, said, secret)
             finally:
                 os._exit(1)
         os.close(said)
@@ -211,9 +210,9 @@ def _serve() -> None:
         if not done or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU):
             return b"t"
         if message == b"":
-            raise RuntimeError("a limit could not be set")
+            raise RuntimeError("a program's folder or limits could not be set")
         return b"p" if status == 0 and message == b"s" + secret else b"f"
 
     os.write(results, b"r")
-    for index, program in enumerate(job["programs"]):
-        os.write(results, outcome(program, str(index)))
+    for program in job["programs"]:
+        os.write(results, outcome(program))

@@ -1,0 +1,17 @@
+"""The registry of tasks."""
+
+from lib.errors import UserError
+from lib.tasks import country_facts, gsm8k, gsm_symbolic, humaneval, small_functions
+from lib.tasks.base import Task
+
+TASKS: dict[str, Task] = {
+    module.TASK.name: module.TASK
+    for module in (gsm_symbolic, country_facts, small_functions, gsm8k, humaneval)
+}
+
+
+def get_task(name: str) -> Task:
+    """The task of that name. Raises UserError listing the names that there are."""
+    if name not in TASKS:
+        raise UserError(f"no task {name!r}: choose one of {', '.join(TASKS)}")
+    return TASKS[name]
