@@ -31,10 +31,11 @@ def stream(split: str) -> Iterator[Item]:
 
 
 def final_answer(text: str) -> str | None:
-    """The last number after a mark `####`, else the last \\boxed{...}, else the last number; None without."""
-    marked = re.findall(_NUMBER, text.rpartition("####")[2]) if "####" in text else []
+    """The number after the last `####`, else the last \\boxed{...} or number; None without any."""
+    _, mark, rest = text.rpartition("####")
+    marked = re.findall(_NUMBER, rest.strip().split("\n")[0]) if mark else []
     boxed = re.findall(r"\\boxed\{(?:[^{}]|\{[^{}]*\})*\}", text)
-    found = marked or boxed or re.findall(_NUMBER, text)
+    found = marked[:1] or boxed or re.findall(_NUMBER, text)
     return found[-1].replace(",", "") if found else None
 
 

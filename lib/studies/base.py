@@ -1,0 +1,86 @@
+"""What every study shares: its parameters, running or reading its runs, writing its results."""
+
+import gzip
+import inspect
+import json
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+
+from lib.errors import UserError
+from lib.evaluation import Run, run_all, run_id
+from lib.report import RESULTS, save, style
+
+NOTEBOOK = ""
+
+
+@dataclass(frozen=True)
+class BaseStudy:
+    """A study at a profile. `reuse` takes responses that are committed and current instead of running again."""
+
+    profile: str = "laptop"
+    items: int = 50
+    samples: int = 3
+    device: str = "cpu"
+    reuse: bool = True
+    out: str = "build/notebook"
+
+    notebook = ""
+
+    def __post_init__(self) -> None:
+        for name in ("items", "samples"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be 1 or more, not {getattr(self, name)}")
+        style()
+
+    @classmethod
+    def of(cls, parameters: dict) -> "BaseStudy":
+        known = [f.name for f in fields(cls)]
+        for name in parameters:
+            if name not in known:
+                raise UserError(f"{cls.notebook} has no parameter {name!r}; it has {', '.join(known)}")
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in parameters.items()})
+
+    def runs(self) -> dict[tuple, Run]:
+        """Every run by its place in the tables."""
+        return {}
+
+    @cached_property
+    def lines(self) -> dict[tuple, list[dict]]:
+        """The responses of every run; computes those that are not there."""
+        runs = self.runs()
+        have = committed(self) if self.reuse else {}
+        found = {key: have[run_id(run, self.device)] for key, run in runs.items() if run_id(run, self.device) in have}
+        missing = {key: run for key, run in runs.items() if key not in found}
+        computed = run_all(list(missing.values()), device=self.device) if missing else {}
+        return {key: found.get(key) or computed[run] for key, run in runs.items()}
+
+    def write(self, tables: dict, figures: dict, headlines: dict) -> dict:
+        """Write items, tables, figures and manifest to `out`; returns a short form of the manifest."""
+        runs = self.runs()
+        parameters = {k: v for k, v in asdict(self).items() if k not in ("out", "reuse")}
+        manifest = save(
+            Path(self.out),
+            parameters=parameters,
+            results={runs[key]: lines for key, lines in self.lines.items()},
+            tables=tables,
+            figures=figures,
+            headlines=headlines,
+            study=Path(inspect.getfile(type(self))),
+            device=self.device,
+        )
+        return {key: manifest[key] for key in ("parameters", "responses", "device", "versions")}
+
+
+def committed(study: BaseStudy) -> dict[str, list[dict]]:
+    """Responses in the results folder by run id, complete runs only; seconds are each run's mean."""
+    folder = RESULTS / study.profile / study.notebook
+    if not (folder / "items.jsonl.gz").exists():
+        return {}
+    manifest = json.loads((folder / "manifest.json").read_text())
+    runs: dict[str, list[dict]] = {}
+    with gzip.open(folder / "items.jsonl.gz", "rt") as file:
+        for row in map(json.loads, file):
+            name = row.pop("run")
+            runs.setdefault(name, []).append({**row, **manifest["measured"][name]})
+    return runs

@@ -1,0 +1,196 @@
+"""TOLERATOR's main table: task x method x forwards, every method at the same number of forwards."""
+
+from dataclasses import dataclass
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+
+from lib.evaluation import Run
+from lib.papers import printed
+from lib.report import difference, headline, summary_row
+from lib.stats import holm, verdict
+from lib.studies.base import BaseStudy
+from lib.tasks import get_task
+
+METHODS = ("vanilla", "remdm", "rcr", "tolerator")
+NAMES = {
+    "vanilla": "vanilla",
+    "remdm": "ReMDM",
+    "rcr": "RCR",
+    "tolerator": "TOLERATOR",
+    "greedy": "AR greedy",
+    "sampled": "AR sampled",
+}
+SHORT = {"math": "gsm_symbolic", "qa": "country_facts", "code": "small_functions"}
+
+
+def budgets(canvas: int) -> tuple[int, ...]:
+    """Forward budgets: 4 and its doublings up to half the canvas, then one token a forward."""
+    doublings = [4 * 2**i for i in range(8) if 4 * 2**i <= canvas // 2]
+    return (*doublings, canvas)
+
+
+def middle(canvas: int) -> int:
+    """The budget in the middle of the grid, the higher of two: the one that the headline names."""
+    grid = budgets(canvas)
+    return grid[len(grid) // 2]
+
+
+@dataclass(frozen=True)
+class Study(BaseStudy):
+    """Vanilla (LLaDA's rule), ReMDM (loop), RCR and TOLERATOR with the defaults of the released code."""
+
+    tasks: tuple[str, ...] = ("math", "qa", "code")
+    model: str = "study-dlm"
+    reference: str = "study-ar"
+
+    notebook = "20_tolerator_scores"
+
+    def runs(self) -> dict[tuple, Run]:
+        """Keys are (task, method, forwards); forwards is 0 for the autoregressive references."""
+        size = {"items": self.items, "samples": self.samples}
+        runs = {}
+        for short in self.tasks:
+            task = SHORT.get(short, short)
+            canvas = get_task(task).max_new_tokens
+            runs[short, "greedy", 0] = Run.of(self.reference, task, "autoregressive", items=self.items)
+            runs[short, "sampled", 0] = Run.of(self.reference, task, "autoregressive", temperature=1.0, **size)
+            for forwards in budgets(canvas):
+                for method in METHODS:
+                    key = "forwards" if method == "tolerator" else "steps"
+                    runs[short, method, forwards] = Run.of(self.model, task, method, **size, **{key: forwards})
+        return runs
+
+    def summary(self) -> pd.DataFrame:
+        """One row a run: accuracy with its interval, and what it cost."""
+        runs = self.runs()
+        return pd.DataFrame(
+            summary_row(runs[key], lines, label=key[0], method=NAMES[key[1]], budget=key[2] or None)
+            for key, lines in self.lines.items()
+        )
+
+    def table(self) -> pd.DataFrame:
+        """Accuracy in %, with its 95 % interval: a line a task and budget, a column a method."""
+        rows = self.summary().dropna(subset="budget")
+        rows = rows.assign(
+            budget=rows.budget.astype(int),
+            cell=[f"{a:.1f} [{low:.1f}, {high:.1f}]" for a, low, high in zip(rows.accuracy, rows.low, rows.high, strict=True)],
+        )
+        table = rows.pivot(index=["label", "budget"], columns="method", values="cell")
+        return table[[NAMES[m] for m in METHODS]].rename_axis(index=["task", "forwards"], columns=None)
+
+    def references(self) -> pd.DataFrame:
+        """The autoregressive model beside: the same prompts, one token a forward."""
+        rows = self.summary()
+        rows = rows[rows.budget.isna()]
+        columns = ["label", "method", "accuracy", "low", "high", "items", "samples", "forwards", "seconds"]
+        return rows[columns].rename(columns={"label": "task"}).round(3).reset_index(drop=True)
+
+    def comparisons(self) -> pd.DataFrame:
+        """TOLERATOR minus each baseline at equal forwards, in points, paired on items; p after Holm."""
+        rows = []
+        for task, method, forwards in self.lines:
+            if method in METHODS[:-1]:
+                ours = self.lines[task, "tolerator", forwards]
+                estimate = difference(ours, self.lines[task, method, forwards])
+                rows.append((task, forwards, NAMES[method], estimate))
+        adjusted = holm([row[-1].p for row in rows])
+        return pd.DataFrame(
+            {
+                "task": task,
+                "forwards": forwards,
+                "against": against,
+                "difference": e.value,
+                "low": e.low,
+                "high": e.high,
+                "items": e.n,
+                "p": e.p,
+                "p_holm": p,
+                "verdict": verdict(e, p=p),
+            }
+            for (task, forwards, against, e), p in zip(rows, adjusted, strict=True)
+        )
+
+    def figure_quality(self):
+        """Accuracy against forwards, a panel a task; bands are 95 % intervals."""
+        rows = self.summary()
+        figure, axes = plt.subplots(1, len(self.tasks), figsize=(4.2 * len(self.tasks), 3.6), squeeze=False)
+        palette = dict(zip(METHODS, sns.color_palette("colorblind"), strict=False))
+        for axis, task in zip(axes[0], self.tasks, strict=True):
+            here = rows[rows.label == task]
+            for method in METHODS:
+                line = here[here.method == NAMES[method]].sort_values("budget")
+                axis.plot(line.budget, line.accuracy, marker="o", ms=4, color=palette[method], label=NAMES[method])
+                axis.fill_between(line.budget, line.low, line.high, color=palette[method], alpha=0.15, lw=0)
+            greedy = here[here.method == NAMES["greedy"]].accuracy.item()
+            axis.axhline(greedy, color="0.4", ls="--", lw=1, label="AR greedy")
+            ticks = budgets(get_task(SHORT.get(task, task)).max_new_tokens)
+            axis.set(xscale="log", title=task, xlabel="forwards", ylim=(0, None))
+            axis.set_xticks(ticks, labels=map(str, ticks))
+            axis.minorticks_off()
+            sns.despine(ax=axis)
+        axes[0][0].set_ylabel("accuracy, %")
+        axes[0][-1].legend(frameon=False, fontsize="small")
+        return figure
+
+    def figure_gain(self):
+        """TOLERATOR minus vanilla in points against forwards, with paired 95 % intervals."""
+        rows = self.comparisons()
+        rows = rows[rows.against == NAMES["vanilla"]]
+        figure, axis = plt.subplots(figsize=(5.2, 3.4))
+        for i, task in enumerate(self.tasks):
+            line = rows[rows.task == task].sort_values("forwards")
+            error = [line.difference - line.low, line.high - line.difference]
+            axis.errorbar(line.forwards * (1 + 0.03 * (i - 1)), line.difference, error, marker="o", ms=4, capsize=3, label=task)
+        axis.axhline(0, color="0.4", lw=1)
+        ticks = sorted(set(rows.forwards))
+        axis.set(xscale="log", xlabel="forwards", ylabel="TOLERATOR - vanilla, points")
+        axis.set_xticks(ticks, labels=map(str, ticks))
+        axis.minorticks_off()
+        axis.legend(frameon=False, fontsize="small")
+        sns.despine()
+        return figure
+
+    def paper(self) -> pd.DataFrame:
+        """The cells of the paper's Table 1 that could be recovered: theirs, with where each was read."""
+        cells = printed("tolerator")
+        wide = cells.pivot(index=["model", "task", "forwards", "source"], columns="method", values="value")
+        return wide[["vanilla", "rcr", "tolerator"]].rename(columns=NAMES).rename_axis(columns=None).reset_index()
+
+    def reading(self) -> str:
+        """The answer in words, every number from the table."""
+        rows = self.comparisons()
+        rows = rows[rows.against == NAMES["vanilla"]]
+        lines = []
+        for task in self.tasks:
+            here = rows[rows.task == task].sort_values("forwards")
+            parts = [
+                f"{r.forwards} forwards: {r.difference:+.1f} [{r.low:.1f}, {r.high:.1f}], {r.verdict}"
+                for r in here.itertuples()
+            ]
+            lines.append(f"- **{task}**, TOLERATOR minus vanilla in points: " + "; ".join(parts) + ".")
+        counts = self.comparisons().verdict.value_counts()
+        total = int(counts.sum())
+        said = ", ".join(f"{word} in {int(counts.get(word, 0))}" for word in ("higher", "lower", "tied"))
+        lines.append(
+            f"- Against all three baselines at equal forwards, TOLERATOR is {said} of {total} cells "
+            f"(p < 0.05 after Holm, {self.items} items, {self.samples} samples each)."
+        )
+        return "\n".join(lines)
+
+    def headlines(self) -> dict[str, dict]:
+        if "math" not in self.tasks:
+            return {}
+        forwards = middle(get_task(SHORT["math"]).max_new_tokens)
+        e = difference(self.lines["math", "tolerator", forwards], self.lines["math", "vanilla", forwards])
+        entry = headline(e.value, e.low, e.high, e.n, "points", self.profile, self.notebook)
+        return {"tolerator_vs_vanilla_math": entry}
+
+    def save(self) -> dict:
+        """Everything into the results folder; the manifest in short."""
+        tables = {"summary": self.summary(), "comparisons": self.comparisons()}
+        figures = {"quality": self.figure_quality(), "gain": self.figure_gain()}
+        written = self.write(tables, figures, self.headlines())
+        plt.close("all")
+        return written

@@ -1,0 +1,137 @@
+"""Runs: the same responses whatever the batch, the shards, the processes or a kill in between."""
+
+import json
+
+import pytest
+import torch
+from conftest import SHIFTED, tiny
+
+from lib import evaluation
+from lib.errors import UserError
+from lib.evaluation import Run, code_hash, merge, pending, read_lines, run_all, run_id
+from lib.models.registry import Model
+from lib.models.study import build_tokenizer
+from lib.tasks import get_task
+
+TASK = "country_facts"
+
+
+@pytest.fixture(autouse=True)
+def tiny_model(monkeypatch):
+    """A random model in the registry's place: evaluation needs its fingerprint, not its skill."""
+    texts = [text for item in get_task(TASK).items("test", 30) for text in (item.prompt, item.target)]
+    tokenizer = build_tokenizer(texts)
+    network = tiny(vocabulary=len(tokenizer), seed=4)
+    family = SHIFTED.__class__("tiny", eot_ids=(0,), mask_id=1, explicit_mask=True, chat=False)
+    model = Model("tiny", network, tokenizer, family, "fingerprint")
+    monkeypatch.setattr(evaluation, "_model", lambda name, device: model)
+
+
+def run(method="tolerator", **options):
+    options = options or ({"forwards": 4} if method == "tolerator" else {"steps": 4})
+    return Run.of("tiny", TASK, method, items=5, samples=2, canvas=8, **options)
+
+
+def equal(lines):
+    return [{k: v for k, v in line.items() if k not in evaluation.MEASURED} for line in lines]
+
+
+def test_batches_and_order_change_nothing(tmp_path):
+    first = run_all([run()], tmp_path / "a", workers=0, batch_size=1)[run()]
+    again = run_all([run()], tmp_path / "b", workers=0, batch_size=8)[run()]
+    assert len(first) == 10 and equal(first) == equal(again)
+
+
+def test_shards_merge_to_the_same_lines(tmp_path):
+    whole = run_all([run()], tmp_path / "whole", workers=0)[run()]
+    for i in (1, 0, 2):
+        run_all([run()], tmp_path / "parts", workers=0, shard=(i, 3))
+    assert equal(merge(run(), tmp_path / "parts")) == equal(whole)
+
+
+def test_a_missing_or_a_repeated_row_is_an_error(tmp_path):
+    run_all([run()], tmp_path, workers=0, shard=(0, 2))
+    with pytest.raises(UserError, match="has 6 of 10 rows"):
+        merge(run(), tmp_path)
+    path = next(tmp_path.glob("*.jsonl"))
+    path.write_text(path.read_text() + path.read_text().splitlines()[0] + "\n")
+    with pytest.raises(UserError, match="holds a row twice"):
+        read_lines(path)
+
+
+def test_killed_and_resumed_equals_uninterrupted(tmp_path):
+    whole = run_all([run()], tmp_path / "whole", workers=0, batch_size=3)[run()]
+    path = tmp_path / "killed" / f"{run_id(run())}.jsonl"
+    path.parent.mkdir()
+    text = (tmp_path / "whole" / path.name).read_text()
+    path.write_text(text[: int(len(text) * 0.55)])  # a kill in the middle of a line
+    before = read_lines(path)
+    assert 0 < len(before) < 10
+    resumed = run_all([run()], tmp_path / "killed", workers=0, batch_size=4)[run()]
+    assert equal(resumed) == equal(whole)
+    assert [line for line in resumed if line in before] == evaluation.sorted_lines(before), "what was there is kept"
+
+
+def test_a_finished_run_decodes_nothing(tmp_path, monkeypatch):
+    run_all([run()], tmp_path, workers=0)
+    monkeypatch.setattr(evaluation, "decode_rows", lambda *_: pytest.fail("decoded again"))
+    assert len(run_all([run()], tmp_path, workers=0)[run()]) == 10
+
+
+def test_samples_differ_and_depend_on_the_seed():
+    lines = evaluation.decode_rows(run(), [(0, 0), (0, 1)])
+    other = evaluation.decode_rows(Run.of("tiny", TASK, "tolerator", 5, 2, seed=1, canvas=8, forwards=4), [(0, 0), (0, 1)])
+    assert lines[0]["text"] != lines[1]["text"] and lines[0]["text"] != other[0]["text"]
+
+
+def test_identity_follows_options_rows_and_code():
+    assert run_id(run()) == run_id(run())
+    ids = {run_id(run()), run_id(run(forwards=6)), run_id(run("vanilla")), run_id(Run.of("tiny", TASK, "tolerator", 6, 2, canvas=8, forwards=4))}
+    assert len(ids) == 4
+    json.dumps(evaluation.identity(run()))
+
+
+def test_code_hash_sees_code_and_not_comments(tmp_path):
+    path = tmp_path / "a.py"
+    hashes = []
+    for text in (
+        'def f(x):\n    return x + 1\n',
+        'def f(x):\n    """Adds."""\n    # why\n    return x + 1\n',
+        'def f(x):\n    return x + 2\n',
+    ):
+        path.write_text(text)
+        hashes.append(code_hash([path]))
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_every_line_carries_quality_and_cost_and_null_for_what_was_not_measured(tmp_path):
+    line = run_all([run()], tmp_path, workers=0)[run()][0]
+    assert line["target_forwards"] == 4 and line["positions"] > 4 * 8 and line["seconds"] > 0
+    assert line["draft_forwards"] is None and line["joules"] is None
+
+
+def test_pending_orders_by_length_and_covers_each_row_once(tmp_path):
+    batches = pending(run(), tmp_path / "none.jsonl", 3)
+    rows = [row for batch in batches for row in batch]
+    assert sorted(rows) == [(i, s) for i in range(5) for s in range(2)]
+
+
+def test_bad_runs_name_their_cure():
+    with pytest.raises(UserError, match="no option 'step'"):
+        Run.of("tiny", TASK, "vanilla", 5, step=4)
+    with pytest.raises(UserError, match="country_facts"):
+        Run.of("tiny", "countries", "vanilla", 5, steps=4)
+
+
+def test_two_processes_give_the_same_lines(tmp_path, monkeypatch):
+    """Real worker processes: they load the model by name, so this needs a committed checkpoint."""
+    from lib.models.registry import CHECKPOINTS, load
+
+    if not (CHECKPOINTS / "study-dlm" / "model.safetensors").exists():
+        pytest.skip("no committed checkpoint")
+    monkeypatch.setattr(evaluation, "_model", evaluation.cache(lambda name, device: load(name, device)))
+    real = Run.of("study-dlm", TASK, "vanilla", items=6, steps=4)
+    torch.set_num_threads(1)
+    one = run_all([real], tmp_path / "one", workers=0, batch_size=2)[real]
+    two = run_all([real], tmp_path / "two", workers=2, batch_size=2)[real]
+    assert equal(one) == equal(two)

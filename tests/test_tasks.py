@@ -1,0 +1,166 @@
+"""Tasks: disjoint splits, pinned rows, scorers, and where rows come from."""
+
+import json
+from itertools import combinations
+
+import pytest
+
+from lib.errors import UserError
+from lib.tasks import TASKS, get_task, gsm8k, gsm_symbolic, humaneval
+from lib.tasks.base import SPLITS, rows_hash
+from lib.tasks.rows import load_rows
+
+# The hash of the first 50 test items: where it changes, results before and after do not compare.
+EMBEDDED = {
+    "gsm_symbolic": "a8835d73e5151333",
+    "country_facts": "2b188ee4fa83b698",
+    "small_functions": "f4b8fc758d0b7d54",
+}
+REJECTED = (47, 74, 80)  # templates of GSM-Symbolic that the rule leaves out, two of them just so
+GSM8K = [
+    {"question": "2 + 3?", "answer": "It is <<2+3=5>>5.\n#### 5"},
+    {"question": "How many dollars?", "answer": "1000 + 234 = 1234\n#### 1,234"},
+    {"question": "How cold?", "answer": "2 - 9 = -7\n#### -7"},
+]
+HUMANEVAL = [
+    {
+        "task_id": f"HumanEval/{index}",
+        "prompt": f'def {name}(x):\n    """{doc}"""\n',
+        "canonical_solution": f"    return {body}\n",
+        "test": f"\n\ndef check(candidate):\n    assert candidate(3) == {result}\n",
+        "entry_point": name,
+    }
+    for index, (name, doc, body, result) in enumerate(
+        [("twice", "2x", "2 * x", 6), ("square", "x^2", "x * x", 9), ("negative", "-x", "-x", -3)]
+    )
+]
+
+
+@pytest.fixture(autouse=True)
+def allowed(monkeypatch):
+    monkeypatch.setenv("ALLOW_CODE_EXECUTION", "1")
+
+
+@pytest.fixture
+def folder(monkeypatch, tmp_path):
+    files = {"gsm8k_train": GSM8K, "gsm8k_test": GSM8K, "humaneval": HUMANEVAL}
+    for name, rows in files.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    return tmp_path
+
+
+def test_registry():
+    assert set(TASKS) == {*EMBEDDED, "gsm8k", "humaneval"}
+    assert all(get_task(name).name == name for name in TASKS)
+    with pytest.raises(UserError, match="gsm_symbolic, country_facts"):
+        get_task("mathematics")
+    with pytest.raises(ValueError, match="train, validation, test"):
+        get_task("gsm_symbolic").items("dev", 1)
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_splits_share_no_prompt(name):
+    prompts = {split: [item.prompt for item in TASKS[name].items(split, 500)] for split in SPLITS}
+    assert all(not set(prompts[a]) & set(prompts[b]) for a, b in combinations(SPLITS, 2))
+    for split in ("validation", "test"):
+        assert len(set(prompts[split])) == 500
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_rows_are_pinned(name):
+    assert rows_hash(TASKS[name].items("test", 50)) == EMBEDDED[name]
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_targets_are_right_and_others_wrong(name):
+    task = TASKS[name]
+    items = task.items("train", 100)
+    assert all(score.correct == 1 for score in task.score_all([(item, item.target) for item in items]))
+    wrong = {"gsm_symbolic": "1+1=2#99999", "country_facts": "Nowhere", "small_functions": "    return 'no'"}
+    for text in (wrong[name], ""):
+        assert all(score.correct == 0 for score in task.score_all([(item, text) for item in items]))
+
+
+def test_templates_follow_the_rule():
+    assert all(gsm_symbolic.usable_share(template, 30) >= 0.9 for template in gsm_symbolic.TEMPLATES)
+    for template in REJECTED:
+        assert template not in gsm_symbolic.TEMPLATES
+        assert gsm_symbolic.usable_share(template, 30) < 0.9
+
+
+def test_gsm8k(folder):
+    task = TASKS["gsm8k"]
+    items = task.items("test")
+    assert [item.id for item in items] == [f"gsm8k/test/{row}" for row in range(3)]
+    assert [item.reference["answer"] for item in items] == ["5", "1234", "-7"]
+    assert [item.prompt for item in items] == [f"{row['question']}\n" for row in GSM8K]
+    assert all(task.score(item, item.target).correct == 1 for item in items)
+    assert all(task.score(item, "#### 77").correct == 0 for item in items)
+    assert task.score(items[0], "no number").answer is None
+    assert task.score(items[0], "So $x = \\boxed{\\frac{10}{2}}$, in 1 step.").correct == 1
+    assert task.score(items[1], "That makes $1,234.00.").correct == 1
+
+
+def test_gsm8k_validation_is_the_end_of_train(folder, monkeypatch):
+    monkeypatch.setattr(gsm8k, "VALIDATION", 1)
+    ids = {split: [item.id for item in TASKS["gsm8k"].items(split)] for split in ("train", "validation")}
+    assert ids == {"train": ["gsm8k/train/0", "gsm8k/train/1"], "validation": ["gsm8k/train/2"]}
+
+
+@pytest.mark.parametrize(
+    "text, answer",
+    [
+        ("#### 12\n\nAnd 5 more", "12"),
+        ("5 #### 12\nQ 7 #### 13 apples", "13"),
+        ("#### none\nso \\boxed{4} of 5", "\\boxed{4}"),
+        ("10-3 is 7.", "7"),
+        ("10-3", "3"),
+        ("= -3.50.", "-3.50"),
+        ("", None),
+    ],
+)
+def test_final_answer(text, answer):
+    assert gsm8k.final_answer(text) == answer
+
+
+def test_humaneval(folder):
+    task = TASKS["humaneval"]
+    items = task.items("test")
+    assert [item.id for item in items] == [row["task_id"] for row in HUMANEVAL]
+    assert [s.correct for s in task.score_all([(item, item.target) for item in items])] == [1, 1, 1]
+    assert [s.correct for s in task.score_all([(item, "    return 6") for item in items])] == [1, 0, 0]
+    runs_on = "    return 2 * x\n\nprint(undefined)\n"
+    assert task.score(items[0], runs_on).correct == 1
+    assert task.score(items[0], "    import os\n    os._exit(0)").correct == 0
+    with pytest.raises(UserError, match="test only"):
+        task.items("train")
+
+
+def test_truncate():
+    assert humaneval.truncate("    a\n    if b\nif c\ndef d") == "    a\n    if b"
+    assert humaneval.truncate("    a\n") == "    a\n"
+
+
+def test_missing_file_is_named(folder):
+    (folder / "gsm8k_test.jsonl").unlink()
+    with pytest.raises(UserError, match=f"{folder}/gsm8k_test.jsonl"):
+        TASKS["gsm8k"].items("test")
+
+
+def test_broken_file_is_named(folder):
+    (folder / "gsm8k_test.jsonl").write_text("not json\n")
+    with pytest.raises(UserError, match=f"{folder}/gsm8k_test.jsonl is not JSON Lines"):
+        TASKS["gsm8k"].items("test")
+
+
+def test_unreachable_hub_names_the_cure(monkeypatch):
+    import datasets
+
+    def unreachable(*args, **options):
+        raise ConnectionError("no route\nto the hub")
+
+    monkeypatch.delenv("DATA_DIR", raising=False)
+    monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    with pytest.raises(UserError, match=r"set DATA_DIR to a folder with b.jsonl \(no route\)$"):
+        load_rows("a/b", None, "test", "b.jsonl")
