@@ -3,11 +3,12 @@ PYTHON ?= python3
 PROFILE ?= laptop
 NB ?=
 PY = .venv/bin/python
+RUN = $(PY) -W ignore -m
 export UV_PROJECT_ENVIRONMENT = .venv
 export TOKENIZERS_PARALLELISM = false
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help env test lint clean
+.PHONY: help env reproduce smoke render train report check test lint clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -20,6 +21,26 @@ env: .venv/ready ## make .venv from uv.lock
 	build/uv/bin/uv sync --frozen --python $(PYTHON) --extra small
 	@touch $@
 
+# Code that a model wrote runs only in the sandbox (lib/sandbox.py), and only when this is set.
+reproduce smoke render: export ALLOW_CODE_EXECUTION ?= 1
+reproduce: env ## decode and render into results/: PROFILE=laptop|night|gpu|paper, NB=<notebook>|all
+	$(RUN) lib reproduce --profile "$(PROFILE)" --notebook "$(NB)"
+
+smoke: env ## the same in three minutes: does everything run?
+	$(RUN) lib reproduce --profile smoke --notebook "$(NB)"
+
+render: env ## render again from the responses in results/, such as after a change to a figure
+	$(RUN) lib render --profile "$(PROFILE)" --notebook "$(NB)"
+
+train: env ## train the study models anew (about 70 minutes on two cores; goes on after a kill)
+	$(RUN) lib.training
+
+report: env ## collect results/headline.json and print it
+	$(RUN) lib report
+
+check: env ## are the committed results those of the committed code?
+	$(RUN) lib check
+
 test: env ## run the tests (CPU, no network)
 	$(PY) -m pytest
 
@@ -27,6 +48,6 @@ lint: env ## check style
 	$(PY) -m ruff check lib tests
 	$(PY) -m ruff format --check lib tests
 
-clean: ## remove what can be rebuilt (build/, caches), keep results
-	rm -rf build .ruff_cache
+clean: ## remove what can be rebuilt in minutes; keep results, weights in training and decoded responses
+	rm -rf build/render build/results build/notebook .ruff_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

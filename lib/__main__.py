@@ -1,41 +1,40 @@
-"""The command line: `python -m lib reproduce|report|check`; the Makefile calls it."""
+"""The command line: `python -m lib reproduce|render|report|check`; the Makefile calls it."""
 
 import argparse
 import os
 import shutil
 import sys
 import time
-from pathlib import Path
 
 from lib.errors import UserError
-
-NOTEBOOKS = Path("notebooks")
-RENDERED = Path("build/render")
+from lib.paths import BUILD, NOTEBOOKS, ROOT
 
 
-def reproduce(profile: str, which: str) -> None:
-    """Compute what the notebooks need, with progress here; then render each and move it into results/."""
-    from lib.render import parameters_for, render
-    from lib.report import RESULTS, write_headlines
+def reproduce(profile: str, which: str, reuse: bool = False) -> None:
+    """Decode what the notebooks need, with progress here; then render each and move it into results/.
+
+    `reuse`: responses in results/ that are current are taken from there.
+    """
+    from lib.render import parameters, render
+    from lib.report import write_headlines
     from lib.studies import STUDIES, study_of
 
     names = list(STUDIES) if which in ("", "all") else [which]
-    studies = []
+    todo = []
     for name in names:
-        study = study_of(name)
-        out = RENDERED / profile / name
-        parameters = parameters_for(NOTEBOOKS / f"{name}.ipynb", profile)
-        studies.append((name, out, study.of({**parameters, "out": str(out), "reuse": False})))
-    for name, out, study in studies:
+        study, out = study_of(name), BUILD / "results" / profile / name
+        values = parameters(NOTEBOOKS / f"{name}.ipynb", profile)
+        overrides = {"out": str(out.relative_to(ROOT)), "reuse": reuse}
+        todo.append((name, study.of({**values, **overrides}), out, overrides))
+    for name, study, out, overrides in todo:  # every mistake in names or values was found above
         started = time.perf_counter()
         print(f"{name} at profile {profile}", file=sys.stderr)
         study.lines  # noqa: B018  decodes what is missing, under a progress bar
         shutil.rmtree(out, ignore_errors=True)
-        path = render(NOTEBOOKS / f"{name}.ipynb", profile, overrides={"out": str(out), "reuse": False})
+        path = render(NOTEBOOKS / f"{name}.ipynb", profile, overrides=overrides)
         for file in out.iterdir():
-            if file.suffix not in (".ipynb", ".html"):
-                os.replace(file, RESULTS / profile / name / file.name)
-        print(f"{path} in {time.perf_counter() - started:.0f} s", file=sys.stderr)
+            os.replace(file, path / file.name)
+        print(f"{path.relative_to(ROOT)} in {time.perf_counter() - started:.0f} s", file=sys.stderr)
     write_headlines()
 
 
@@ -45,7 +44,9 @@ def report() -> None:
 
     for name, entry in sorted(write_headlines().items()):
         low, high = entry["low"], entry["high"]
-        print(f"{name:28s} {entry['value']:8.2f} [{low}, {high}] {entry['unit']}, n = {entry['n']}, {entry['profile']}")
+        print(
+            f"{name:28s} {entry['value']:8.2f} [{low}, {high}] {entry['unit']}, n = {entry['n']}, {entry['profile']}"
+        )
 
 
 def check() -> None:
@@ -63,15 +64,19 @@ def check() -> None:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lib", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("reproduce", help="run and render notebooks at a profile")
-    command.add_argument("--profile", default="laptop")
-    command.add_argument("--notebook", default="", help="a notebook's name, or all")
+    for name, help_ in (
+        ("reproduce", "decode and render notebooks at a profile"),
+        ("render", "render again from the responses in results/"),
+    ):
+        command = commands.add_parser(name, help=help_)
+        command.add_argument("--profile", default="laptop")
+        command.add_argument("--notebook", default="", help="a notebook's name, or all")
     commands.add_parser("report", help="collect results/headline.json")
     commands.add_parser("check", help="are the committed results current?")
     asked = parser.parse_args(arguments)
     try:
-        if asked.command == "reproduce":
-            reproduce(asked.profile, asked.notebook)
+        if asked.command in ("reproduce", "render"):
+            reproduce(asked.profile, asked.notebook, reuse=asked.command == "render")
         else:
             {"report": report, "check": check}[asked.command]()
     except UserError as error:

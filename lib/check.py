@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 from lib.evaluation import LIB, Run, code_hash, identity
-from lib.render import parameters_for
-from lib.report import RESULTS
+from lib.paths import NOTEBOOKS, RESULTS
+from lib.render import parameters
 from lib.studies import STUDIES, study_of
 
 
-def stale(results: Path = RESULTS, notebooks: Path = Path("notebooks")) -> list[str]:
+def stale(results: Path = RESULTS, notebooks: Path = NOTEBOOKS) -> list[str]:
     """A line for every result that is not current: which, and what changed."""
     reasons = []
     for path in sorted(results.glob("*/*/manifest.json")):
@@ -20,15 +20,16 @@ def stale(results: Path = RESULTS, notebooks: Path = Path("notebooks")) -> list[
             reasons.append(f"{where}: there is no such notebook any more")
             continue
         study = study_of(name)
-        parameters = {k: v for k, v in parameters_for(notebooks / f"{name}.ipynb", profile).items() if k in manifest["parameters"]}
+        values = parameters(notebooks / f"{name}.ipynb", profile, notebooks / "params")
+        values = {k: v for k, v in values.items() if k in manifest["parameters"]}
         asked = {k: list(v) if isinstance(v, tuple) else v for k, v in manifest["parameters"].items()}
-        for key, value in parameters.items():
+        for key, value in values.items():
             if asked[key] != value:
                 reasons.append(f"{where}: {key} was {asked[key]!r}, the profile now says {value!r}")
         module = LIB / "studies" / f"{STUDIES[name]}.py"
         if manifest["study"] != code_hash([module, LIB / "stats.py", LIB / "report.py"]):
             reasons.append(f"{where}: the study's code changed")
-        wanted = study.of({**parameters, "profile": profile}).runs().values()
+        wanted = study.of(values).runs().values()
         reasons += [f"{where}: {reason}" for reason in _changed(manifest["runs"], list(wanted))]
     return reasons
 

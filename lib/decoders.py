@@ -1,8 +1,13 @@
 """Every decoder by name, and the one call that runs any of them."""
 
+from collections.abc import Callable
+
+import torch
+
 from lib import autoregressive
 from lib.autoregressive import Autoregressive
 from lib.errors import UserError
+from lib.models.registry import Family
 from lib.options import Options
 from lib.tolerator import Rcr, Remdm, Tolerator, Vanilla, fill, rcr, refine, remdm
 from lib.trace import Decoded
@@ -45,3 +50,27 @@ def decode(model, input_ids, options: Options, *, generator, family, attention_m
         attention_mask=attention_mask,
         record=record,
     )
+
+
+def custom_generate(options: Options, family: Family | None = None, generator=0) -> Callable:
+    """A decoder in the shape that `transformers` takes: `model.generate(ids, custom_generate=...)`.
+
+    The result is prompt and response, [B, P + G], padded with EoT. Length, temperature and the like are those of
+    `options`; what else `generate` is given is not read. `family` may be left out for an autoregressive model
+    whose generation config names its end tokens; a diffusion model's names its [MASK].
+    """
+
+    def run(model, input_ids, logits_processor=None, stopping_criteria=None, generation_config=None, **kwargs):
+        kind = family or _family_of(generation_config)
+        mask = kwargs.get("attention_mask")
+        out = decode(model, input_ids, options, generator=generator, family=kind, attention_mask=mask)
+        return torch.cat([input_ids, out.responses], -1)
+
+    return run
+
+
+def _family_of(generation_config) -> Family:
+    ends = generation_config.eos_token_id
+    if ends is None:
+        raise UserError("the model names no end of text: give custom_generate a Family with its eot_ids")
+    return Family("model", eot_ids=tuple(ends) if isinstance(ends, list) else (ends,))

@@ -16,12 +16,13 @@ from tqdm import tqdm
 from lib.decoders import METHODS, decode, options_of
 from lib.errors import UserError
 from lib.models.registry import Model, load
+from lib.paths import BUILD, ROOT
 from lib.sampling import RowGenerator
 from lib.tasks import get_task
 from lib.tasks.base import rows_hash
 
-LIB = Path(__file__).parent
-RUNS = Path("build/runs")
+LIB = ROOT / "lib"
+RUNS = BUILD / "runs"
 # What decides a response besides options, weights and rows: these files, the method's folder, the task's file.
 SHARED = ("sampling.py", "options.py", "trace.py", "models/canvas.py", "tasks/base.py")
 MEASURED = ("seconds", "joules")  # differ from run to run, so no part of what must be equal
@@ -77,23 +78,23 @@ def files_of(run: Run) -> list[Path]:
 
 
 @cache
-def _items(task: str, split: str, n: int):
+def items_of(task: str, split: str, n: int):
     return get_task(task).items(split, n)
 
 
 @cache
-def _model(name: str, device: str) -> Model:
+def model_of(name: str, device: str) -> Model:
     return load(name, device)
 
 
 def identity(run: Run, device: str = "cpu") -> dict:
     """Everything that decides a run's responses; its hash names the run."""
-    model = _model(run.model, device)
+    model = model_of(run.model, device)
     return {
         "run": {**asdict(run), "options": dict(run.options)},
         "weights": model.fingerprint,
         "family": asdict(model.family),
-        "rows": rows_hash(_items(run.task, run.split, run.items)),
+        "rows": rows_hash(items_of(run.task, run.split, run.items)),
         "code": code_hash(files_of(run)),
         "dtype": str(next(model.network.parameters()).dtype),
     }
@@ -106,15 +107,13 @@ def run_id(run: Run, device: str = "cpu") -> str:
 @torch.inference_mode()
 def decode_rows(run: Run, rows: list[tuple[int, int]], device: str = "cpu") -> list[dict]:
     """Decode and score (item index, sample index) rows as one batch: a line each."""
-    model, task = _model(run.model, device), get_task(run.task)
-    everything = _items(run.task, run.split, run.items)
+    model, task = model_of(run.model, device), get_task(run.task)
+    everything = items_of(run.task, run.split, run.items)
     items = [everything[index] for index, _ in rows]
     ids, mask = model.encode([item.prompt for item in items])
     generator = RowGenerator.of(run.seed, [item.id for item in items], [sample for _, sample in rows])
     start = time.perf_counter()
-    out = decode(
-        model.network, ids, run.resolved(), generator=generator, family=model.family, attention_mask=mask
-    )
+    out = decode(model.network, ids, run.resolved(), generator=generator, family=model.family, attention_mask=mask)
     if device != "cpu":
         torch.cuda.synchronize()
     seconds = (time.perf_counter() - start) / len(rows)
@@ -154,7 +153,7 @@ def read_lines(path: Path) -> list[dict]:
 def pending(run: Run, path: Path, batch_size: int, shard: tuple[int, int] = (0, 1)) -> list[list[tuple[int, int]]]:
     """Batches of rows that `path` does not hold yet, of like length; `shard` (i, n) takes every n-th item."""
     done = {(line["item"], line["sample"]) for line in read_lines(path)}
-    items = _items(run.task, run.split, run.items)
+    items = items_of(run.task, run.split, run.items)
     rows = [
         (index, sample)
         for index, item in enumerate(items)
@@ -203,7 +202,9 @@ def run_all(
     folder.mkdir(parents=True, exist_ok=True)
     name = "" if shard == (0, 1) else f".{shard[0]}of{shard[1]}"
     paths = {run: folder / f"{run_id(run, device)}{name}.jsonl" for run in runs}
-    units = [(i, run, rows, device) for i, run in enumerate(runs) for rows in pending(run, paths[run], batch_size, shard)]
+    units = [
+        (i, run, rows, device) for i, run in enumerate(runs) for rows in pending(run, paths[run], batch_size, shard)
+    ]
     workers = (os.cpu_count() or 1 if device == "cpu" else 0) if workers is None else workers
     total = sum(len(rows) for _, _, rows, _ in units)
     tokens = 0
@@ -232,7 +233,9 @@ def merge(run: Run, folder: Path = RUNS, device: str = "cpu") -> list[dict]:
     if len(keys) != len(lines):
         raise UserError(f"the shards of run {run_id(run, device)} overlap: remove one of them")
     if len(lines) != run.items * run.samples:
-        raise UserError(f"run {run_id(run, device)} has {len(lines)} of {run.items * run.samples} rows: finish it first")
+        raise UserError(
+            f"run {run_id(run, device)} has {len(lines)} of {run.items * run.samples} rows: finish it first"
+        )
     return sorted_lines(lines)
 
 

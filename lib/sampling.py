@@ -5,6 +5,7 @@ import hashlib
 import torch
 from torch import Tensor
 
+
 def _signed(x: int) -> int:
     """A 64-bit pattern as the signed integer that a tensor can hold."""
     return (x + 2**63) % 2**64 - 2**63

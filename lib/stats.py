@@ -55,6 +55,17 @@ def score_interval(scores: np.ndarray, level: float = 0.95) -> Estimate:
     return Estimate(value, *_bootstrap(items, level), n)
 
 
+def mean_interval(values: np.ndarray, level: float = 0.95) -> Estimate:
+    """Mean of `values` [items], any real numbers, with the percentile bootstrap over items.
+
+    Raises ValueError for another shape or no values.
+    """
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 1 or values.size == 0:
+        raise ValueError(f"values must be [items] and not empty, not {values.shape}")
+    return Estimate(float(values.mean()), *_bootstrap(values, level), len(values))
+
+
 def paired_difference(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> Estimate:
     """Mean of a - b, both [items, samples] in {0, 1}: row i of either is the same item.
 

@@ -42,9 +42,7 @@ def ids_of(options):
 def run(model, prompts, options, generator=None, **more):
     ids, mask = prompts
     generator = generator or RowGenerator.of(7, [f"item{i}" for i in range(len(ids))])
-    return decode(
-        model, ids, options, generator=generator, family=family_of(options), attention_mask=mask, **more
-    )
+    return decode(model, ids, options, generator=generator, family=family_of(options), attention_mask=mask, **more)
 
 
 @pytest.mark.parametrize("options", EVERY, ids=repr)
@@ -76,7 +74,10 @@ def test_batch_order_and_padding_change_nothing(model, prompts, options):
     for row in (2, 0, 3, 1):
         length = int(mask[row].sum())
         alone = run(
-            model, (ids[row : row + 1, -length:], mask[row : row + 1, -length:]), options, RowGenerator.of(7, [names[row]])
+            model,
+            (ids[row : row + 1, -length:], mask[row : row + 1, -length:]),
+            options,
+            RowGenerator.of(7, [names[row]]),
         )
         assert torch.equal(alone.responses[0], together.responses[row])
         assert alone.trace.row(0) == together.trace.row(row)
@@ -115,7 +116,9 @@ def test_cache_on_equals_cache_off(model, prompts, options):
 def test_greedy_equals_transformers_generate(model, prompts):
     ids, mask = prompts
     ours = run(model, prompts, Autoregressive(max_new_tokens=10))
-    theirs = model.generate(ids, attention_mask=mask, max_new_tokens=10, do_sample=False, eos_token_id=0, pad_token_id=0)
+    theirs = model.generate(
+        ids, attention_mask=mask, max_new_tokens=10, do_sample=False, eos_token_id=0, pad_token_id=0
+    )
     theirs = theirs[:, ids.shape[1] :]
     assert torch.equal(ours.responses[:, : theirs.shape[1]], theirs)
 

@@ -24,7 +24,7 @@ def tiny_model(monkeypatch):
     network = tiny(vocabulary=len(tokenizer), seed=4)
     family = SHIFTED.__class__("tiny", eot_ids=(0,), mask_id=1, explicit_mask=True, chat=False)
     model = Model("tiny", network, tokenizer, family, "fingerprint")
-    monkeypatch.setattr(evaluation, "_model", lambda name, device: model)
+    monkeypatch.setattr(evaluation, "model_of", lambda name, device: model)
 
 
 def run(method="tolerator", **options):
@@ -80,13 +80,20 @@ def test_a_finished_run_decodes_nothing(tmp_path, monkeypatch):
 
 def test_samples_differ_and_depend_on_the_seed():
     lines = evaluation.decode_rows(run(), [(0, 0), (0, 1)])
-    other = evaluation.decode_rows(Run.of("tiny", TASK, "tolerator", 5, 2, seed=1, canvas=8, forwards=4), [(0, 0), (0, 1)])
+    other = evaluation.decode_rows(
+        Run.of("tiny", TASK, "tolerator", 5, 2, seed=1, canvas=8, forwards=4), [(0, 0), (0, 1)]
+    )
     assert lines[0]["text"] != lines[1]["text"] and lines[0]["text"] != other[0]["text"]
 
 
 def test_identity_follows_options_rows_and_code():
     assert run_id(run()) == run_id(run())
-    ids = {run_id(run()), run_id(run(forwards=6)), run_id(run("vanilla")), run_id(Run.of("tiny", TASK, "tolerator", 6, 2, canvas=8, forwards=4))}
+    ids = {
+        run_id(run()),
+        run_id(run(forwards=6)),
+        run_id(run("vanilla")),
+        run_id(Run.of("tiny", TASK, "tolerator", 6, 2, canvas=8, forwards=4)),
+    }
     assert len(ids) == 4
     json.dumps(evaluation.identity(run()))
 
@@ -95,9 +102,9 @@ def test_code_hash_sees_code_and_not_comments(tmp_path):
     path = tmp_path / "a.py"
     hashes = []
     for text in (
-        'def f(x):\n    return x + 1\n',
+        "def f(x):\n    return x + 1\n",
         'def f(x):\n    """Adds."""\n    # why\n    return x + 1\n',
-        'def f(x):\n    return x + 2\n',
+        "def f(x):\n    return x + 2\n",
     ):
         path.write_text(text)
         hashes.append(code_hash([path]))
@@ -129,7 +136,7 @@ def test_two_processes_give_the_same_lines(tmp_path, monkeypatch):
 
     if not (CHECKPOINTS / "study-dlm" / "model.safetensors").exists():
         pytest.skip("no committed checkpoint")
-    monkeypatch.setattr(evaluation, "_model", evaluation.cache(lambda name, device: load(name, device)))
+    monkeypatch.setattr(evaluation, "model_of", evaluation.cache(lambda name, device: load(name, device)))
     real = Run.of("study-dlm", TASK, "vanilla", items=6, steps=4)
     torch.set_num_threads(1)
     one = run_all([real], tmp_path / "one", workers=0, batch_size=2)[real]

@@ -44,8 +44,7 @@ def test_accuracy():
 def test_evaluate_modules_agree():
     responses = [[1, 0, 0], [0, 0, 0, 0], [1, 1]]
     expected = {
-        f"pass@{k}": pytest.approx(sum(metrics.pass_at_k(len(r), sum(r), k) for r in responses) / 3)
-        for k in (1, 2)
+        f"pass@{k}": pytest.approx(sum(metrics.pass_at_k(len(r), sum(r), k) for r in responses) / 3) for k in (1, 2)
     }
     module = metrics.load("pass_at_k")
     assert module.compute(predictions=responses, k=[1, 2]) == expected

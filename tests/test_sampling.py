@@ -53,7 +53,10 @@ def test_categorical_follows_the_distribution():
     counts = torch.bincount(categorical(probs.expand(100_000, 5), uniform), minlength=5)
     assert counts[1] == 0
     kept = [0, 2, 3, 4]
-    assert chisquare(counts[kept].numpy(), (probs[kept] * 100_000).numpy().astype(float), sum_check=False).pvalue > FALSE_ALARM
+    assert (
+        chisquare(counts[kept].numpy(), (probs[kept] * 100_000).numpy().astype(float), sum_check=False).pvalue
+        > FALSE_ALARM
+    )
 
 
 def test_categorical_at_the_ends_of_the_interval():

@@ -157,3 +157,16 @@ def test_needed_items():
     assert needed_items(0.1, 0) == 1
     with pytest.raises(ValueError):
         needed_items(0, 0.5)
+
+
+def test_mean_interval_covers_the_mean_at_its_level():
+    rng = np.random.default_rng(0)
+    covered = [
+        estimate.low <= 0.4 <= estimate.high
+        for estimate in (mean_interval(rng.beta(2, 3, size=120)) for _ in range(300))  # mean 0.4
+    ]
+    assert 0.90 < np.mean(covered) < 0.985
+    assert mean_interval([0.5, 0.5]).low == mean_interval([0.5, 0.5]).high == 0.5
+    for wrong in ([], [[1.0]]):
+        with pytest.raises(ValueError, match="values must be"):
+            mean_interval(wrong)

@@ -12,11 +12,11 @@ from lib.tasks.rows import load_rows
 
 # The hash of the first 50 test items: where it changes, results before and after do not compare.
 EMBEDDED = {
-    "gsm_symbolic": "a8835d73e5151333",
-    "country_facts": "2b188ee4fa83b698",
+    "gsm_symbolic": "b658036aaea43cb9",
+    "country_facts": "279af1ec6af0dfc4",
     "small_functions": "f4b8fc758d0b7d54",
 }
-REJECTED = (47, 74, 80)  # templates of GSM-Symbolic that the rule leaves out, two of them just so
+REJECTED = (0, 35, 69, 74)  # templates of GSM-Symbolic that the rule leaves out, one of them just so
 GSM8K = [
     {"question": "2 + 3?", "answer": "It is <<2+3=5>>5.\n#### 5"},
     {"question": "How many dollars?", "answer": "1000 + 234 = 1234\n#### 1,234"},
@@ -83,10 +83,10 @@ def test_targets_are_right_and_others_wrong(name):
 
 
 def test_templates_follow_the_rule():
-    assert all(gsm_symbolic.usable_share(template, 30) >= 0.9 for template in gsm_symbolic.TEMPLATES)
+    assert all(gsm_symbolic.usable_share(template) >= 0.3 for template in gsm_symbolic.TEMPLATES)
     for template in REJECTED:
         assert template not in gsm_symbolic.TEMPLATES
-        assert gsm_symbolic.usable_share(template, 30) < 0.9
+        assert gsm_symbolic.usable_share(template) < 0.3
 
 
 def test_gsm8k(folder):

@@ -77,7 +77,9 @@ def test_fill_step_follows_the_enumerated_distribution(rule, form):
 def test_random_rule_keeps_each_position_alike():
     options = Vanilla(canvas=3, steps=3, rule="random")
     masks = torch.full((3,), 1)
-    _, kept = fill_step(expand(masks), expand(LOGITS), torch.ones(3, dtype=torch.bool), 1, options, FIVE, uniform(1, 3, 2))
+    _, kept = fill_step(
+        expand(masks), expand(LOGITS), torch.ones(3, dtype=torch.bool), 1, options, FIVE, uniform(1, 3, 2)
+    )
     assert_follows(kept.long(), {(1, 0, 0): 1 / 3, (0, 1, 0): 1 / 3, (0, 0, 1): 1 / 3})
 
 
@@ -138,9 +140,7 @@ def test_remdm_step_follows_the_enumerated_transition(variant, eta):
         for b in (1, 3)
         for c in (1, 2)
     }
-    out, _ = remdm_step(
-        expand(tokens), expand(confidence), expand(LOGITS), t, s, options, 1, uniform(5, 3, 2)
-    )
+    out, _ = remdm_step(expand(tokens), expand(confidence), expand(LOGITS), t, s, options, 1, uniform(5, 3, 2))
     assert_follows(out, exact)
 
 
@@ -156,14 +156,25 @@ def test_remdm_probabilities_are_probabilities_and_nothing_is_masked_at_the_end(
         decode_probability = (alpha_s - (1 - remask) * alpha_t) / (1 - alpha_t)
         assert (remask >= 0).all() and (remask <= 1).all()
         assert (decode_probability >= -1e-12).all() and (decode_probability <= 1 + 1e-12).all()
-    assert alpha_s == 1 and (remask.abs() < 1e-12).all() and torch.allclose(decode_probability, torch.ones(1, dtype=torch.float64))
+    assert (
+        alpha_s == 1
+        and (remask.abs() < 1e-12).all()
+        and torch.allclose(decode_probability, torch.ones(1, dtype=torch.float64))
+    )
 
 
 def test_remdm_without_remasking_is_the_plain_reverse_process():
     """eta = 0: a masked token is decoded with probability (alpha_s - alpha_t) / (1 - alpha_t), others stay."""
     options = Remdm(canvas=3, variant="cap", eta=0.0, temperature=1.0, top_p=1.0)
     out, _ = remdm_step(
-        expand(torch.tensor([1, 3, 2])), torch.zeros(DRAWS, 3).double(), expand(LOGITS), 0.5, 0.25, options, 1, uniform(6, 3, 2)
+        expand(torch.tensor([1, 3, 2])),
+        torch.zeros(DRAWS, 3).double(),
+        expand(LOGITS),
+        0.5,
+        0.25,
+        options,
+        1,
+        uniform(6, 3, 2),
     )
     assert (out[:, 1:] == torch.tensor([3, 2])).all()
     share = (out[:, 0] != 1).double().mean().item()
@@ -197,7 +208,9 @@ def test_eot_penalty_forms():
     assert logit[0, 0] == pytest.approx(2 / 1.2) and logit[1, 0] == pytest.approx(-2 / 1.2)
     assert logit[1, 0] > z[1, 0], "dividing a negative logit raises it"
     assert penalise_eot(z, 0, "off", 9.0) is z and torch.equal(z[:, 0], torch.tensor([2.0, -2.0]))
-    assert torch.equal(penalise_eot(z, 0, "prob_div", 1.0), z) and torch.equal(penalise_eot(z, 0, "logit_div", 1.0), z)
+    assert torch.equal(penalise_eot(z, 0, "prob_div", 1.0), z) and torch.equal(
+        penalise_eot(z, 0, "logit_div", 1.0), z
+    )
 
 
 def test_published_refinement_counts():

@@ -3,14 +3,12 @@
 import json
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from lib.errors import UserError
-
-CHECKPOINTS = Path(__file__).resolve().parents[2] / "results" / "checkpoints"
+from lib.paths import CHECKPOINTS
 
 
 @dataclass(frozen=True)

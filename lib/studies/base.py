@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
+import torch
+
 from lib.errors import UserError
 from lib.evaluation import Run, run_all, run_id
-from lib.report import RESULTS, save, style
-
-NOTEBOOK = ""
+from lib.paths import RESULTS, ROOT
+from lib.report import save, style
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class BaseStudy:
         for name in ("items", "samples"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be 1 or more, not {getattr(self, name)}")
+        if self.device != "cpu" and not torch.cuda.is_available():
+            raise UserError(f"device is {self.device!r} and this machine has no CUDA GPU: set it to 'cpu'")
         style()
 
     @classmethod
@@ -60,7 +63,7 @@ class BaseStudy:
         runs = self.runs()
         parameters = {k: v for k, v in asdict(self).items() if k not in ("out", "reuse")}
         manifest = save(
-            Path(self.out),
+            ROOT / self.out,
             parameters=parameters,
             results={runs[key]: lines for key, lines in self.lines.items()},
             tables=tables,

@@ -9,9 +9,9 @@ import pandas as pd
 import seaborn as sns
 import torch
 
-from lib.evaluation import Run, _items, _model
+from lib.evaluation import Run, items_of, model_of
 from lib.models.canvas import position_ids
-from lib.models.registry import CHECKPOINTS
+from lib.paths import CHECKPOINTS
 from lib.report import headline, summary_row
 from lib.stats import Estimate, mean_interval
 from lib.studies.base import BaseStudy
@@ -54,16 +54,31 @@ class Study(BaseStudy):
         """Accuracy in % with its 95 % interval, a line a model, a column a task."""
         rows = self.summary()
         rows = rows.assign(
-            cell=[f"{a:.1f} [{low:.1f}, {high:.1f}]" for a, low, high in zip(rows.accuracy, rows.low, rows.high, strict=True)]
+            cell=[
+                f"{a:.1f} [{low:.1f}, {high:.1f}]"
+                for a, low, high in zip(rows.accuracy, rows.low, rows.high, strict=True)
+            ]
         )
         table = rows.pivot(index="which", columns="label", values="cell")[list(TARGETS)]
         return table.rename_axis(index="model", columns=None)
+
+    def examples(self) -> pd.DataFrame:
+        """The first two questions of each task, what is right, and what the models said."""
+        rows = []
+        for short, task in SHORT.items():
+            for item in items_of(task, "test", self.items)[:2]:
+                said = {
+                    which: next(line["text"] for line in self.lines[short, which] if line["item"] == item.id)
+                    for which in ("study-ar", "study-dlm", "study-dlm, 8 a forward")
+                }
+                rows.append({"task": short, "prompt": item.prompt.strip(), "target": item.target.strip(), **said})
+        return pd.DataFrame(rows)
 
     def shapes(self) -> pd.DataFrame:
         """Parameters, training and the last validation loss of each model."""
         rows = []
         for name, recipe in RECIPES.items():
-            parameters = sum(p.numel() for p in _model(name, "cpu").network.parameters())
+            parameters = sum(p.numel() for p in model_of(name, "cpu").network.parameters())
             last = curve(name)["validation_loss"].dropna().iloc[-1]
             rows.append(
                 {
@@ -80,7 +95,7 @@ class Study(BaseStudy):
         """Share of positions, in %, where the draft's greedy token is the target's, along the target's own text."""
         shares = []
         for short, task in SHORT.items():
-            items = _items(task, "test", self.items)
+            items = items_of(task, "test", self.items)
             texts = {line["item"]: line["text"] for line in self.lines[short, "study-ar"]}
             shares += [_agreement(item.prompt, texts[item.id]) for item in items]
         e = mean_interval(np.array(shares))
@@ -95,7 +110,9 @@ class Study(BaseStudy):
             axis.plot(thousands, rows.loss, lw=0.8, color="0.6", label="training")
             held = rows.validation_loss.notna()
             axis.plot(thousands[held], rows.validation_loss[held], "o-", ms=3, label="validation")
-            axis.set(title=f"{name} ({recipe.objective.replace('_', ' ')})", xlabel="thousand sequences", ylim=(0, None))
+            axis.set(
+                title=f"{name} ({recipe.objective.replace('_', ' ')})", xlabel="thousand sequences", ylim=(0, None)
+            )
             sns.despine(ax=axis)
         axes[0].set_ylabel("loss, nats a token")
         axes[0].legend(frameon=False)
@@ -106,10 +123,10 @@ class Study(BaseStudy):
         rows = self.summary().set_index(["label", "which"]).accuracy
         lines = []
         for which in ("study-ar", "study-dlm"):
-            parts = [
-                f"{task} {rows[task, which]:.1f} % ({'within' if low <= rows[task, which] <= high else 'outside'} {low}-{high})"
-                for task, (low, high) in TARGETS.items()
-            ]
+            parts = []
+            for task, (low, high) in TARGETS.items():
+                place = "within" if low <= rows[task, which] <= high else "outside"
+                parts.append(f"{task} {rows[task, which]:.1f} % ({place} {low}-{high})")
             lines.append(f"- **{which}**: {', '.join(parts)}.")
         drops = [f"{task} {rows[task, 'study-dlm, 8 a forward'] - rows[task, 'study-dlm']:+.1f}" for task in TARGETS]
         lines.append(f"- Eight tokens a forward instead of one, in points: {', '.join(drops)}.")
@@ -145,13 +162,15 @@ def curve(name: str) -> pd.DataFrame:
 @torch.inference_mode()
 def _agreement(prompt: str, text: str) -> float:
     """Share of response positions, EoT included, where both models' greedy tokens agree."""
-    target, draft = _model("study-ar", "cpu"), _model("study-draft", "cpu")
+    target, draft = model_of("study-ar", "cpu"), model_of("study-draft", "cpu")
     before = target.tokenizer.encode(prompt, add_special_tokens=False)
     response = target.tokenizer.encode(text, add_special_tokens=False)
     ids = torch.tensor([before + response])
     mask = torch.ones_like(ids)
     choices = [
-        m.network(input_ids=ids, attention_mask=mask, position_ids=position_ids(mask)).logits[0, len(before) - 1 :].argmax(-1)
+        m.network(input_ids=ids, attention_mask=mask, position_ids=position_ids(mask))
+        .logits[0, len(before) - 1 :]
+        .argmax(-1)
         for m in (target, draft)
     ]
     return (choices[0] == choices[1]).double().mean().item()

@@ -75,7 +75,10 @@ class Study(BaseStudy):
         rows = self.summary().dropna(subset="budget")
         rows = rows.assign(
             budget=rows.budget.astype(int),
-            cell=[f"{a:.1f} [{low:.1f}, {high:.1f}]" for a, low, high in zip(rows.accuracy, rows.low, rows.high, strict=True)],
+            cell=[
+                f"{a:.1f} [{low:.1f}, {high:.1f}]"
+                for a, low, high in zip(rows.accuracy, rows.low, rows.high, strict=True)
+            ],
         )
         table = rows.pivot(index=["label", "budget"], columns="method", values="cell")
         return table[[NAMES[m] for m in METHODS]].rename_axis(index=["task", "forwards"], columns=None)
@@ -142,7 +145,9 @@ class Study(BaseStudy):
         for i, task in enumerate(self.tasks):
             line = rows[rows.task == task].sort_values("forwards")
             error = [line.difference - line.low, line.high - line.difference]
-            axis.errorbar(line.forwards * (1 + 0.03 * (i - 1)), line.difference, error, marker="o", ms=4, capsize=3, label=task)
+            axis.errorbar(
+                line.forwards * (1 + 0.03 * (i - 1)), line.difference, error, marker="o", ms=4, capsize=3, label=task
+            )
         axis.axhline(0, color="0.4", lw=1)
         ticks = sorted(set(rows.forwards))
         axis.set(xscale="log", xlabel="forwards", ylabel="TOLERATOR - vanilla, points")

@@ -5,8 +5,7 @@ from lib.tasks import country_facts, gsm8k, gsm_symbolic, humaneval, small_funct
 from lib.tasks.base import Task
 
 TASKS: dict[str, Task] = {
-    module.TASK.name: module.TASK
-    for module in (gsm_symbolic, country_facts, small_functions, gsm8k, humaneval)
+    module.TASK.name: module.TASK for module in (gsm_symbolic, country_facts, small_functions, gsm8k, humaneval)
 }
 
 

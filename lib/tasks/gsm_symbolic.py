@@ -1,8 +1,9 @@
 """Math: GSM-Symbolic word problems of `reasoning-gym`, answered by a chain of equations.
 
-The templates are those whose worked solutions reduce to a few true equations over small integers
-(`TEMPLATES`; `usable_share` is the rule that chose them, at 90 % or more). The response is the
-chain, `13-10=3;13+3=16#16`: the answer stands after the mark, as in GSM8K.
+The templates are those whose worked solutions often reduce to a few true equations over small integers
+(`TEMPLATES`; `usable_share` is the rule that chose them), and of their draws those that do are taken: a
+model of five million parameters is to be right about half the time, or no method can be told from another.
+The response is the chain, `13-10=3;13+3=16#16`: the answer stands after the mark, as in GSM8K.
 """
 
 import re
@@ -12,8 +13,8 @@ from random import Random
 from lib.tasks.base import Item, Score, Task, generated
 
 MARK = "#"
-LARGEST = 1999
-MOST_EQUATIONS = 4
+LARGEST = 100
+MOST_EQUATIONS = 3
 LONGEST_CHAIN = 40  # characters, the answer included
 LONGEST_QUESTION = 60  # words, digits and signs
 
@@ -86,13 +87,19 @@ def fits(question: str, chain: list[str] | None, answer: str) -> bool:
 
 
 def usable_share(template: int, draws: int = 200) -> float:
-    """The share of a template's draws that fit: `TEMPLATES` are those at 0.9 or more."""
-    return sum(fits(*_example(template, seed)) for seed in range(draws)) / draws
+    """The share of a template's draws that fit: `TEMPLATES` are those at 0.3 or more."""
+
+    def fit(seed: int) -> bool:
+        try:
+            return fits(*_example(template, seed))
+        except ValueError:  # the generator found no numbers for this seed
+            return False
+
+    return sum(map(fit, range(draws))) / draws
 
 
 TEMPLATES = (
-    6, 8, 10, 12, 14, 16, 20, 30, 31, 34, 39, 41, 43,
-    48, 50, 54, 57, 58, 62, 67, 69, 72, 78, 82, 95,
+    4, 6, 10, 16, 30, 31, 34, 39, 43, 48, 54, 57, 62, 72, 78,
 )  # fmt: skip
 
 

@@ -6,9 +6,7 @@ from pathlib import Path
 from lib.errors import UserError
 
 
-def load_rows(
-    hub_id: str, config: str | None, split: str, file: str, revision: str | None = None
-) -> list[dict]:
+def load_rows(hub_id: str, config: str | None, split: str, file: str, revision: str | None = None) -> list[dict]:
     """The rows of one split, in order, with the field names of the hub.
 
     With DATA_DIR set they are the lines of `$DATA_DIR/<file>`, else they come from the hub at `revision`

@@ -48,7 +48,11 @@ class Vanilla(Options):
     def check(self) -> None:
         self.require("canvas", self.canvas >= 1, "1 or more")
         self.require("steps", 1 <= self.steps <= self.canvas, f"from 1 to the canvas length, {self.canvas}")
-        self.require("block", self.block >= 0 and (not self.block or self.canvas % self.block == 0), "0 or a divisor of the canvas")
+        self.require(
+            "block",
+            self.block >= 0 and (not self.block or self.canvas % self.block == 0),
+            "0 or a divisor of the canvas",
+        )
         self.require("steps", not self.block or self.steps >= self.canvas // self.block, "at least one a block")
         self.require("rule", self.rule in RULES, f"one of {', '.join(RULES)}")
         self.require("schedule", self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}")

@@ -116,8 +116,6 @@ def decode(
         logits = canvas.logits(canvas.tokens)
         uniform = torch.stack([canvas.uniform(step, TRANSITIONS), canvas.uniform(step, TOKENS)])
         before = canvas.tokens
-        canvas.tokens, confidence = remdm_step(
-            before, confidence, logits, t, s, options, family.mask_id, uniform
-        )
+        canvas.tokens, confidence = remdm_step(before, confidence, logits, t, s, options, family.mask_id, uniform)
         canvas.record(stage="remdm", step=step, changed=canvas.tokens != before, tokens=canvas.tokens)
     return canvas.close()

@@ -5,19 +5,19 @@ import json
 import os
 import shutil
 from dataclasses import asdict
-from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
+from lib.models.registry import load
 from lib.models.study import build_model, build_tokenizer
+from lib.paths import BUILD, CHECKPOINTS
 from lib.training.data import texts
 from lib.training.loop import train
 from lib.training.recipe import RECIPES
 
-BUILD = Path("build/training")
-CHECKPOINTS = Path("results/checkpoints")
+TRAINING = BUILD / "training"
 
 
 def tokenizer():
@@ -30,9 +30,12 @@ def tokenizer():
 
 
 def trained(name: str):
-    """A study model with the full-precision weights of its training state."""
+    """A study model with the full-precision weights of its training state, or else its committed ones."""
+    path = TRAINING / name / "state.pt"
+    if not path.exists():
+        return load(name).network
     model = build_model(name)
-    model.load_state_dict(torch.load(BUILD / name / "state.pt", weights_only=True, map_location="cpu")["model"])
+    model.load_state_dict(torch.load(path, weights_only=True, map_location="cpu")["model"])
     return model.eval()
 
 
@@ -48,7 +51,7 @@ def export(name: str, model) -> None:
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     model.config.save_pretrained(folder)
     (folder / "recipe.json").write_text(json.dumps(asdict(RECIPES[name]), indent=2) + "\n")
-    shutil.copyfile(BUILD / name / "curve.jsonl", folder / "curve.jsonl")
+    shutil.copyfile(TRAINING / name / "curve.jsonl", folder / "curve.jsonl")
 
 
 def main() -> None:
@@ -57,7 +60,7 @@ def main() -> None:
     names = parser.parse_args().names
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for name in names:
-        export(name, train(RECIPES[name], tokenizer(), BUILD / name, load=trained, device=device))
+        export(name, train(RECIPES[name], tokenizer(), TRAINING / name, load=trained, device=device))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from lib.tasks.gsm_symbolic import TASK as GSM_SYMBOLIC
 from lib.tasks.small_functions import TASK as SMALL_FUNCTIONS
 
 # Shares of the training sequences; math is the hardest to learn.
-MIXTURE = ((GSM_SYMBOLIC, 0.5), (COUNTRY_FACTS, 0.25), (SMALL_FUNCTIONS, 0.25))
+MIXTURE = ((GSM_SYMBOLIC, 0.5), (COUNTRY_FACTS, 0.3), (SMALL_FUNCTIONS, 0.2))
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ class Recipe:
 
 
 RECIPES = {
-    "study-ar": Recipe("study-ar", "next_token", steps=1600, learning_rate=2e-3),
+    "study-ar": Recipe("study-ar", "next_token", steps=1500, learning_rate=2e-3),
     "study-dlm": Recipe("study-dlm", "masked_diffusion", steps=1100, learning_rate=1.5e-3, start="study-ar"),
     "study-draft": Recipe("study-draft", "distillation", steps=1000, learning_rate=3e-3, teacher="study-ar"),
 }

@@ -15,6 +15,5 @@ class PassAtK(evaluate.Metric):
 
     def _compute(self, predictions, k=(1,)):
         return {
-            f"pass@{each}": sum(pass_at_k(len(p), sum(p), each) for p in predictions) / len(predictions)
-            for each in k
+            f"pass@{each}": sum(pass_at_k(len(p), sum(p), each) for p in predictions) / len(predictions) for each in k
         }
