@@ -15,8 +15,9 @@ def reproduce(profile: str, which: str, reuse: bool = False) -> None:
 
     `reuse`: responses in results/ that are current are taken from there.
     """
+    from lib.models.registry import entry_of
     from lib.render import parameters, render
-    from lib.report import write_headlines
+    from lib.report import write_headlines, write_readme
     from lib.studies import STUDIES, study_of
 
     names = list(STUDIES) if which in ("", "all") else [which]
@@ -25,7 +26,10 @@ def reproduce(profile: str, which: str, reuse: bool = False) -> None:
         study, out = study_of(name), BUILD / "results" / profile / name
         values = parameters(NOTEBOOKS / f"{name}.ipynb", profile)
         overrides = {"out": str(out.relative_to(ROOT)), "reuse": reuse}
-        todo.append((name, study.of({**values, **overrides}), out, overrides))
+        study = study.of({**values, **overrides})
+        for run in study.runs().values():  # this finds unknown tasks and options
+            entry_of(run.model)
+        todo.append((name, study, out, overrides))
     for name, study, out, overrides in todo:  # every mistake in names or values was found above
         started = time.perf_counter()
         print(f"{name} at profile {profile}", file=sys.stderr)
@@ -35,14 +39,16 @@ def reproduce(profile: str, which: str, reuse: bool = False) -> None:
         for file in out.iterdir():
             os.replace(file, path / file.name)
         print(f"{path.relative_to(ROOT)} in {time.perf_counter() - started:.0f} s", file=sys.stderr)
-    write_headlines()
+    write_readme(write_headlines())
 
 
 def report() -> None:
-    """Write results/headline.json anew from the results, and print it."""
-    from lib.report import write_headlines
+    """Write results/headline.json and the README's table anew from the results, and print them."""
+    from lib.report import write_headlines, write_readme
 
-    for name, entry in sorted(write_headlines().items()):
+    entries = write_headlines()
+    write_readme(entries)
+    for name, entry in sorted(entries.items()):
         low, high = entry["low"], entry["high"]
         print(
             f"{name:28s} {entry['value']:8.2f} [{low}, {high}] {entry['unit']}, n = {entry['n']}, {entry['profile']}"

@@ -1,5 +1,6 @@
 """Autoregressive decoding, greedy or sampled, batched with a KV cache: the reference beside every method."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -35,40 +36,75 @@ def sample_step(logits: Tensor, options: Autoregressive, uniform: Tensor) -> Ten
     return categorical(warp(logits, options.temperature, options.top_p, options.top_k), uniform)
 
 
-@torch.inference_mode()
 def decode(
     model, input_ids: Tensor, options: Autoregressive, *, generator, family: Family, attention_mask=None, record=False
 ) -> Decoded:
-    """Decode prompts [B, P], left-padded. A row that has ended leaves the batch and is charged no more."""
+    """Decode prompts [B, P], left-padded, at one setting for all tokens."""
+
+    def choose(output, uniform: Tensor, rows: Tensor, step: int) -> tuple[Tensor, dict]:
+        return sample_step(output.logits[:, -1], options, uniform), {}
+
+    return loop(
+        model,
+        input_ids,
+        choose,
+        options.max_new_tokens,
+        options.use_cache,
+        generator=generator,
+        family=family,
+        attention_mask=attention_mask,
+        record=record,
+    )
+
+
+@torch.inference_mode()
+def loop(
+    model,
+    input_ids: Tensor,
+    choose: Callable,
+    limit: int,
+    use_cache: bool = True,
+    *,
+    generator,
+    family: Family,
+    attention_mask=None,
+    record=False,
+) -> Decoded:
+    """Token by token up to `limit`. A row that has ended leaves the batch and is charged no more.
+
+    `choose(output, uniform [b], rows [b], step)` is given the model's output for the rows still decoding and
+    returns their next tokens [b], with what the trace shall record of the step.
+    """
     rows, device = len(input_ids), input_ids.device
     generator = RowGenerator.coerce(generator, rows)
     trace = Trace.start(rows, record)
     mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
     ends = torch.tensor(family.eot_ids, device=device)
-    responses = torch.full((rows, options.max_new_tokens), family.eot_ids[0], device=device)
+    responses = torch.full((rows, limit), family.eot_ids[0], device=device)
     active = torch.arange(rows, device=device)  # rows still decoding; all tensors below hold these rows only
     ids, fed = input_ids, 0
-    cache = DynamicCache(config=model.config) if options.use_cache else None
-    for step in range(options.max_new_tokens):
+    cache = DynamicCache(config=model.config) if use_cache else None
+    for step in range(limit):
         in_trace = torch.isin(torch.arange(rows, device=device), active)
         computed = torch.zeros(rows, dtype=torch.long)
         computed[active.cpu()] = mask[:, fed:].sum(-1).cpu()
         trace.forward(in_trace, computed)
-        logits = model(
+        output = model(
             input_ids=ids[:, fed:],
             attention_mask=mask,
             position_ids=position_ids(mask)[:, fed:],
             past_key_values=cache,
-            use_cache=options.use_cache,
+            use_cache=use_cache,
             logits_to_keep=1,
-        ).logits[:, -1]
+        )
         uniform = generator.select(active).uniform(step, 0, 1, device)[:, 0]
-        tokens = sample_step(logits, options, uniform)
+        tokens, event = choose(output, uniform, active, step)
         responses[active, step] = tokens
         if trace.events is not None:
-            trace.events.append({"stage": "next", "step": step, "rows": active.cpu(), "tokens": tokens.cpu()})
+            shown = {"stage": "next", "step": step, "rows": active, "tokens": tokens, **event}
+            trace.events.append({k: v.cpu() if isinstance(v, Tensor) else v for k, v in shown.items()})
         going = ~torch.isin(tokens, ends)
-        if options.use_cache:
+        if use_cache:
             fed = ids.shape[1]
         ids = torch.cat([ids, tokens[:, None]], 1)
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)

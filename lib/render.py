@@ -97,7 +97,10 @@ def parameters(notebook: Path, profile: str, params_dir: Path = PARAMS, override
     profiles = {path.stem: path for path in sorted(params_dir.glob("*.yaml"))}
     if profile not in profiles:
         raise UserError(f"unknown profile {profile!r}; there are: {', '.join(profiles) or 'none'}")
-    sections = yaml.safe_load(profiles[profile].read_text(encoding="utf-8")) or {}
+    try:
+        sections = yaml.safe_load(profiles[profile].read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise UserError(f"{profiles[profile]} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(sections, dict) or not all(isinstance(v, dict | None) for v in sections.values()):
         raise UserError(f"{profiles[profile]} must be a mapping of notebook (or common) to {{parameter: value}}")
     for section in sections:

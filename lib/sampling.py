@@ -5,6 +5,11 @@ import hashlib
 import torch
 from torch import Tensor
 
+from lib.errors import UserError
+
+COLDEST = 1e-4  # temperatures above 0 are raised to this: a logit of 1e30 divided by it is still finite
+WIDTH = 256  # how many of the likeliest tokens the search for a nucleus begins with
+
 
 def _signed(x: int) -> int:
     """A 64-bit pattern as the signed integer that a tensor can hold."""
@@ -72,36 +77,72 @@ class RowGenerator:
         return (bits.double() + 0.5) * 2.0**-52
 
 
-def warp(logits: Tensor, temperature: float = 1.0, top_p: float = 1.0, top_k: int = 0) -> Tensor:
+def warp(logits: Tensor, temperature: float | Tensor = 1.0, top_p: float | Tensor = 1.0, top_k: int = 0) -> Tensor:
     """Probabilities [..., V] after temperature, then top-k, then top-p (hard nucleus, crossing token kept).
 
-    Temperature 0 puts all mass on the first largest logit. Computed in float32.
+    `temperature` and `top_p` may be one number or one a row, [...]. Temperature 0 puts all mass on the first
+    largest logit. Computed in float32.
     """
     logits = logits.float()
-    if temperature == 0:
-        return torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1]).float()
-    probs = torch.softmax(logits / temperature, -1)
+    temperature = _a_row(temperature, logits)
+    greedy = temperature == 0
+    probs = torch.softmax(logits / temperature.masked_fill(greedy, 1).clamp(min=COLDEST), -1)
     if top_k:
         kept = probs.topk(min(top_k, probs.shape[-1]), -1)
         probs = torch.zeros_like(probs).scatter(-1, kept.indices, kept.values)
         probs = probs / probs.sum(-1, keepdim=True)
-    if top_p < 1:
-        ordered, order = torch.sort(probs, dim=-1, descending=True, stable=True)
-        before = ordered.cumsum(-1) - ordered
-        ordered = ordered.masked_fill(before >= top_p, 0)
-        probs = torch.zeros_like(probs).scatter(-1, order, ordered)
-        probs = probs / probs.sum(-1, keepdim=True)
+    top_p = _a_row(top_p, logits)
+    if (top_p < 1).any():
+        probs = nucleus(probs, top_p)
+    if greedy.any():
+        first = torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1]).float()
+        probs = torch.where(greedy, first, probs)
     return probs
+
+
+def _a_row(value: float | Tensor, logits: Tensor) -> Tensor:
+    """A number, or one a row, as float32 [..., 1]."""
+    value = torch.as_tensor(value, dtype=torch.float32, device=logits.device)
+    return value[..., None] if value.ndim else value.expand(*logits.shape[:-1], 1)
+
+
+def nucleus(probs: Tensor, top_p: Tensor) -> Tensor:
+    """The smallest set of likeliest tokens whose mass reaches top_p [..., 1], renormalised: probs [..., V].
+
+    As by a stable sort: of tokens with equal probability the first are kept. The vocabulary is not sorted: the
+    WIDTH largest mostly hold the nucleus, and where they do not, more are looked at. Rows with top_p of 1 or
+    more come back to the bit.
+    """
+    size = probs.shape[-1]
+    flat, target = probs.reshape(-1, size), top_p.reshape(-1, 1).double()
+    target = target.masked_fill(target >= 1, torch.inf)
+    width = min(WIDTH, size)
+    while True:
+        values = flat.topk(width, -1).values
+        reached = values.double().cumsum(-1)
+        if width == size or bool(((reached[:, -1:] >= target) | (target == torch.inf)).all()):
+            break
+        width = min(8 * width, size)
+    count = 1 + (reached[:, :-1] < target).sum(-1, keepdim=True)
+    crossing = values.gather(-1, count - 1)
+    ties = flat == crossing
+    room = count - (flat > crossing).sum(-1, keepdim=True)
+    kept = flat.masked_fill((flat < crossing) | (ties & (ties.cumsum(-1) > room)), 0)
+    kept = torch.where(target == torch.inf, flat, kept / kept.sum(-1, keepdim=True))
+    return kept.reshape(probs.shape)
 
 
 def categorical(probs: Tensor, uniform: Tensor) -> Tensor:
     """Exact draw by inverting the distribution function: probs [..., V], uniform [...] -> token ids [...].
 
     One uniform a draw, so that randomness can be counted. The sum is taken in float64 and the draw is scaled
-    by its total: a token of probability zero is never drawn.
+    by its total: a token of probability zero is never drawn. Raises UserError for NaN.
     """
     cumulative = probs.double().cumsum(-1)
-    threshold = (uniform.double() * cumulative[..., -1])[..., None]
+    total = cumulative[..., -1:]
+    if torch.isnan(total).any():
+        raise UserError("the model gave NaN logits: load it in float32, or check its weights")
+    threshold = uniform.double()[..., None] * total
     return torch.searchsorted(cumulative, threshold, right=True).squeeze(-1).clamp(max=probs.shape[-1] - 1)
 
 

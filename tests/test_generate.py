@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from conftest import AR, SHIFTED
 from transformers import (
     GptOssConfig,
     GptOssForCausalLM,
@@ -19,7 +20,6 @@ from lib.autoregressive import Autoregressive
 from lib.decoders import custom_generate, decode
 from lib.errors import UserError
 from lib.tolerator import Rcr, Remdm, Tolerator, Vanilla
-from tests.conftest import AR, SHIFTED
 
 SIZE = {
     "vocab_size": 32,

@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare, kstest
 
-from lib.sampling import RowGenerator, categorical, warp
+from lib import sampling
+from lib.errors import UserError
+from lib.sampling import RowGenerator, categorical, nucleus, warp
 
 FALSE_ALARM = 1e-4  # of each statistical test below: with fixed seeds they either always pass or never
 
@@ -96,3 +98,53 @@ def test_warp_limits():
     assert (warp(z, 1.0, top_k=1) > 0).sum() == 1
     assert warp(z, 1.0, top_p=1e-9).max() == 1
     assert warp(z, 1.0)[3] == 0
+
+
+def by_sorting(probs, top_p):
+    """The nucleus after a stable sort of the whole vocabulary, mass in float64."""
+    ordered, order = torch.sort(probs, dim=-1, descending=True, stable=True)
+    before = ordered.double().cumsum(-1) - ordered.double()
+    kept = ordered.masked_fill((before >= top_p.double()) & (top_p < 1), 0)
+    kept = torch.where(top_p < 1, kept / kept.sum(-1, keepdim=True), kept)
+    return torch.zeros_like(probs).scatter(-1, order, kept)
+
+
+@pytest.mark.parametrize("width", [1, 3, 256])
+def test_nucleus_equals_a_sort_of_the_vocabulary(width, monkeypatch):
+    monkeypatch.setattr(sampling, "WIDTH", width)
+    generator = torch.Generator().manual_seed(width)
+    size = 400
+    rows = [torch.randn(size, generator=generator) * scale for scale in (0.1, 1, 4, 20)]
+    rows += [torch.randint(0, 3, (size,), generator=generator).float() for _ in range(4)]  # ties
+    rows += [
+        torch.zeros(size),
+        torch.eye(size)[7] * 1e4,
+        torch.full((size,), -torch.inf).index_fill(0, torch.tensor(5), 0),
+    ]
+    logits = torch.stack(rows)
+    logits[1, ::2] = -torch.inf
+    probs = torch.softmax(logits, -1)
+    for value in (1e-9, 0.1, 0.5, 0.7, 0.95, 0.999, 1.0):
+        top_p = torch.full((len(rows), 1), value)
+        ours, sorted_ = nucleus(probs, top_p), by_sorting(probs, top_p)
+        assert torch.equal(ours > 0, sorted_ > 0), value
+        assert torch.allclose(ours, sorted_, atol=1e-6)
+    mixed = torch.linspace(0.05, 1.0, len(rows))[:, None]
+    assert torch.equal(nucleus(probs, mixed)[-1], probs[-1])
+    assert torch.equal(nucleus(probs, mixed) > 0, by_sorting(probs, mixed) > 0)
+
+
+def test_a_setting_a_row_equals_the_rows_alone():
+    logits = torch.randn(6, 50, generator=torch.Generator().manual_seed(0))
+    temperature = torch.tensor([0.0, 0.3, 1.0, 1.7, 0.0, 1.0])
+    top_p = torch.tensor([0.5, 0.9, 1.0, 0.2, 1.0, 0.8])
+    together = warp(logits, temperature, top_p)
+    for row in range(6):
+        assert torch.equal(together[row], warp(logits[row], temperature[row].item(), top_p[row].item()))
+    assert torch.equal(warp(logits, torch.ones(6), torch.ones(6)), torch.softmax(logits, -1))
+
+
+def test_the_coldest_temperature_is_finite_and_nan_is_an_error():
+    assert warp(torch.tensor([1.0, 1e30, -1e30]), 1e-38).tolist() == [0, 1, 0]
+    with pytest.raises(UserError, match="NaN"):
+        categorical(warp(torch.tensor([[1.0, torch.nan]])), torch.tensor([0.5]))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest
 
-from lib.stats import Estimate, holm, needed_items, paired_difference, score_interval, verdict, wilson
+from lib.stats import Estimate, holm, mean_interval, needed_items, paired_difference, score_interval, verdict, wilson
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """All models of the study by name. What differs between families is data here, not branches in loops."""
 
-import json
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -114,11 +113,16 @@ class Model:
         return self.tokenizer.decode(ids[:length].tolist(), skip_special_tokens=True)
 
 
-def load(name: str, device: str = "cpu", dtype: torch.dtype | None = None) -> Model:
-    """The model of that name, in evaluation mode; float32 on a CPU, bfloat16 on an accelerator by default."""
+def entry_of(name: str) -> Entry:
+    """The registry's entry. Raises UserError listing the names that there are."""
     if name not in MODELS:
         raise UserError(f"there is no model {name!r}; known: {', '.join(MODELS)}")
-    entry = MODELS[name]
+    return MODELS[name]
+
+
+def load(name: str, device: str = "cpu", dtype: torch.dtype | None = None) -> Model:
+    """The model of that name, in evaluation mode; float32 on a CPU, bfloat16 on an accelerator by default."""
+    entry = entry_of(name)
     dtype = dtype or (torch.float32 if device == "cpu" else torch.bfloat16)
     loader = {"study": _study, "small": _small, "paper": _paper}[entry.tier]
     network, tokenizer, fingerprint = loader(entry, dtype)
@@ -131,20 +135,29 @@ def _study(entry: Entry, dtype: torch.dtype):
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     folder = CHECKPOINTS / entry.source
-    path = folder / "model.safetensors"
-    if not path.exists():
-        raise UserError(f"no checkpoint at {path}: `git checkout results/checkpoints`, or `make train`")
+    path, cure = folder / "model.safetensors", "`git checkout results/checkpoints`, or `make train`"
+    # Without a config.json transformers would build its default network, of seven billion parameters.
+    for file in (path, folder / "config.json", CHECKPOINTS / "tokenizer" / "tokenizer.json"):
+        if not file.exists():
+            raise UserError(f"no checkpoint at {file}: {cure}")
     try:
         weights = load_file(path)
         config = LlamaConfig.from_pretrained(folder)
-        network = LlamaForCausalLM(config).to(dtype)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{folder} is corrupt ({str(error).splitlines()[0]}): {cure}") from error
+    network = LlamaForCausalLM(config).to(dtype)
+    try:
         missing, unexpected = network.load_state_dict(weights, strict=False)
-    except (SafetensorError, RuntimeError, OSError, json.JSONDecodeError) as error:
-        raise UserError(f"{path} is corrupt ({error}): `git checkout {folder}`, or `make train`") from error
-    if set(missing) - {"lm_head.weight"} or unexpected:
-        raise UserError(f"{path} does not fit its config.json: `git checkout {folder}`, or `make train`")
+        fits = set(missing) <= {"lm_head.weight"} and not unexpected
+    except RuntimeError:  # a tensor of another shape
+        fits = False
+    if not fits:
+        raise UserError(f"{path} does not fit its config.json: {cure}")
     network.tie_weights()
-    tokenizer = AutoTokenizer.from_pretrained(CHECKPOINTS / "tokenizer")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(CHECKPOINTS / "tokenizer")
+    except Exception as error:  # of many kinds, from two libraries
+        raise UserError(f"{CHECKPOINTS / 'tokenizer'} is corrupt ({str(error).splitlines()[0]}): {cure}") from error
     return network, tokenizer, sha256(path.read_bytes()).hexdigest()[:16]
 
 

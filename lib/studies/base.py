@@ -3,6 +3,7 @@
 import gzip
 import inspect
 import json
+import re
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,8 @@ from lib.errors import UserError
 from lib.evaluation import Run, run_all, run_id
 from lib.paths import RESULTS, ROOT
 from lib.report import save, style
+
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", tuple: "a list, in [ ]"}
 
 
 @dataclass(frozen=True)
@@ -32,17 +35,25 @@ class BaseStudy:
         for name in ("items", "samples"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be 1 or more, not {getattr(self, name)}")
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
+            raise UserError(f"device must be 'cpu' or 'cuda', not {self.device!r}")
         if self.device != "cpu" and not torch.cuda.is_available():
             raise UserError(f"device is {self.device!r} and this machine has no CUDA GPU: set it to 'cpu'")
         style()
 
     @classmethod
     def of(cls, parameters: dict) -> "BaseStudy":
-        known = [f.name for f in fields(cls)]
-        for name in parameters:
+        """A study from a mapping, as YAML gives it; names that it has not and values of another type are errors."""
+        known = {f.name: type(f.default) for f in fields(cls)}
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in parameters.items()}
+        for name, value in values.items():
             if name not in known:
                 raise UserError(f"{cls.notebook} has no parameter {name!r}; it has {', '.join(known)}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in parameters.items()})
+            if known[name] is float and type(value) is int:
+                continue
+            if type(value) is not known[name]:
+                raise UserError(f"{name} must be {KINDS[known[name]]}, not {value!r}")
+        return cls(**values)
 
     def runs(self) -> dict[tuple, Run]:
         """Every run by its place in the tables."""

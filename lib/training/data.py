@@ -10,9 +10,13 @@ from tqdm import tqdm
 from lib.tasks.country_facts import TASK as COUNTRY_FACTS
 from lib.tasks.gsm_symbolic import TASK as GSM_SYMBOLIC
 from lib.tasks.small_functions import TASK as SMALL_FUNCTIONS
+from lib.training.drills import TASK as DRILLS
 
-# Shares of the training sequences; math is the hardest to learn.
-MIXTURE = ((GSM_SYMBOLIC, 0.5), (COUNTRY_FACTS, 0.3), (SMALL_FUNCTIONS, 0.2))
+# Shares of the training sequences. Drills teach the arithmetic that word problems teach too slowly.
+MIXTURES = {
+    "tasks": ((GSM_SYMBOLIC, 0.5), (COUNTRY_FACTS, 0.3), (SMALL_FUNCTIONS, 0.2)),
+    "drilled": ((GSM_SYMBOLIC, 0.32), (DRILLS, 0.25), (COUNTRY_FACTS, 0.33), (SMALL_FUNCTIONS, 0.1)),
+}
 
 
 @dataclass(frozen=True)
@@ -35,13 +39,18 @@ class Batch:
 
 def texts(n: int) -> list[str]:
     """Prompts and responses of the first `n` training items a task, for the tokenizer."""
-    return [text for task, _ in MIXTURE for item in task.items("train", n) for text in (item.prompt, item.target)]
+    return [
+        text
+        for task, _ in MIXTURES["tasks"]
+        for item in task.items("train", n)
+        for text in (item.prompt, item.target)
+    ]
 
 
-def examples(tokenizer, n: int, split: str = "train") -> list[Example]:
-    """`n` sequences in the mixture's shares, response closed by EoT."""
+def examples(tokenizer, n: int, mixture: str = "tasks", split: str = "train") -> list[Example]:
+    """`n` sequences in a mixture's shares, response closed by EoT."""
     rows = []
-    for task, share in MIXTURE:
+    for task, share in MIXTURES[mixture]:
         items = task.items(split, round(n * share))
         for item in tqdm(items, desc=f"{task.name} {split}", unit="item"):
             prompt = tokenizer.encode(item.prompt, add_special_tokens=False)

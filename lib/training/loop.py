@@ -40,27 +40,30 @@ def train(recipe: Recipe, tokenizer, folder: Path, *, load, device: str = "cpu")
     done = _resume(folder, recipe, model, optimiser)
     curve = _curve(folder, done)
 
-    rows = examples(tokenizer, recipe.sequences)
-    held_out = examples(tokenizer, 512, "validation")
+    held_out = examples(tokenizer, 512, split="validation")
     full_canvas = recipe.objective == "masked_diffusion"
     objective = OBJECTIVES[recipe.objective]
-    batches, epoch = [], -1
+    rows, batches, place = [], [], (None, None)
 
     def weight(row) -> int:  # response positions, which the mean of a batch runs over
         return row.canvas if full_canvas else len(row.response)
 
-    per_epoch = len(order(rows, recipe.batch_size, recipe.seed, 0))
     bar = tqdm(range(done, recipe.steps), initial=done, total=recipe.steps, desc=recipe.name, unit="step")
     running = []
     for step in bar:
-        if step // per_epoch != epoch:
-            epoch = step // per_epoch
+        first, mixture = max(stage for stage in recipe.stages if stage[0] <= step)
+        if mixture != place[0]:
+            rows = examples(tokenizer, recipe.sequences, mixture)
+        per_epoch = len(rows) // recipe.batch_size
+        epoch, index = divmod(step - first, per_epoch)
+        if (mixture, epoch) != place:
+            place = (mixture, epoch)
             batches = order(rows, recipe.batch_size, recipe.seed, epoch)
         for group in optimiser.param_groups:
             group["lr"] = recipe.rate(step)
         # The masks of a step depend on the step alone, so that a resumed run draws the same ones.
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
-        chosen = [rows[i] for i in batches[step % per_epoch]]
+        chosen = [rows[i] for i in batches[index]]
         total = sum(weight(row) for row in chosen)
         for part in by_length(chosen, PARTS):
             batch = _to(collate(part, tokenizer.pad_token_id, full_canvas), device)

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Recipe:
-    """One study model. `start` names the model whose weights it begins from, `teacher` the one it imitates."""
+    """One study model. `start` names the model whose weights it begins from, `teacher` the one it imitates.
+
+    `stages`: (first step, mixture of data.py) of each, in order.
+    """
 
     name: str
     objective: str
@@ -16,6 +19,7 @@ class Recipe:
     weight_decay: float = 0.1
     seed: int = 0
     sequences: int = 100_000
+    stages: tuple[tuple[int, str], ...] = ((0, "drilled"),)
     start: str | None = None
     teacher: str | None = None
 
@@ -28,7 +32,9 @@ class Recipe:
 
 
 RECIPES = {
-    "study-ar": Recipe("study-ar", "next_token", steps=1500, learning_rate=2e-3),
+    "study-ar": Recipe(
+        "study-ar", "next_token", steps=1700, learning_rate=2e-3, stages=((0, "tasks"), (800, "drilled"))
+    ),
     "study-dlm": Recipe("study-dlm", "masked_diffusion", steps=1100, learning_rate=1.5e-3, start="study-ar"),
     "study-draft": Recipe("study-draft", "distillation", steps=1000, learning_rate=3e-3, teacher="study-ar"),
 }

@@ -1,0 +1,274 @@
+"""Mistakes at the command line: one line that names the cure, a non-zero exit, nothing in results/ touched."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import FunctionType
+
+import pytest
+import torch
+import yaml
+from conftest import SHIFTED, tiny
+from safetensors.torch import save_file
+
+import lib.check  # noqa: F401  modules imported later would keep the test's paths
+from lib import evaluation
+from lib.__main__ import main
+from lib.decoders import METHODS
+from lib.evaluation import Run
+from lib.models.registry import MODELS, Model
+from lib.models.study import build_tokenizer
+from lib.paths import ROOT
+from lib.studies import STUDIES, study_of
+from lib.tasks import TASKS
+
+TABLE = "20_tolerator_scores"
+for name in STUDIES:
+    study_of(name)
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """A repository in tmp_path as the library sees it: the real notebooks and profiles, other results."""
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    (tmp_path / "lib").symlink_to(ROOT / "lib")
+    for path in ("results/headline.json", f"results/smoke/{TABLE}/{TABLE}.html"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(b"earlier\r\n")
+    move_library(tmp_path, monkeypatch)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("DATA_DIR", raising=False)
+    for cached in (evaluation.model_of, evaluation.items_of):
+        cached.cache_clear()
+    yield tmp_path
+    monkeypatch.undo()
+    for cached in (evaluation.model_of, evaluation.items_of):
+        cached.cache_clear()
+
+
+def move_library(root: Path, monkeypatch):
+    """Every path of the library under ROOT, as a constant or as a default argument, goes to `root`."""
+
+    def moved(value):
+        return root / value.relative_to(ROOT) if isinstance(value, Path) and value.is_relative_to(ROOT) else value
+
+    for module in [module for name, module in sys.modules.items() if name.partition(".")[0] == "lib"]:
+        for name, value in list(vars(module).items()):
+            if isinstance(value, Path):
+                monkeypatch.setattr(module, name, moved(value))
+            if isinstance(value, FunctionType) and value.__defaults__:
+                monkeypatch.setattr(value, "__defaults__", tuple(map(moved, value.__defaults__)))
+
+
+def settings(site, name=TABLE, **values):
+    """Write the profile `mine` with these parameters of one notebook."""
+    values = {"items": 2, "samples": 1} | values
+    (site / "notebooks/params/mine.yaml").write_text(yaml.safe_dump({name: values}))
+
+
+def tiny_model(monkeypatch):
+    """A random model for every name, where the mistake lies behind the loading of one."""
+    tokenizer = build_tokenizer(["a b"])
+    model = Model("tiny", tiny(vocabulary=len(tokenizer)), tokenizer, SHIFTED, "fingerprint")
+    monkeypatch.setattr(evaluation, "model_of", lambda name, device: model)
+
+
+def results(site):
+    return {path: path.read_bytes() for path in (site / "results").rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def refused(site, capsys):
+    """Run the command line; returns its one error line after the checks that every mistake shares."""
+
+    def run(*arguments):
+        before = results(site)
+        assert before
+        code = main(list(arguments))
+        out, err = capsys.readouterr()
+        lines = [line for line in err.splitlines() if " at profile " not in line or line.startswith("error")]
+        assert code == 1, err
+        assert len(lines) == 1 and lines[0].startswith("error: "), err
+        assert "Traceback" not in out + err
+        assert results(site) == before
+        return lines[0]
+
+    return run
+
+
+def reproduce(profile="mine", notebook=TABLE):
+    return ("reproduce", "--profile", profile, "--notebook", notebook)
+
+
+def test_unknown_profile(refused):
+    line = refused(*reproduce("smok"))
+    assert "'smok'" in line and "gpu, laptop, night, paper, smoke" in line
+
+
+def test_unknown_notebook(refused):
+    line = refused(*reproduce("smoke", "20_tolerator"))
+    assert "'20_tolerator'" in line and ", ".join(STUDIES) in line
+
+
+@pytest.mark.parametrize("arguments", [["reproduce", "--profil3", "smoke"], ["reprodcue"], []])
+def test_unknown_flag_and_command(site, capsys, arguments):
+    before = results(site)
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2 and "usage: python -m lib" in capsys.readouterr().err
+    assert results(site) == before
+
+
+def test_unknown_parameter(site, refused):
+    settings(site, itms=3)
+    line = refused(*reproduce())
+    assert "'itms'" in line and "it has: items, samples" in line
+
+
+def test_unknown_section(site, refused):
+    settings(site, "20_tolerator")
+    line = refused(*reproduce())
+    assert "'20_tolerator'" in line and ", ".join(STUDIES) in line
+
+
+@pytest.mark.parametrize("text", ["{items: 3", "- items", f"{TABLE}: 3", f"{TABLE}:\n\titems: 3"])
+def test_broken_profile(site, refused, text):
+    path = site / "notebooks/params/mine.yaml"
+    path.write_text(text)
+    assert str(path) in refused(*reproduce())
+
+
+@pytest.mark.parametrize("name, value", [("items", 0), ("samples", -1), ("items", "many"), ("items", 2.5)])
+def test_sizes(site, refused, name, value):
+    settings(site, **{name: value})
+    line = refused(*reproduce())
+    assert f"{name} must be" in line and str(value) in line
+
+
+def test_cuda_without_a_gpu(site, refused):
+    settings(site, device="cuda")
+    line = refused(*reproduce())
+    assert "'cuda'" in line and "set it to 'cpu'" in line
+
+
+def test_unknown_device(site, refused, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    settings(site, device="gpu")
+    line = refused(*reproduce())
+    assert "'gpu'" in line and "'cuda'" in line
+
+
+def test_unknown_task(site, refused):
+    settings(site, tasks=["math", "cooking"])
+    line = refused(*reproduce())
+    assert "'cooking'" in line and ", ".join(TASKS) in line
+
+
+def test_one_task_without_brackets(site, refused):
+    """Its letters are no tasks: a message about a task 'm' would help nobody."""
+    settings(site, tasks="math")
+    line = refused(*reproduce())
+    assert "tasks must be" in line and "'math'" in line
+
+
+@pytest.mark.parametrize("parameter", ["model", "reference"])
+def test_unknown_model(site, refused, parameter):
+    settings(site, **{parameter: "study-dml"})
+    line = refused(*reproduce())
+    assert "'study-dml'" in line and ", ".join(MODELS) in line
+
+
+@pytest.mark.parametrize("parameter, value", [("tasks", ["mistake"]), ("model", "mistake")])
+def test_no_notebook_is_started_where_a_later_one_has_a_mistake(site, refused, monkeypatch, parameter, value):
+    assert list(STUDIES).index(TABLE) > 0
+    settings(site, **{parameter: value})
+    tiny_model(monkeypatch)
+    monkeypatch.setattr("lib.studies.base.run_all", lambda *_, **__: pytest.fail("an earlier notebook was started"))
+    assert "'mistake'" in refused(*reproduce(notebook="all"))
+
+
+def test_missing_checkpoint(refused):
+    line = refused(*reproduce("smoke"))
+    assert "study-ar/model.safetensors" in line and "git checkout" in line and "make train" in line
+
+
+@pytest.fixture
+def checkpoints(site):
+    """A whole checkpoint of a tiny network in the place of study-ar's, and the real tokenizer."""
+    folder = site / "results/checkpoints"
+    shutil.copytree(ROOT / "results/checkpoints/tokenizer", folder / "tokenizer")
+    network = tiny()
+    network.config.save_pretrained(folder / "study-ar")
+    save_file(network.state_dict(), folder / "study-ar/model.safetensors")
+    return folder
+
+
+def test_a_whole_checkpoint_is_read(checkpoints, refused):
+    """The ground of the next test: this one is fine, and the first complaint is about the next model."""
+    assert "study-dlm/model.safetensors" in refused(*reproduce("smoke"))
+
+
+WEIGHTS, CONFIG, TOKENIZER = "study-ar/model.safetensors", "study-ar/config.json", "tokenizer/tokenizer.json"
+
+
+@pytest.mark.parametrize(
+    "file, damage",
+    [
+        (WEIGHTS, lambda raw: raw[:-100]),
+        (WEIGHTS, lambda raw: b""),
+        (CONFIG, lambda raw: raw[:-10]),
+        (CONFIG, lambda raw: json.dumps(json.loads(raw) | {"hidden_size": 64}).encode()),
+        (CONFIG, lambda raw: json.dumps(json.loads(raw) | {"num_hidden_layers": 3}).encode()),
+        (CONFIG, None),
+        (TOKENIZER, lambda raw: raw[:-10]),
+        (TOKENIZER, None),
+    ],
+    ids=["cut", "empty", "config-cut", "other-sizes", "a-layer-more", "no-config", "tokenizer-cut", "no-tokenizer"],
+)
+def test_corrupt_checkpoint(checkpoints, refused, monkeypatch, file, damage):
+    path = checkpoints / file
+    if damage:
+        path.write_bytes(damage(path.read_bytes()))
+    else:
+        path.unlink()
+    if (file, damage) == (CONFIG, None):  # the default network has seven billion parameters: this machine is gone
+        monkeypatch.setattr("transformers.LlamaForCausalLM.__init__", lambda *_: pytest.fail("built without config"))
+    line = refused(*reproduce("smoke"))
+    assert str(path.parent) in line and "git checkout" in line and "make train" in line
+
+
+def test_data_folder_without_the_file(site, refused, monkeypatch):
+    settings(site, tasks=["gsm8k"])
+    monkeypatch.setenv("DATA_DIR", str(site / "data"))
+    tiny_model(monkeypatch)
+    line = refused(*reproduce())
+    assert str(site / "data/gsm8k_test.jsonl") in line and "unset DATA_DIR" in line
+
+
+@pytest.mark.parametrize(
+    "method, options, words",
+    [
+        ("tolerator", {"rho": 1.0}, "Tolerator.rho must be in (0, 1), not 1.0"),
+        ("tolerator", {"rho": 0}, "Tolerator.rho must be in (0, 1), not 0"),
+        ("tolerator", {"forwards": 1}, "Tolerator.forwards must be 2 or more"),
+        ("tolerator", {"steps": 8}, "no option 'steps'; it has canvas, forwards, rho"),
+        ("vanilla", {"steps": 33, "canvas": 32}, "Vanilla.steps must be from 1 to the canvas length, 32, not 33"),
+        ("tolerater", {}, f"no method 'tolerater'; known: {', '.join(METHODS)}"),
+    ],
+)
+def test_options_out_of_range(site, refused, monkeypatch, method, options, words):
+    """As from a study that asks for them: no profile sets a decoder's options."""
+    monkeypatch.setattr(
+        study_of(TABLE), "runs", lambda self: {0: Run.of("study-dlm", "country_facts", method, items=1, **options)}
+    )
+    assert words in refused(*reproduce("smoke"))
+
+
+def test_exit_status_of_the_process():
+    """As `make` calls it: nothing but the one line is printed, and the shell sees the failure."""
+    command = [sys.executable, "-W", "ignore", "-m", "lib", *reproduce("smok")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("error: unknown profile 'smok'; there are: ") and done.stderr.count("\n") == 1

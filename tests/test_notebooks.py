@@ -1,0 +1,124 @@
+"""The committed notebooks: short, without outputs, and each the same study as the command line computes."""
+
+import ast
+import builtins
+import io
+import json
+import re
+import tokenize
+import warnings
+from dataclasses import fields
+from functools import cache
+
+import nbformat
+import pytest
+import torch
+
+from lib.paths import NOTEBOOKS, PARAMS
+from lib.render import parameters
+from lib.studies import STUDIES, study_of
+
+STEMS = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+PROFILES = sorted(path.stem for path in PARAMS.glob("*.yaml"))
+MOST_CELLS, MOST_LINES = 12, 15
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+
+every_notebook = pytest.mark.parametrize("stem", STEMS)
+
+
+@cache
+def raw(stem: str) -> dict:
+    """The file's JSON as it is: nbformat would add what is missing."""
+    return json.loads((NOTEBOOKS / f"{stem}.ipynb").read_text(encoding="utf-8"))
+
+
+def code(stem: str) -> list[str]:
+    return ["".join(cell["source"]) for cell in raw(stem)["cells"] if cell["cell_type"] == "code"]
+
+
+def declaration(stem: str) -> str:
+    """The source of the one cell tagged parameters, which is the first code cell."""
+    cells = [cell for cell in raw(stem)["cells"] if cell["cell_type"] == "code"]
+    (index,) = [i for i, cell in enumerate(cells) if "parameters" in cell["metadata"].get("tags", [])]
+    assert index == 0, "papermill puts its values after this cell, so nothing may be computed before it"
+    return code(stem)[0]
+
+
+def declared(stem: str) -> dict[str, object]:
+    """Name to default of each parameter; every line is `name: type = literal  # comment`."""
+    values = {}
+    for line in declaration(stem).splitlines():
+        (statement,) = ast.parse(line).body
+        assert isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name), line
+        value = ast.literal_eval(statement.value)
+        assert type(value) is getattr(builtins, ast.unparse(statement.annotation)), line
+        comments = [t for t in tokenize.generate_tokens(io.StringIO(line).readline) if t.type == tokenize.COMMENT]
+        assert comments and comments[0].string.strip("# "), f"no comment: {line}"
+        assert statement.target.id not in values, f"declared twice: {line}"
+        values[statement.target.id] = value
+    return values
+
+
+def test_notebooks_and_studies_are_the_same_set():
+    assert STEMS == sorted(STUDIES)
+    assert {study_of(stem).notebook for stem in STEMS} == set(STEMS)
+
+
+def test_the_profiles():
+    assert {"smoke", "laptop", "night", "gpu", "paper"} <= set(PROFILES)
+
+
+@every_notebook
+def test_format(stem):
+    with warnings.catch_warnings(action="error"):
+        nbformat.validate(raw(stem))
+    assert (raw(stem)["nbformat"], raw(stem)["nbformat_minor"]) == (4, 5)
+    ids = [cell["id"] for cell in raw(stem)["cells"]]
+    assert len(set(ids)) == len(ids)
+    assert raw(stem)["metadata"]["kernelspec"]["name"] == "python3"
+
+
+@every_notebook
+def test_no_outputs(stem):
+    for cell in raw(stem)["cells"]:
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == [] and cell["execution_count"] is None, cell["id"]
+
+
+@every_notebook
+def test_title_and_claim_come_first(stem):
+    first = raw(stem)["cells"][0]
+    text = "".join(first["source"])
+    assert first["cell_type"] == "markdown"
+    assert re.match(r"# \S", text) and "**Claim" in text
+
+
+@every_notebook
+def test_parameters(stem):
+    values = declared(stem)
+    assert {"profile", "out"} <= set(values)
+    assert values["out"] == f"build/notebook/{stem}", "a notebook run by hand leaves results/ alone"
+    assert values["profile"] in PROFILES
+    assert set(values) <= {field.name for field in fields(study_of(stem))}
+
+
+@every_notebook
+def test_cells_are_few_short_and_define_nothing(stem):
+    sources = code(stem)
+    assert len(sources) <= MOST_CELLS
+    for source in sources:
+        assert len(source.splitlines()) <= MOST_LINES, source
+        tree = ast.parse(source)  # a magic or a shell command is no Python
+        assert not [node for node in ast.walk(tree) if isinstance(node, DEFINITIONS)], source
+    assert sources[-1] == "study.save()"
+
+
+@every_notebook
+@pytest.mark.parametrize("profile", PROFILES)
+def test_notebook_and_command_line_make_the_same_study(stem, profile, monkeypatch):
+    """`make reproduce` computes `Study.of(values)`; were the notebook's study another, it would decode again."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    values = parameters(NOTEBOOKS / f"{stem}.ipynb", profile, overrides={"out": "elsewhere", "reuse": False})
+    cells, names = code(stem), declared(stem) | values
+    exec(cells[1], names)
+    assert names["study"] == study_of(stem).of(values)

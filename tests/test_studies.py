@@ -1,0 +1,147 @@
+"""Studies: matched budgets, tables from known lines, results that are read back and checked for currency."""
+
+import json
+from functools import partial
+
+import pytest
+from conftest import SHIFTED, tiny
+
+from lib import check, evaluation, report
+from lib.evaluation import MEASURED, run_all
+from lib.models.registry import Family, Model
+from lib.models.study import build_tokenizer
+from lib.render import parameters
+from lib.studies import base
+from lib.studies.base import committed
+from lib.studies.tolerator_scores import METHODS, Study, budgets, middle
+from lib.tasks import get_task
+
+NAME = "20_tolerator_scores"
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """The study on one task with a random model, everything under tmp_path; called with changes to its parameters."""
+    texts = [text for item in get_task("country_facts").items("test", 30) for text in (item.prompt, item.target)]
+    tokenizer = build_tokenizer(texts)
+    network = tiny(vocabulary=len(tokenizer), seed=4)
+    families = {
+        "study-dlm": SHIFTED.__class__("tiny", eot_ids=(0,), mask_id=1, explicit_mask=True, chat=False),
+        "study-ar": Family("tiny-ar", eot_ids=(0,), chat=False),
+    }
+    weights = {"study-dlm": "one", "study-ar": "two"}
+    monkeypatch.setattr(
+        evaluation, "model_of", lambda name, device: Model(name, network, tokenizer, families[name], weights[name])
+    )
+    monkeypatch.setattr(base, "run_all", partial(run_all, folder=tmp_path / "runs", workers=0))
+    for module in (base, check):
+        monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
+    profiles = tmp_path / "params"
+    profiles.mkdir()
+    (profiles / "tiny.yaml").write_text(f"{NAME}: {{items: 3, samples: 2, tasks: [qa]}}")
+    monkeypatch.setattr(check, "parameters", lambda notebook, profile, _: parameters(notebook, profile, profiles))
+
+    def make(**changes):
+        given = {"profile": "tiny", "items": 3, "samples": 2, "tasks": ("qa",), "out": str(tmp_path / "out")}
+        return Study(**given | changes)
+
+    make.weights, make.folder, make.results = weights, tmp_path / "out", tmp_path / "results"
+    return make
+
+
+def publish(make):
+    make().save()
+    make.results.mkdir()
+    (make.results / "tiny").mkdir()
+    make.folder.rename(make.results / "tiny" / NAME)
+
+
+@pytest.mark.parametrize(
+    "canvas, grid, middle_", [(40, (4, 8, 16, 40), 16), (16, (4, 8, 16), 8), (32, (4, 8, 16, 32), 16)]
+)
+def test_budgets_run_from_four_to_one_token_a_forward(canvas, grid, middle_):
+    assert budgets(canvas) == grid and middle(canvas) == middle_
+
+
+def test_every_method_gets_the_same_forwards(small):
+    study = small()
+    for (task, method, forwards), lines in study.lines.items():
+        if method in METHODS:
+            assert {line["target_forwards"] for line in lines} == {forwards}, (task, method)
+    rows = study.summary().dropna(subset="budget")
+    assert (rows.groupby(["label", "budget"]).method.nunique() == len(METHODS)).all()
+    assert (rows.forwards == rows.budget).all()
+
+
+def test_comparisons_are_paired_and_corrected(small):
+    study = small(items=12, samples=1)
+    right = {"vanilla": range(0, 4), "remdm": range(0, 10), "rcr": range(2, 12), "tolerator": range(0, 10)}
+    made = {
+        key: [{"item": f"{i:02d}", "sample": 0, "correct": int(i in right.get(key[1], ())) } for i in range(12)]
+        for key in study.runs()
+    }  # fmt: skip
+    study.__dict__["lines"] = made
+    rows = study.comparisons().set_index(["forwards", "against"])
+    assert rows.difference.loc[4, "vanilla"] == pytest.approx(50)
+    assert rows.difference.loc[4, "ReMDM"] == 0 and rows.low.loc[4, "ReMDM"] < 0 < rows.high.loc[4, "ReMDM"]
+    assert rows.difference.loc[4, "RCR"] == pytest.approx(0) and rows.verdict.loc[4, "RCR"] == "tied"
+    assert rows.p.loc[4, "vanilla"] == pytest.approx(2 * 0.5**6)  # McNemar: six wins, no loss
+    assert rows.p_holm.loc[4, "vanilla"] == pytest.approx(9 * 2 * 0.5**6)  # nine comparisons
+    assert rows.verdict.loc[4, "vanilla"] == "tied"
+
+
+def test_committed_responses_are_read_back_and_only_while_current(small):
+    publish(small)
+    first, again = small(), small()
+    have = committed(again)
+    assert len(have) == len(first.runs())
+    for run, lines in ((run, first.lines[key]) for key, run in first.runs().items()):
+        read = have[evaluation.run_id(run)]
+        assert [{k: v for k, v in line.items() if k not in MEASURED} for line in lines] == [
+            {k: v for k, v in line.items() if k not in MEASURED} for line in read
+        ]
+        assert read[0]["joules"] is None and read[0]["seconds"] > 0
+    small.weights["study-dlm"] = "retrained"
+    kept = {key for key, run in again.runs().items() if evaluation.run_id(run) in have}
+    assert kept == {("qa", "greedy", 0), ("qa", "sampled", 0)}
+
+
+def test_check_says_what_is_no_longer_current(small, monkeypatch):
+    publish(small)
+    assert check.stale(small.results) == []
+    small.weights["study-dlm"] = "retrained"
+    assert check.stale(small.results) == [f"tiny/{NAME}: weights changed (12 runs)"]
+    small.weights["study-dlm"] = "one"
+    path = small.results / "tiny" / NAME / "manifest.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps(manifest | {"parameters": manifest["parameters"] | {"items": 4}}))
+    assert f"tiny/{NAME}: items was 4, the profile now says 3" in check.stale(small.results)
+
+
+def test_a_result_made_twice_is_the_same_but_for_what_was_measured(small):
+    small().save()
+    first = {path.name: path.read_bytes() for path in small.folder.iterdir()}
+    small().save()
+    again = {path.name: path.read_bytes() for path in small.folder.iterdir()}
+    assert first == again
+    assert {"items.jsonl.gz", "summary.csv", "manifest.json", "quality.svg", "quality.png"} <= set(first)
+
+
+def test_headlines_come_from_the_tightest_profile(tmp_path):
+    for profile, value in (("smoke", 1), ("laptop", 2), ("night", 3)):
+        folder = tmp_path / profile / "x"
+        folder.mkdir(parents=True)
+        entries = {"a": report.headline(value, 0, 5, 9, "points", profile, "x")}
+        if profile != "night":
+            entries["b"] = report.headline(value, None, None, 9, "points", profile, "x")
+        (folder / "headline.json").write_text(json.dumps(entries))
+    merged = report.write_headlines(tmp_path)
+    assert (merged["a"]["value"], merged["b"]["value"]) == (3, 2)
+    assert json.loads((tmp_path / "headline.json").read_text()) == merged
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- headlines -->\nold\n<!-- /headlines -->\nafter\n")
+    for _ in range(2):
+        report.write_readme(merged, readme)
+    text = readme.read_text()
+    assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
+    assert "| `a` | 3 [0, 5] points | 9 | night |" in text and text.count("`b`") == 1
