@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import shutil
 import sys
 import time
@@ -13,8 +14,10 @@ from lib.paths import BUILD, NOTEBOOKS, ROOT
 def reproduce(profile: str, which: str, reuse: bool = False) -> None:
     """Decode what the notebooks need, with progress here; then render each and move it into results/.
 
-    `reuse`: responses in results/ that are current are taken from there.
+    `reuse`: responses in results/ that are current are taken from there. SHARD=i/n decodes one of n parts and
+    renders nothing: copy the parts' build/runs together, then run without it.
     """
+    from lib.evaluation import run_all
     from lib.models.registry import entry_of
     from lib.render import parameters, render
     from lib.report import write_headlines, write_readme
@@ -27,19 +30,30 @@ def reproduce(profile: str, which: str, reuse: bool = False) -> None:
         values = parameters(NOTEBOOKS / f"{name}.ipynb", profile)
         overrides = {"out": str(out.relative_to(ROOT)), "reuse": reuse}
         study = study.of({**values, **overrides})
+        study.require_device()
         for run in study.runs().values():  # this finds unknown tasks and options
             entry_of(run.model)
         todo.append((name, study, out, overrides))
     for name, study, out, overrides in todo:  # every mistake in names or values was found above
         started = time.perf_counter()
         print(f"{name} at profile {profile}", file=sys.stderr)
+        if shard := os.environ.get("SHARD"):
+            run_all(list(study.runs().values()), device=study.device, shard=_part(shard))
+            continue
         study.lines  # noqa: B018  decodes what is missing, under a progress bar
         shutil.rmtree(out, ignore_errors=True)
-        path = render(NOTEBOOKS / f"{name}.ipynb", profile, overrides=overrides)
-        for file in out.iterdir():
-            os.replace(file, path / file.name)
+        path = render(NOTEBOOKS / f"{name}.ipynb", profile, overrides=overrides, out=out)
         print(f"{path.relative_to(ROOT)} in {time.perf_counter() - started:.0f} s", file=sys.stderr)
-    write_readme(write_headlines())
+    if not os.environ.get("SHARD"):
+        write_readme(write_headlines())
+
+
+def _part(text: str) -> tuple[int, int]:
+    """`0/4` as (0, 4)."""
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found or int(found[1]) >= int(found[2]):
+        raise UserError(f"SHARD must be like 0/4, the first of four parts, not {text!r}")
+    return int(found[1]), int(found[2])
 
 
 def report() -> None:

@@ -10,6 +10,11 @@ class Options:
     """Base of every method's options. Subclasses are frozen dataclasses and check themselves in `check`."""
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value, kind = getattr(self, field.name), field.type
+            kinds = (float, int) if kind is float else (kind,)
+            if isinstance(kind, type) and type(value) not in kinds:
+                raise UserError(f"{type(self).__name__}.{field.name} must be of type {kind.__name__}, not {value!r}")
         self.check()
 
     def check(self) -> None:

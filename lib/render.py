@@ -3,6 +3,7 @@
 import copy
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,11 +39,13 @@ def render(
     params_dir: Path = PARAMS,
     build: Path = BUILD / "render",
     overrides: dict | None = None,
+    out: Path | None = None,
 ) -> Path:
     """Execute a notebook with a profile's parameters and return its folder `results/<profile>/<stem>`.
 
-    The folder receives `<stem>.ipynb` and `<stem>.html`; all relative paths start at the repository root,
-    which is also where the notebook runs. Raises UserError for an unknown profile or parameter, and for a
+    The folder holds `<stem>.ipynb`, `<stem>.html` and what the notebook wrote into `out`, and takes the place of
+    an earlier one as a whole; all relative paths start at the repository root, which is also where the notebook
+    runs. Raises UserError for an unknown profile or parameter, and for a
     failing cell: then nothing in `results` has changed and the notebook lies under `build` as far as it ran.
     """
     notebook, stem = ROOT / notebook, Path(notebook).stem
@@ -77,10 +80,24 @@ def render(
     nbformat.write(node, built)
     page = built.with_suffix(".html")
     page.write_text(_html(node, stem), encoding="utf-8")
-    target = ROOT / results / profile / stem
-    target.mkdir(parents=True, exist_ok=True)
-    for file in (built, page):
-        os.replace(file, target / file.name)
+    written = sorted((ROOT / out).iterdir()) if out else []
+    return _publish([built, page, *written], ROOT / results / profile / stem)
+
+
+def _publish(files: list[Path], target: Path) -> Path:
+    """Move files into a new folder that takes the place of `target` as a whole."""
+    new, old = (target.with_name(f".{target.name}.{word}") for word in ("new", "old"))
+    if old.exists() and not target.exists():  # a kill came between the two moves below
+        os.replace(old, target)
+    for left in (new, old):
+        shutil.rmtree(left, ignore_errors=True)
+    new.mkdir(parents=True)
+    for file in files:
+        shutil.move(file, new / file.name)
+    if target.exists():
+        os.replace(target, old)
+    os.replace(new, target)
+    shutil.rmtree(old, ignore_errors=True)
     return target
 
 

@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import platform
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import pandas as pd
 import seaborn as sns
 import torch
 
-from lib.evaluation import LIB, MEASURED, Run, code_hash, identity, run_id
+from lib.evaluation import MEASURED, Run
+from lib.identity import code_hash, identity, run_id
 from lib.metrics import load as load_metric
 from lib.paths import RESULTS, ROOT
 from lib.stats import Estimate, paired_difference, score_interval
@@ -59,7 +61,10 @@ def _mean(lines: list[dict], key: str) -> float | None:
 
 
 def difference(a: list[dict], b: list[dict]) -> Estimate:
-    """Accuracy of `a` minus that of `b` in points, paired on the same items."""
+    """Accuracy of `a` minus that of `b` in points, paired on the same items and samples."""
+    for x, y in zip(a, b, strict=True):
+        if (x["item"], x["sample"]) != (y["item"], y["sample"]):
+            raise ValueError(f"not paired: {x['item']}, sample {x['sample']} meets {y['item']}, sample {y['sample']}")
     estimate = paired_difference(scores(a), scores(b))
     return Estimate(100 * estimate.value, 100 * estimate.low, 100 * estimate.high, estimate.n, estimate.p)
 
@@ -90,10 +95,13 @@ def save(
     tables: dict[str, pd.DataFrame],
     figures: dict[str, matplotlib.figure.Figure],
     headlines: dict[str, dict],
-    study: Path,
+    sources: list[Path],
     device: str = "cpu",
 ) -> dict:
-    """Write items, tables, figures and the manifest of one notebook; returns the manifest."""
+    """Write items, tables, figures and the manifest of one notebook; returns the manifest.
+
+    `sources`: the files that made them from the responses.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     rows = [
         {"run": run_id(run, device), **{k: v for k, v in line.items() if k not in MEASURED}}
@@ -114,13 +122,23 @@ def save(
             run_id(run, device): {key: _mean(lines, key) for key in MEASURED} for run, lines in results.items()
         },
         "responses": len(rows),
-        "study": code_hash([study, LIB / "stats.py", LIB / "report.py"]),
+        "sources": code_hash(sources),
         "device": device_name(device),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }
-    _write(folder / "manifest.json", manifest)
     _write(folder / "headline.json", headlines)
+    manifest["files"] = file_hashes(folder)
+    _write(folder / "manifest.json", manifest)
     return manifest
+
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """Hashes of a result's files, but for the manifest that holds them and the pages rendered around it."""
+    return {
+        path.name: sha256(path.read_bytes()).hexdigest()[:16]
+        for path in sorted(folder.iterdir())
+        if path.name != "manifest.json" and path.suffix not in (".ipynb", ".html")
+    }
 
 
 def device_name(device: str) -> str:

@@ -81,12 +81,14 @@ def warp(logits: Tensor, temperature: float | Tensor = 1.0, top_p: float | Tenso
     """Probabilities [..., V] after temperature, then top-k, then top-p (hard nucleus, crossing token kept).
 
     `temperature` and `top_p` may be one number or one a row, [...]. Temperature 0 puts all mass on the first
-    largest logit. Computed in float32.
+    largest logit. Computed in float32. Raises UserError for NaN logits.
     """
     logits = logits.float()
     temperature = _a_row(temperature, logits)
     greedy = temperature == 0
     probs = torch.softmax(logits / temperature.masked_fill(greedy, 1).clamp(min=COLDEST), -1)
+    if torch.isnan(probs[..., 0]).any():  # the softmax of a row with one NaN is all NaN
+        raise UserError("the model gave NaN logits: load it in float32, or check its weights")
     if top_k:
         kept = probs.topk(min(top_k, probs.shape[-1]), -1)
         probs = torch.zeros_like(probs).scatter(-1, kept.indices, kept.values)
@@ -136,13 +138,10 @@ def categorical(probs: Tensor, uniform: Tensor) -> Tensor:
     """Exact draw by inverting the distribution function: probs [..., V], uniform [...] -> token ids [...].
 
     One uniform a draw, so that randomness can be counted. The sum is taken in float64 and the draw is scaled
-    by its total: a token of probability zero is never drawn. Raises UserError for NaN.
+    by its total: a token of probability zero is never drawn.
     """
     cumulative = probs.double().cumsum(-1)
-    total = cumulative[..., -1:]
-    if torch.isnan(total).any():
-        raise UserError("the model gave NaN logits: load it in float32, or check its weights")
-    threshold = uniform.double()[..., None] * total
+    threshold = uniform.double()[..., None] * cumulative[..., -1:]
     return torch.searchsorted(cumulative, threshold, right=True).squeeze(-1).clamp(max=probs.shape[-1] - 1)
 
 

@@ -62,6 +62,15 @@ def level() -> str:
     return "process"
 
 
+def require_consent() -> None:
+    """Raise UserError unless the user allowed the running of model-written code."""
+    if os.environ.get("ALLOW_CODE_EXECUTION") != "1":
+        raise UserError(
+            "scoring code runs programs that a model wrote: set ALLOW_CODE_EXECUTION=1 to allow it "
+            "(lib/sandbox.py lists what the sandbox covers)"
+        )
+
+
 def run_programs(programs: list[str], timeout: float = 5.0, memory_mb: int = 512) -> list[str]:
     """'passed', 'failed' or 'timeout' for each program, in order; equal programs run once.
 
@@ -69,11 +78,7 @@ def run_programs(programs: list[str], timeout: float = 5.0, memory_mb: int = 512
     and `memory_mb` of address space. Raises UserError where code execution is not allowed, RuntimeError
     where the sandbox itself does not start.
     """
-    if os.environ.get("ALLOW_CODE_EXECUTION") != "1":
-        raise UserError(
-            "scoring code runs programs that a model wrote: set ALLOW_CODE_EXECUTION=1 to allow it "
-            "(lib/sandbox.py lists what the sandbox covers)"
-        )
+    require_consent()
     pending, outcomes = list(dict.fromkeys(programs)), {}
     while pending:
         found = _run_chunk(pending[:CHUNK], timeout, memory_mb)

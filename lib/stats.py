@@ -112,16 +112,6 @@ def verdict(estimate: Estimate, alpha: float = 0.05, p: float | None = None) -> 
     return "higher" if estimate.value > 0 else "lower"
 
 
-def needed_items(half_width: float, sd: float, level: float = 0.95) -> int:
-    """Items for which a mean with per-item deviation `sd` has an interval of +- `half_width` (same units).
-
-    Raises ValueError unless half_width > 0 and sd >= 0.
-    """
-    if half_width <= 0 or sd < 0:
-        raise ValueError(f"half_width must be above 0 and sd not below 0, not {half_width} and {sd}")
-    return max(1, math.ceil((_quantile(level) * sd / half_width) ** 2))
-
-
 def _quantile(level: float) -> float:
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, not {level}")

@@ -16,7 +16,6 @@ class Trace:
         diffusion model, the uncached part for an autoregressive one.
     tokens_kept: response tokens before the first EoT, EoT excluded.
     draft_forwards, draft_positions: the same two of a draft model.
-    tokens_per_forward: how often a forward yielded k new tokens: {k: times}, over the whole batch.
     events: with `record=True`, a dict a step; its keys belong to the method.
     batch_forwards: calls of the model for the whole batch, what a wrapper around it would count.
     """
@@ -26,7 +25,6 @@ class Trace:
     tokens_kept: Tensor | None = None
     draft_forwards: Tensor | None = None
     draft_positions: Tensor | None = None
-    tokens_per_forward: dict[int, int] | None = None
     events: list[dict] | None = None
     batch_forwards: int = 0
 

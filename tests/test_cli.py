@@ -14,7 +14,7 @@ from conftest import SHIFTED, tiny
 from safetensors.torch import save_file
 
 import lib.check  # noqa: F401  modules imported later would keep the test's paths
-from lib import evaluation
+from lib import evaluation, identity
 from lib.__main__ import main
 from lib.decoders import METHODS
 from lib.evaluation import Run
@@ -40,11 +40,12 @@ def site(tmp_path, monkeypatch):
     move_library(tmp_path, monkeypatch)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.delenv("DATA_DIR", raising=False)
-    for cached in (evaluation.model_of, evaluation.items_of):
+    monkeypatch.setenv("ALLOW_CODE_EXECUTION", "1")
+    for cached in (evaluation.model_of, identity.items_of):
         cached.cache_clear()
     yield tmp_path
     monkeypatch.undo()
-    for cached in (evaluation.model_of, evaluation.items_of):
+    for cached in (evaluation.model_of, identity.items_of):
         cached.cache_clear()
 
 
@@ -71,8 +72,9 @@ def settings(site, name=TABLE, **values):
 def tiny_model(monkeypatch):
     """A random model for every name, where the mistake lies behind the loading of one."""
     tokenizer = build_tokenizer(["a b"])
-    model = Model("tiny", tiny(vocabulary=len(tokenizer)), tokenizer, SHIFTED, "fingerprint")
+    model = Model("tiny", tiny(vocabulary=len(tokenizer)), tokenizer, SHIFTED)
     monkeypatch.setattr(evaluation, "model_of", lambda name, device: model)
+    monkeypatch.setattr(identity, "describe", lambda name, device: (SHIFTED, "fingerprint", "torch.float32"))
 
 
 def results(site):
@@ -228,6 +230,7 @@ WEIGHTS, CONFIG, TOKENIZER = "study-ar/model.safetensors", "study-ar/config.json
     ids=["cut", "empty", "config-cut", "other-sizes", "a-layer-more", "no-config", "tokenizer-cut", "no-tokenizer"],
 )
 def test_corrupt_checkpoint(checkpoints, refused, monkeypatch, file, damage):
+    shutil.copytree(checkpoints / "study-ar", checkpoints / "study-dlm")
     path = checkpoints / file
     if damage:
         path.write_bytes(damage(path.read_bytes()))

@@ -28,15 +28,10 @@ DIFFUSION = [
     Tolerator(canvas=8, forwards=12, rho=0.1, lock_after=2, refine_temperature=0.0),
 ]
 EVERY = [Autoregressive(max_new_tokens=9), Autoregressive(max_new_tokens=9, temperature=1.0, top_p=0.9), *DIFFUSION]
-FAMILY = {True: AR, False: SHIFTED}
 
 
 def family_of(options):
     return AR if isinstance(options, Autoregressive) else SHIFTED
-
-
-def ids_of(options):
-    return f"{type(options).__name__}-{abs(hash(options)) % 997}"
 
 
 def run(model, prompts, options, generator=None, **more):
@@ -134,7 +129,7 @@ def test_temperature_zero_is_argmax_one_token_a_forward(model, prompts):
     full = torch.cat([mask, torch.ones(4, 6, dtype=torch.long)], 1)
     with torch.inference_mode():
         for _ in range(6):
-            logits = canvas_logits(model, torch.cat([ids, canvas], 1), full, 6, shift=True, explicit=True)
+            logits = canvas_logits(model, torch.cat([ids, canvas], 1), full, 6, SHIFTED)
             logits[..., SHIFTED.mask_id] = -torch.inf
             best, token = logits.softmax(-1).max(-1)
             where = best.masked_fill(canvas != SHIFTED.mask_id, -1).argmax(-1)
@@ -176,7 +171,11 @@ def test_an_unknown_method_lists_the_known():
         ("tolerator", {"rho": 1.0}, r"rho must be in \(0, 1\)"),
         ("tolerator", {"forwards": 1}, "forwards must be 2 or more"),
         ("tolerator", {"gamma_min": 0.9}, "gamma_min"),
-        ("tolerator", {"canvas": 4, "forwards": 20}, "steps must be from 1 to the canvas length"),
+        ("tolerator", {"canvas": 4, "forwards": 20}, "Tolerator.forwards must be such that .* the canvas, 4"),
+        ("rcr", {"canvas": 4, "steps": 5}, "Rcr.steps must be from 1 to the canvas length, 4"),
+        ("vanilla", {"steps": "8"}, "steps must be of type int"),
+        ("vanilla", {"steps": 4.0}, "steps must be of type int"),
+        ("tolerator", {"rho": "x"}, "rho must be of type float"),
         ("vanilla", {"rule": "best"}, "rule must be one of"),
         ("vanilla", {"canvas": 8, "steps": 8, "block": 3}, "block must be 0 or a divisor"),
         ("vanilla", {"top_p": 0.0}, "top_p"),
@@ -193,3 +192,46 @@ def test_a_value_out_of_range_names_its_range(method, values, message):
 def test_a_diffusion_decoder_refuses_an_autoregressive_model(model, prompts):
     with pytest.raises(UserError, match="mask token"):
         decode(model, prompts[0], Vanilla(), generator=0, family=AR)
+
+
+@pytest.mark.parametrize("options", DIFFUSION, ids=repr)
+def test_prompts_are_never_touched(model, prompts, options):
+    """At every forward the rows' prompts are the ones given."""
+    ids, mask = prompts
+    seen = []
+
+    class Watch(Counter):
+        def __call__(self, **inputs):
+            seen.append(inputs["input_ids"][:, : ids.shape[1]].clone())
+            return super().__call__(**inputs)
+
+    run(Watch(model), prompts, options)
+    given = {tuple(row) for row in ids.tolist()}
+    assert seen and all(tuple(row) in given for rows in seen for row in rows.tolist())
+    assert torch.equal(seen[0], ids)
+
+
+@pytest.mark.parametrize(
+    "options, masks",
+    [
+        (Vanilla(canvas=8, steps=3), [5, 2, 0]),
+        (Vanilla(canvas=8, steps=4, block=4), [6, 4, 2, 0]),
+        (Vanilla(canvas=8, steps=3, block=4), [6, 4, 0]),
+        (Vanilla(canvas=8, steps=8), [7, 6, 5, 4, 3, 2, 1, 0]),
+        (Rcr(canvas=8, steps=3), [5, 2, 0]),
+        (Rcr(canvas=8, steps=4, block=4), [6, 4, 2, 0]),
+        (Tolerator(canvas=8, forwards=6, rho=0.5), [5, 2, 0, 0, 0, 0]),
+    ],
+    ids=repr,
+)
+def test_masks_after_each_forward_follow_the_schedule(model, prompts, options, masks):
+    trace = run(model, prompts, options, record=True).trace
+    left = [(event["tokens"] == SHIFTED.mask_id).sum(-1).tolist() for event in trace.events]
+    assert left == [[count] * 4 for count in masks]
+
+
+def test_refinement_masks_the_published_counts(model, prompts):
+    """8 positions at gamma 0.8 to 0.4 on the cosine: 7 and 4 at the ends, 5 in the middle."""
+    trace = run(model, prompts, Tolerator(canvas=8, forwards=6, rho=0.5), record=True).trace
+    changed = [event["changed"].sum(-1).tolist() for event in trace.events if event["stage"] == "refine"]
+    assert changed == [[7] * 4, [5] * 4, [4] * 4]

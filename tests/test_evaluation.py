@@ -1,14 +1,16 @@
 """Runs: the same responses whatever the batch, the shards, the processes or a kill in between."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from conftest import SHIFTED, tiny
 
-from lib import evaluation
+from lib import evaluation, identity
 from lib.errors import UserError
-from lib.evaluation import Run, code_hash, merge, pending, read_lines, run_all, run_id
+from lib.evaluation import Run, lines_of, pending, read_lines, run_all
+from lib.identity import code_hash, run_id
 from lib.models.registry import Model
 from lib.models.study import build_tokenizer
 from lib.tasks import get_task
@@ -22,9 +24,10 @@ def tiny_model(monkeypatch):
     texts = [text for item in get_task(TASK).items("test", 30) for text in (item.prompt, item.target)]
     tokenizer = build_tokenizer(texts)
     network = tiny(vocabulary=len(tokenizer), seed=4)
-    family = SHIFTED.__class__("tiny", eot_ids=(0,), mask_id=1, explicit_mask=True, chat=False)
-    model = Model("tiny", network, tokenizer, family, "fingerprint")
+    family = replace(SHIFTED, name="tiny", eot_ids=(0,))
+    model = Model("tiny", network, tokenizer, family)
     monkeypatch.setattr(evaluation, "model_of", lambda name, device: model)
+    monkeypatch.setattr(identity, "describe", lambda name, device: (family, "fingerprint", "torch.float32"))
 
 
 def run(method="tolerator", **options):
@@ -42,21 +45,43 @@ def test_batches_and_order_change_nothing(tmp_path):
     assert len(first) == 10 and equal(first) == equal(again)
 
 
-def test_shards_merge_to_the_same_lines(tmp_path):
+def test_shards_merge_to_the_same_lines(tmp_path, monkeypatch):
     whole = run_all([run()], tmp_path / "whole", workers=0)[run()]
     for i in (1, 0, 2):
         run_all([run()], tmp_path / "parts", workers=0, shard=(i, 3))
-    assert equal(merge(run(), tmp_path / "parts")) == equal(whole)
+    monkeypatch.setattr(evaluation, "decode_rows", lambda *_: pytest.fail("decoded again"))
+    assert equal(run_all([run()], tmp_path / "parts", workers=0)[run()]) == equal(whole)
 
 
-def test_a_missing_or_a_repeated_row_is_an_error(tmp_path):
+def test_a_missing_shard_is_decoded_and_a_repeated_row_is_an_error(tmp_path):
     run_all([run()], tmp_path, workers=0, shard=(0, 2))
-    with pytest.raises(UserError, match="has 6 of 10 rows"):
-        merge(run(), tmp_path)
-    path = next(tmp_path.glob("*.jsonl"))
+    assert len(lines_of(run(), tmp_path)) == 6
+    assert len(run_all([run()], tmp_path, workers=0)[run()]) == 10
+    path = next(tmp_path.glob("*.0of2.jsonl"))
+    (tmp_path / path.name.replace("0of2", "1of2")).write_text(path.read_text())
+    with pytest.raises(UserError, match="overlap"):
+        run_all([run()], tmp_path, workers=0)
     path.write_text(path.read_text() + path.read_text().splitlines()[0] + "\n")
     with pytest.raises(UserError, match="holds a row twice"):
         read_lines(path)
+
+
+def test_the_same_run_twice_is_decoded_once(tmp_path):
+    assert len(run_all([run(), run()], tmp_path, workers=0)[run()]) == 10
+
+
+def test_code_is_refused_before_anything_is_decoded(tmp_path, monkeypatch):
+    monkeypatch.delenv("ALLOW_CODE_EXECUTION", raising=False)
+    monkeypatch.setattr(evaluation, "decode_rows", lambda *_: pytest.fail("decoded"))
+    code = Run.of("tiny", "small_functions", "vanilla", items=2, steps=4)
+    with pytest.raises(UserError, match="ALLOW_CODE_EXECUTION=1"):
+        run_all([run(), code], tmp_path, workers=0)
+
+
+def test_an_unknown_engine_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("ENGINE", "rya")
+    with pytest.raises(UserError, match="local or ray"):
+        run_all([run()], tmp_path)
 
 
 def test_killed_and_resumed_equals_uninterrupted(tmp_path):
@@ -69,7 +94,8 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path):
     assert 0 < len(before) < 10
     resumed = run_all([run()], tmp_path / "killed", workers=0, batch_size=4)[run()]
     assert equal(resumed) == equal(whole)
-    assert [line for line in resumed if line in before] == evaluation.sorted_lines(before), "what was there is kept"
+    kept = [line for line in resumed if line in before]
+    assert kept == sorted(before, key=lambda line: (line["item"], line["sample"])), "what was there is kept"
 
 
 def test_a_finished_run_decodes_nothing(tmp_path, monkeypatch):
@@ -95,7 +121,7 @@ def test_identity_follows_options_rows_and_code():
         run_id(Run.of("tiny", TASK, "tolerator", 6, 2, canvas=8, forwards=4)),
     }
     assert len(ids) == 4
-    json.dumps(evaluation.identity(run()))
+    json.dumps(identity.identity(run()))
 
 
 def test_code_hash_sees_code_and_not_comments(tmp_path):
@@ -109,6 +135,20 @@ def test_code_hash_sees_code_and_not_comments(tmp_path):
         path.write_text(text)
         hashes.append(code_hash([path]))
     assert hashes[0] == hashes[1] != hashes[2]
+    path.write_text("def f(x):\n    return x + 2\n\n\ndef g(x):\n    return x\n")
+    assert code_hash([f"{path}:f"]) != code_hash([f"{path}:g"])
+    first = code_hash([f"{path}:f"])
+    path.write_text(path.read_text().replace("return x\n", "return -x\n"))
+    assert code_hash([f"{path}:f"]) == first
+    with pytest.raises(ValueError, match="has no h"):
+        code_hash([f"{path}:h"])
+
+
+def test_code_hash_is_the_same_in_every_python(tmp_path):
+    """Pinned: syntax trees have other empty fields from version to version."""
+    path = tmp_path / "a.py"
+    path.write_text("@cache\ndef f(x: int = 1, *y) -> int:\n    return [i for i in y if i] or None\n")
+    assert code_hash([path]) == "ffa4852f4a2fa1dc"
 
 
 def test_every_line_carries_quality_and_cost_and_null_for_what_was_not_measured(tmp_path):
@@ -118,7 +158,7 @@ def test_every_line_carries_quality_and_cost_and_null_for_what_was_not_measured(
 
 
 def test_pending_orders_by_length_and_covers_each_row_once(tmp_path):
-    batches = pending(run(), tmp_path / "none.jsonl", 3)
+    batches = pending(run(), [], 3)
     rows = [row for batch in batches for row in batch]
     assert sorted(rows) == [(i, s) for i in range(5) for s in range(2)]
 
@@ -132,13 +172,14 @@ def test_bad_runs_name_their_cure():
 
 def test_two_processes_give_the_same_lines(tmp_path, monkeypatch):
     """Real worker processes: they load the model by name, so this needs a committed checkpoint."""
-    from lib.models.registry import CHECKPOINTS, load
+    from lib.models.registry import CHECKPOINTS, describe, load
 
     if not (CHECKPOINTS / "study-dlm" / "model.safetensors").exists():
         pytest.skip("no committed checkpoint")
     monkeypatch.setattr(evaluation, "model_of", evaluation.cache(lambda name, device: load(name, device)))
+    monkeypatch.setattr(identity, "describe", describe)
     real = Run.of("study-dlm", TASK, "vanilla", items=6, steps=4)
     torch.set_num_threads(1)
-    one = run_all([real], tmp_path / "one", workers=0, batch_size=2)[real]
+    one = run_all([real], tmp_path / "one", workers=0, batch_size=6)[real]
     two = run_all([real], tmp_path / "two", workers=2, batch_size=2)[real]
     assert equal(one) == equal(two)

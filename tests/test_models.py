@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from safetensors.torch import save_file
 from lib.errors import UserError
 from lib.models import registry
 from lib.models.canvas import canvas_logits, position_ids
-from lib.models.registry import FAMILIES, MODELS, load
+from lib.models.registry import FAMILIES, MODELS, Family, describe, load
 from lib.models.study import build_model, build_tokenizer
 
 
@@ -33,9 +34,20 @@ def checkpoints(tmp_path, monkeypatch):
 def test_a_checkpoint_loads_with_its_tied_head(checkpoints):
     model = load("study-draft")
     assert model.network.lm_head.weight is model.network.model.embed_tokens.weight
-    assert next(model.network.parameters()).dtype == torch.float32 and len(model.fingerprint) == 16
+    assert next(model.network.parameters()).dtype == torch.float32
     ids, mask = model.encode(["What is 12?\n", "12\n"])
     assert ids.shape == mask.shape and mask[1, 0] == 0 and mask[:, -1].all()
+
+
+def test_the_fingerprint_knows_weights_config_and_tokenizer(checkpoints):
+    seen = {describe("study-draft")[1]}
+    for file in ("study-draft/model.safetensors", "study-draft/config.json", "tokenizer/tokenizer.json"):
+        path = checkpoints / file
+        path.write_bytes(path.read_bytes() + b" ")
+        seen.add(describe("study-draft")[1])
+    assert len(seen) == 4
+    family, _, dtype = describe("study-draft", "cuda")
+    assert family.name == "study-ar" and dtype == "torch.bfloat16"
 
 
 def test_missing_checkpoint(checkpoints):
@@ -82,11 +94,37 @@ def test_canvas_logits_are_those_of_the_whole_sequence(shift):
     ids = torch.randint(3, 24, (2, 9))
     mask = torch.ones_like(ids)
     whole = model(input_ids=ids, attention_mask=mask[:, None, None].bool().expand(2, 1, 9, 9)).logits
-    ours = canvas_logits(model, ids, mask, 4, shift=shift, explicit=True)
-    assert torch.allclose(ours, whole[:, 4:8] if shift else whole[:, 5:9], atol=1e-5)
+    for keeps in (True, False):
+        family = Family("x", eot_ids=(0,), mask_id=1, shift=shift, wide_mask=True, keeps_logits=keeps)
+        ours = canvas_logits(model, ids, mask, 4, family)
+        assert torch.allclose(ours, whole[:, 4:8] if shift else whole[:, 5:9], atol=1e-5)
+
+
+class Recorder:
+    """Stands for a network whose forward takes what the released classes take; keeps what it was given."""
+
+    def __call__(self, input_ids, attention_mask=None, **more):
+        self.given = {"attention_mask": attention_mask, **more}
+        return SimpleNamespace(logits=torch.arange(input_ids.shape[1]).float()[None, :, None].expand(2, -1, 9))
+
+
+def test_llada_and_dream_get_the_mask_that_their_classes_read():
+    """LLaDA's forward takes the padding mask; Dream's hands a 4D mask on to the attention, with position ids."""
+    ids = torch.randint(3, 9, (2, 7))
+    mask = torch.tensor([[1] * 7, [0, 0, 1, 1, 1, 1, 1]])
+    network = Recorder()
+    logits = canvas_logits(network, ids, mask, 3, FAMILIES["llada"])
+    assert logits[0, :, 0].tolist() == [4, 5, 6]
+    assert network.given.keys() == {"attention_mask"} and torch.equal(network.given["attention_mask"], mask)
+    logits = canvas_logits(network, ids, mask, 3, FAMILIES["dream"])
+    assert logits[0, :, 0].tolist() == [3, 4, 5], "the next-token shift"
+    wide = network.given["attention_mask"]
+    assert wide.shape == (2, 1, 7, 7) and wide.dtype == torch.bool and (wide[1, 0, :, :2] == 0).all()
+    assert network.given["position_ids"][1].tolist() == [0, 0, 0, 1, 2, 3, 4]
+    assert "logits_to_keep" not in network.given
 
 
 def test_a_shifted_model_needs_a_prompt():
     ids = torch.ones(1, 4, dtype=torch.long)
     with pytest.raises(ValueError, match="at least one prompt token"):
-        canvas_logits(tiny(), ids, ids, 4, shift=True, explicit=True)
+        canvas_logits(tiny(), ids, ids, 4, FAMILIES["dream"])

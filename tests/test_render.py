@@ -72,6 +72,22 @@ def test_two_executions_give_the_same_bytes(site, tmp_path, monkeypatch):
     assert "n is 7 smoke" in page and "data:image/png" in page and "import pandas" not in page
 
 
+def test_a_new_result_takes_the_place_of_the_whole_folder(site, tmp_path):
+    """What the notebook wrote comes along, what an earlier one left goes, and a kill between the moves is mended."""
+    folder, out = site["results"] / "smoke/other", tmp_path / "out"
+    (folder.parent / ".other.old").mkdir(parents=True)
+    (folder.parent / ".other.old/summary.csv").write_text("killed between the moves")
+    for text in ("one", "two"):
+        out.mkdir()
+        (out / "summary.csv").write_text(text)
+        render(tmp_path / "notebooks/other.ipynb", "smoke", out=out, **site)
+        (folder / "left.csv").write_text("of an earlier version") if text == "one" else None
+        out.rmdir()
+    assert {path.name for path in folder.iterdir()} == {"other.ipynb", "other.html", "summary.csv"}
+    assert (folder / "summary.csv").read_text() == "two"
+    assert [path.name for path in folder.parent.iterdir()] == ["other"]
+
+
 def test_failing_cell_leaves_results_alone(site, tmp_path):
     notebook = write(tmp_path / "notebooks/bad.ipynb", "print(n)", "value = n\nvalue / 0", "print('never')")
     folder = site["results"] / "smoke/bad"

@@ -147,4 +147,4 @@ def test_a_setting_a_row_equals_the_rows_alone():
 def test_the_coldest_temperature_is_finite_and_nan_is_an_error():
     assert warp(torch.tensor([1.0, 1e30, -1e30]), 1e-38).tolist() == [0, 1, 0]
     with pytest.raises(UserError, match="NaN"):
-        categorical(warp(torch.tensor([[1.0, torch.nan]])), torch.tensor([0.5]))
+        warp(torch.tensor([[1.0, torch.nan]]), 0.0)

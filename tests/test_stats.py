@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest
 
-from lib.stats import Estimate, holm, mean_interval, needed_items, paired_difference, score_interval, verdict, wilson
+from lib.stats import Estimate, holm, mean_interval, paired_difference, score_interval, verdict, wilson
 
 
 @pytest.mark.parametrize(
@@ -150,13 +150,6 @@ def test_verdict():
     assert verdict(Estimate(0.1, 0.02, 0.18, 50, 0.03), p=0.2) == "tied"
     assert verdict(Estimate(0.1, 0.02, 0.18, 50)) == "higher"
     assert verdict(Estimate(0.1, -0.02, 0.22, 50)) == "tied"
-
-
-def test_needed_items():
-    assert needed_items(0.05, 0.5) == 385  # the usual 385 of a survey
-    assert needed_items(0.1, 0) == 1
-    with pytest.raises(ValueError):
-        needed_items(0, 0.5)
 
 
 def test_mean_interval_covers_the_mean_at_its_level():

@@ -1,12 +1,13 @@
 """Studies: matched budgets, tables from known lines, results that are read back and checked for currency."""
 
 import json
+from dataclasses import replace
 from functools import partial
 
 import pytest
 from conftest import SHIFTED, tiny
 
-from lib import check, evaluation, report
+from lib import check, evaluation, identity, report
 from lib.evaluation import MEASURED, run_all
 from lib.models.registry import Family, Model
 from lib.models.study import build_tokenizer
@@ -26,16 +27,14 @@ def small(tmp_path, monkeypatch):
     tokenizer = build_tokenizer(texts)
     network = tiny(vocabulary=len(tokenizer), seed=4)
     families = {
-        "study-dlm": SHIFTED.__class__("tiny", eot_ids=(0,), mask_id=1, explicit_mask=True, chat=False),
+        "study-dlm": replace(SHIFTED, name="tiny", eot_ids=(0,)),
         "study-ar": Family("tiny-ar", eot_ids=(0,), chat=False),
     }
     weights = {"study-dlm": "one", "study-ar": "two"}
-    monkeypatch.setattr(
-        evaluation, "model_of", lambda name, device: Model(name, network, tokenizer, families[name], weights[name])
-    )
+    monkeypatch.setattr(evaluation, "model_of", lambda name, device: Model(name, network, tokenizer, families[name]))
+    monkeypatch.setattr(identity, "describe", lambda name, device: (families[name], weights[name], "torch.float32"))
     monkeypatch.setattr(base, "run_all", partial(run_all, folder=tmp_path / "runs", workers=0))
-    for module in (base, check):
-        monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(base, "RESULTS", tmp_path / "results")
     profiles = tmp_path / "params"
     profiles.mkdir()
     (profiles / "tiny.yaml").write_text(f"{NAME}: {{items: 3, samples: 2, tasks: [qa]}}")
@@ -96,13 +95,13 @@ def test_committed_responses_are_read_back_and_only_while_current(small):
     have = committed(again)
     assert len(have) == len(first.runs())
     for run, lines in ((run, first.lines[key]) for key, run in first.runs().items()):
-        read = have[evaluation.run_id(run)]
+        read = have[identity.run_id(run)]
         assert [{k: v for k, v in line.items() if k not in MEASURED} for line in lines] == [
             {k: v for k, v in line.items() if k not in MEASURED} for line in read
         ]
         assert read[0]["joules"] is None and read[0]["seconds"] > 0
     small.weights["study-dlm"] = "retrained"
-    kept = {key for key, run in again.runs().items() if evaluation.run_id(run) in have}
+    kept = {key for key, run in again.runs().items() if identity.run_id(run) in have}
     assert kept == {("qa", "greedy", 0), ("qa", "sampled", 0)}
 
 

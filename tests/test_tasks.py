@@ -7,7 +7,7 @@ import pytest
 
 from lib.errors import UserError
 from lib.tasks import TASKS, get_task, gsm8k, gsm_symbolic, humaneval
-from lib.tasks.base import SPLITS, rows_hash
+from lib.tasks.base import SPLITS, Item, rows_hash
 from lib.tasks.rows import load_rows
 
 # The hash of the first 50 test items: where it changes, results before and after do not compare.
@@ -164,3 +164,24 @@ def test_unreachable_hub_names_the_cure(monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
     with pytest.raises(UserError, match=r"set DATA_DIR to a folder with b.jsonl \(no route\)$"):
         load_rows("a/b", None, "test", "b.jsonl")
+
+
+def test_humaneval_takes_the_code_block_of_a_chat_reply():
+    item = Item(
+        "x",
+        'from typing import List\n\n\ndef half(x: List[int]) -> int:\n    """Half of the sum."""\n',
+        "",
+        {"test": "def check(f):\n    assert f([3, 5]) == 4\n", "entry_point": "half"},
+    )
+    body = "    return sum(x) // 2\n"
+    whole = f"def half(x: List[int]) -> int:\n{body}"
+    replies = {
+        body: 1,
+        f"{body}\nprint(half([1]))": 1,
+        f"Sure! Here it is:\n```python\n{whole}```\nIt adds and halves.": 1,
+        f"```\nhalf([1])\n```\nthen\n```python\n{whole}": 1,
+        f"First wrong:\n```python\n{whole}```\nBetter:\n```python\n{whole.replace('2', '3')}```": 0,
+        "It cannot be done.": 0,
+    }
+    for reply, right in replies.items():
+        assert humaneval.score_many([(item, reply)])[0].correct == right, reply

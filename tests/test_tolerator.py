@@ -322,3 +322,31 @@ def test_autoregressive_sampling_follows_the_chain_rule():
         family=family,
     )
     assert_follows(out.responses, exact)
+
+
+def test_the_window_of_remdm_loop_has_three_phases():
+    """alpha climbs to 0.9 before the window, stays there, and climbs to 1 after it; written out by hand."""
+    options = Remdm(variant="loop", t_on=0.5, t_off=0.1, alpha_on=0.9)
+    for t, expected in ((1.0, 0.0), (0.75, 0.45), (0.5, 0.9), (0.3, 0.9), (0.1, 0.9), (0.05, 0.95), (0.0, 1.0)):
+        assert alpha(t, options) == pytest.approx(expected), t
+
+
+@pytest.mark.parametrize("rule", ["entropy", "margin"])
+def test_rules_that_read_a_distribution_keep_the_surest_at_temperature_zero(rule):
+    """The draw is greedy; which position is kept follows the untempered distribution, not the order."""
+    logits = torch.tensor([[[0.0, -9, 1.0, 0.9, 0.8], [0.0, -9, 1.0, 3.0, 0.8], [0.0, -9, 9.0, 0.9, 0.8]]])
+    options = Vanilla(canvas=3, steps=3, rule=rule, temperature=0.0)
+    tokens = torch.full((1, 3), 1)
+    out, kept = fill_step(tokens, logits, torch.ones(3).bool(), 1, options, FIVE, torch.full((2, 1, 3), 0.5))
+    assert kept.tolist() == [[False, False, True]] and out.tolist() == [[1, 1, 2]]
+
+
+def test_a_token_put_back_is_no_draw():
+    """With update_rate 1/2 one of two masked positions keeps its old token: its streak stays."""
+    options = Tolerator(canvas=2, forwards=4, update_rate=0.5, lock_after=2, refine_temperature=0.0)
+    state = Refinement(
+        torch.tensor([[2, 3]]), torch.tensor([[2, 3]]), torch.tensor([[1, 1]]), torch.zeros(1, 2, dtype=torch.bool)
+    )
+    logits = torch.tensor([[[0.0, -9, 5.0, 0, 0], [0.0, -9, 0.0, 0.1, 0]]])  # the old token is likelier at 0
+    after = refine_step(state, torch.tensor([[True, True]]), logits, options, 0, torch.full((1, 2), 0.5))
+    assert after.streak.tolist() == [[1, 2]] and after.locked.tolist() == [[False, True]]

@@ -1,6 +1,6 @@
 """Training: the loss is the published one, a killed run goes on where it was, batches are a function of the step."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -9,7 +9,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from lib.errors import UserError
 from lib.models.canvas import bidirectional_mask, canvas_logits
+from lib.models.registry import FAMILIES
 from lib.models.study import SHAPES, build_model, build_tokenizer
+from lib.training import __main__ as command
 from lib.training import data, loop
 from lib.training.data import Example, by_length, collate, order
 from lib.training.objectives import distillation, masked_diffusion, next_token
@@ -60,7 +62,7 @@ def test_masked_diffusion_loss_equals_its_formula_and_sees_both_sides():
         canvas = batch.input_ids[i, -6:]
         noisy = canvas.masked_fill(masked[i, -6:], mask_id)
         ids = torch.cat([torch.tensor(row.prompt), noisy])[None]
-        logits = canvas_logits(model, ids, torch.ones_like(ids), 6, shift=True, explicit=True)[0]
+        logits = canvas_logits(model, ids, torch.ones_like(ids), 6, FAMILIES["study-dlm"])[0]
         total += (F.cross_entropy(logits, canvas, reduction="none") * masked[i, -6:]).sum() / t[i]
     assert loss.item() == pytest.approx((total / 18).item(), rel=1e-5)
 
@@ -72,7 +74,7 @@ def test_the_canvas_is_padded_with_eot_and_counted():
     assert batch.attention_mask[1].tolist() == [0, 0, 1] + [1] * 6
 
 
-def test_the_explicit_mask_is_bidirectional():
+def test_the_wide_mask_is_bidirectional():
     model = small()
     ids = torch.randint(3, 16, (1, 6))
     mask = torch.ones_like(ids)
@@ -156,3 +158,35 @@ def test_tokenizer_splits_digits_and_keeps_text():
     assert tokenizer.decode(ids) == text
     assert all(sum(c.isdigit() for c in token) <= 1 for token in tokenizer.convert_ids_to_tokens(ids))
     assert (tokenizer.eos_token_id, tokenizer.mask_token_id) == (0, 1)
+
+
+def test_the_command_takes_names_and_refuses_others(monkeypatch, capsys):
+    trained = []
+    monkeypatch.setattr(command, "train", lambda recipe, *_, **__: trained.append(recipe.name))
+    monkeypatch.setattr(command, "export", lambda *_: None)
+    monkeypatch.setattr(command, "tokenizer", lambda: None)
+    assert command.main([]) == 0 and trained == list(RECIPES)
+    assert command.main(["study-draft"]) == 0 and trained[3:] == ["study-draft"]
+    assert command.main(["study-draft", "study-xl"]) == 1 and len(trained) == 4
+    words = "error: there is no recipe 'study-xl'; known: study-ar, study-dlm, study-draft\n"
+    assert capsys.readouterr().err == words
+
+
+def test_half_trained_weights_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "TRAINING", tmp_path)
+    (tmp_path / "study-draft").mkdir()
+    recipe = asdict(RECIPES["study-draft"])
+    for state in ({"recipe": recipe, "step": 10}, {"recipe": recipe | {"seed": 9}, "step": recipe["steps"]}):
+        torch.save({**state, "model": build_model("study-draft").state_dict()}, tmp_path / "study-draft" / "state.pt")
+        with pytest.raises(UserError, match="finish it"):
+            command.trained("study-draft")
+
+
+def test_stages_follow_each_other(tiny_training, tmp_path, monkeypatch):
+    """The second stage begins at its step with its own mixture, from its first batch on."""
+    asked = []
+    real = data.examples
+    monkeypatch.setattr(loop, "examples", lambda *args, **more: asked.append(args[2:] or more) or real(*args, **more))
+    tokenizer, recipe = tiny_training
+    loop.train(replace(recipe, stages=((0, "tasks"), (4, "drilled")), steps=8), tokenizer, tmp_path, load=None)
+    assert asked[1:] == [("tasks",), ("drilled",)]

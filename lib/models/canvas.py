@@ -15,23 +15,23 @@ def position_ids(attention_mask: Tensor) -> Tensor:
     return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
 
 
-def canvas_logits(model, input_ids: Tensor, attention_mask: Tensor, width: int, *, shift: bool, explicit: bool):
+def canvas_logits(model, input_ids: Tensor, attention_mask: Tensor, width: int, family) -> Tensor:
     """Logits [B, width, V] for the last `width` positions of `input_ids` [B, L].
 
-    `shift`: the model keeps the next-token shift (Dream), so position i is predicted at i - 1.
-    `explicit`: the network is a causal class and must be told to look both ways by a 4D mask.
+    A family that keeps the next-token shift (Dream) predicts position i at i - 1. The others of its fields say
+    what the network's forward takes. Raises ValueError where a shifted model has no prompt.
     """
-    mask = bidirectional_mask(attention_mask) if explicit else attention_mask
-    first = input_ids.shape[1] - width - int(shift)
+    first = input_ids.shape[1] - width - int(family.shift)
     if first < 0:
         raise ValueError("a shifted model needs at least one prompt token before the canvas")
     keep = torch.arange(first, first + width, device=input_ids.device)
-    if explicit:
-        return model(
-            input_ids=input_ids,
-            attention_mask=mask,
-            position_ids=position_ids(attention_mask),
-            use_cache=False,
-            logits_to_keep=keep,
-        ).logits
-    return model(input_ids=input_ids, attention_mask=mask).logits[:, keep]
+    inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+    if family.wide_mask:
+        inputs |= {
+            "attention_mask": bidirectional_mask(attention_mask),
+            "position_ids": position_ids(attention_mask),
+            "use_cache": False,
+        }
+    if family.keeps_logits:
+        return model(**inputs, logits_to_keep=keep).logits
+    return model(**inputs).logits[:, keep]

@@ -1,13 +1,17 @@
 """All models of the study by name. What differs between families is data here, not branches in loops."""
 
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from lib.errors import UserError
 from lib.paths import CHECKPOINTS
+
+CURE = "`git checkout results/checkpoints`, or `make train`"
 
 
 @dataclass(frozen=True)
@@ -17,7 +21,8 @@ class Family:
     eot_ids: tokens that end a response; the first is the one that pads and that an EoT penalty meets.
     mask_id: the [MASK] token of a diffusion model, None for an autoregressive one.
     shift: the logits of position i predict token i + 1 (Dream, and every autoregressive model).
-    explicit_mask: a causal network class that looks both ways only when given a 4D mask.
+    wide_mask: the network takes a 4D mask, by which a causal class looks both ways, and position ids.
+    keeps_logits: its forward takes `logits_to_keep`.
     chat: prompts go through the tokenizer's chat template.
     """
 
@@ -25,7 +30,8 @@ class Family:
     eot_ids: tuple[int, ...]
     mask_id: int | None = None
     shift: bool = True
-    explicit_mask: bool = False
+    wide_mask: bool = False
+    keeps_logits: bool = False
     chat: bool = True
 
 
@@ -33,10 +39,10 @@ FAMILIES = {
     family.name: family
     for family in (
         Family("study-ar", eot_ids=(0,), chat=False),
-        Family("study-dlm", eot_ids=(0,), mask_id=1, explicit_mask=True, chat=False),
+        Family("study-dlm", eot_ids=(0,), mask_id=1, wide_mask=True, keeps_logits=True, chat=False),
         Family("smollm2", eot_ids=(2, 0)),
         Family("llada", eot_ids=(126081, 126348), mask_id=126336, shift=False),
-        Family("dream", eot_ids=(151643, 151645), mask_id=151666),
+        Family("dream", eot_ids=(151643, 151645), mask_id=151666, wide_mask=True),
         Family("llama-3", eot_ids=(128009, 128001, 128008)),
         Family("llama-2", eot_ids=(2,)),
         Family("opt", eot_ids=(2,), chat=False),
@@ -82,20 +88,22 @@ MODELS = {
 
 @dataclass(frozen=True)
 class Model:
-    """A loaded model: the network, its tokenizer, its family, and a fingerprint of its weights."""
+    """A loaded model: the network, its tokenizer and its family."""
 
     name: str
     network: Any
     tokenizer: Any
     family: Family
-    fingerprint: str
 
-    def encode(self, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Left-padded token ids and attention mask [B, L] on the model's device."""
+    def encode(self, prompts: list[str], instruction: str = "") -> tuple[torch.Tensor, torch.Tensor]:
+        """Left-padded token ids and attention mask [B, L] on the model's device.
+
+        `instruction` goes before each prompt for a chat model; others continue the bare prompt.
+        """
         if self.family.chat:
             prompts = [
                 self.tokenizer.apply_chat_template(
-                    [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+                    [{"role": "user", "content": instruction + prompt}], tokenize=False, add_generation_prompt=True
                 )
                 for prompt in prompts
             ]
@@ -120,13 +128,57 @@ def entry_of(name: str) -> Entry:
     return MODELS[name]
 
 
+def describe(name: str, device: str = "cpu") -> tuple[Family, str, str]:
+    """Family, fingerprint of the weights and dtype of a model on a device, without loading it."""
+    entry = entry_of(name)
+    fingerprint = {"study": _study_files, "small": _small_file, "paper": _hub_commit}[entry.tier](entry)
+    return FAMILIES[entry.family], fingerprint, str(_dtype(device))
+
+
+def _dtype(device: str) -> torch.dtype:
+    return torch.float32 if device == "cpu" else torch.bfloat16
+
+
 def load(name: str, device: str = "cpu", dtype: torch.dtype | None = None) -> Model:
     """The model of that name, in evaluation mode; float32 on a CPU, bfloat16 on an accelerator by default."""
     entry = entry_of(name)
-    dtype = dtype or (torch.float32 if device == "cpu" else torch.bfloat16)
     loader = {"study": _study, "small": _small, "paper": _paper}[entry.tier]
-    network, tokenizer, fingerprint = loader(entry, dtype)
-    return Model(name, network.to(device).eval(), tokenizer, FAMILIES[entry.family], fingerprint)
+    network, tokenizer = loader(entry, dtype or _dtype(device))
+    return Model(name, network.to(device).eval(), tokenizer, FAMILIES[entry.family])
+
+
+def _study_files(entry: Entry) -> str:
+    """A hash of everything that a study model is made of. Raises UserError where a file is missing."""
+    folder = CHECKPOINTS / entry.source
+    # Without a config.json transformers would build its default network, of seven billion parameters.
+    files = (folder / "model.safetensors", folder / "config.json", CHECKPOINTS / "tokenizer" / "tokenizer.json")
+    for file in files:
+        if not file.exists():
+            raise UserError(f"no checkpoint at {file}: {CURE}")
+    return _hash(tuple((file, file.stat().st_mtime_ns) for file in files))
+
+
+@cache
+def _hash(files: tuple[tuple[Path, int], ...]) -> str:
+    """Of files' bytes; the times of change are there for the cache alone."""
+    digest = sha256()
+    for file, _ in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _small_file(entry: Entry) -> str:
+    from lib.models.smollm2 import gguf_file
+
+    return _hash(((gguf_file(), 0),))
+
+
+def _hub_commit(entry: Entry) -> str:
+    """The commit that the hub's local cache holds as the newest; `unknown` before the first download."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    ref = Path(HF_HUB_CACHE) / f"models--{entry.source.replace('/', '--')}" / "refs" / "main"
+    return f"{entry.source}@{ref.read_text().strip() if ref.exists() else 'unknown'}"
 
 
 def _study(entry: Entry, dtype: torch.dtype):
@@ -135,16 +187,13 @@ def _study(entry: Entry, dtype: torch.dtype):
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     folder = CHECKPOINTS / entry.source
-    path, cure = folder / "model.safetensors", "`git checkout results/checkpoints`, or `make train`"
-    # Without a config.json transformers would build its default network, of seven billion parameters.
-    for file in (path, folder / "config.json", CHECKPOINTS / "tokenizer" / "tokenizer.json"):
-        if not file.exists():
-            raise UserError(f"no checkpoint at {file}: {cure}")
+    path = folder / "model.safetensors"
+    _study_files(entry)
     try:
         weights = load_file(path)
         config = LlamaConfig.from_pretrained(folder)
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{folder} is corrupt ({str(error).splitlines()[0]}): {cure}") from error
+        raise UserError(f"{folder} is corrupt ({str(error).splitlines()[0]}): {CURE}") from error
     network = LlamaForCausalLM(config).to(dtype)
     try:
         missing, unexpected = network.load_state_dict(weights, strict=False)
@@ -152,13 +201,13 @@ def _study(entry: Entry, dtype: torch.dtype):
     except RuntimeError:  # a tensor of another shape
         fits = False
     if not fits:
-        raise UserError(f"{path} does not fit its config.json: {cure}")
+        raise UserError(f"{path} does not fit its config.json: {CURE}")
     network.tie_weights()
     try:
         tokenizer = AutoTokenizer.from_pretrained(CHECKPOINTS / "tokenizer")
     except Exception as error:  # of many kinds, from two libraries
-        raise UserError(f"{CHECKPOINTS / 'tokenizer'} is corrupt ({str(error).splitlines()[0]}): {cure}") from error
-    return network, tokenizer, sha256(path.read_bytes()).hexdigest()[:16]
+        raise UserError(f"{CHECKPOINTS / 'tokenizer'} is corrupt ({str(error).splitlines()[0]}): {CURE}") from error
+    return network, tokenizer
 
 
 def _small(entry: Entry, dtype: torch.dtype):
@@ -180,4 +229,4 @@ def _paper(entry: Entry, dtype: torch.dtype):
             f"{entry.source} cannot be loaded ({str(error).splitlines()[0]}): "
             "`hf auth login` and a connection are needed, or the model in the hub's cache"
         ) from error
-    return network, tokenizer, f"{entry.source}@{getattr(network.config, '_commit_hash', None)}"
+    return network, tokenizer

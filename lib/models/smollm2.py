@@ -24,7 +24,7 @@ def gguf_file() -> Path:
 
 
 def load_smollm2(dtype: torch.dtype):
-    """Network, tokenizer and fingerprint (a hash of the GGUF file)."""
+    """Network and tokenizer, by way of a local cache named by a hash of the GGUF file."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     path = gguf_file()
@@ -43,4 +43,4 @@ def load_smollm2(dtype: torch.dtype):
         AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).save_pretrained(staging)
         os.replace(staging, folder)
     network = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
-    return network, AutoTokenizer.from_pretrained(folder), fingerprint
+    return network, AutoTokenizer.from_pretrained(folder)

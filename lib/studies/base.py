@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 
 from lib.errors import UserError
-from lib.evaluation import Run, run_all, run_id
-from lib.paths import RESULTS, ROOT
-from lib.report import save, style
+from lib.evaluation import Run, run_all
+from lib.identity import LIB, run_id
+from lib.paths import NOTEBOOKS, RESULTS, ROOT
+from lib.report import file_hashes, save, style
 
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", tuple: "a list, in [ ]"}
 
@@ -37,8 +38,6 @@ class BaseStudy:
                 raise UserError(f"{name} must be 1 or more, not {getattr(self, name)}")
         if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
             raise UserError(f"device must be 'cpu' or 'cuda', not {self.device!r}")
-        if self.device != "cpu" and not torch.cuda.is_available():
-            raise UserError(f"device is {self.device!r} and this machine has no CUDA GPU: set it to 'cpu'")
         style()
 
     @classmethod
@@ -55,6 +54,16 @@ class BaseStudy:
                 raise UserError(f"{name} must be {KINDS[known[name]]}, not {value!r}")
         return cls(**values)
 
+    def require_device(self) -> None:
+        if self.device != "cpu" and not torch.cuda.is_available():
+            raise UserError(f"device is {self.device!r} and this machine has no CUDA GPU: set it to 'cpu'")
+
+    @classmethod
+    def sources(cls) -> list[Path]:
+        """The files that make tables, figures and words of the responses; the notebook is one."""
+        here = [Path(inspect.getfile(kind)) for kind in cls.__mro__[:-1]]
+        return [*here, LIB / "stats.py", LIB / "report.py", NOTEBOOKS / f"{cls.notebook}.ipynb"]
+
     def runs(self) -> dict[tuple, Run]:
         """Every run by its place in the tables."""
         return {}
@@ -66,6 +75,8 @@ class BaseStudy:
         have = committed(self) if self.reuse else {}
         found = {key: have[run_id(run, self.device)] for key, run in runs.items() if run_id(run, self.device) in have}
         missing = {key: run for key, run in runs.items() if key not in found}
+        if missing:
+            self.require_device()
         computed = run_all(list(missing.values()), device=self.device) if missing else {}
         return {key: found.get(key) or computed[run] for key, run in runs.items()}
 
@@ -80,18 +91,20 @@ class BaseStudy:
             tables=tables,
             figures=figures,
             headlines=headlines,
-            study=Path(inspect.getfile(type(self))),
+            sources=self.sources(),
             device=self.device,
         )
         return {key: manifest[key] for key in ("parameters", "responses", "device", "versions")}
 
 
 def committed(study: BaseStudy) -> dict[str, list[dict]]:
-    """Responses in the results folder by run id, complete runs only; seconds are each run's mean."""
+    """Responses in the results folder by run id; seconds are each run's mean. None where its files were changed."""
     folder = RESULTS / study.profile / study.notebook
-    if not (folder / "items.jsonl.gz").exists():
+    if not (folder / "manifest.json").exists():
         return {}
     manifest = json.loads((folder / "manifest.json").read_text())
+    if file_hashes(folder) != manifest["files"]:
+        return {}
     runs: dict[str, list[dict]] = {}
     with gzip.open(folder / "items.jsonl.gz", "rt") as file:
         for row in map(json.loads, file):

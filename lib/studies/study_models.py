@@ -9,7 +9,8 @@ import pandas as pd
 import seaborn as sns
 import torch
 
-from lib.evaluation import Run, items_of, model_of
+from lib.evaluation import Run, model_of
+from lib.identity import items_of
 from lib.models.canvas import position_ids
 from lib.paths import CHECKPOINTS
 from lib.report import headline, summary_row

@@ -39,7 +39,7 @@ def middle(canvas: int) -> int:
 
 @dataclass(frozen=True)
 class Study(BaseStudy):
-    """Vanilla (LLaDA's rule), ReMDM (loop), RCR and TOLERATOR with the defaults of the released code."""
+    """Vanilla (LLaDA's rule), ReMDM (loop), RCR and TOLERATOR, each with its published defaults; see `settings`."""
 
     tasks: tuple[str, ...] = ("math", "qa", "code")
     model: str = "study-dlm"
@@ -82,6 +82,13 @@ class Study(BaseStudy):
         )
         table = rows.pivot(index=["label", "budget"], columns="method", values="cell")
         return table[[NAMES[m] for m in METHODS]].rename_axis(index=["task", "forwards"], columns=None)
+
+    def settings(self) -> pd.DataFrame:
+        """What each method decodes with, a column a method, on the first task at its middle budget."""
+        canvas = get_task(SHORT.get(self.tasks[0], self.tasks[0])).max_new_tokens
+        runs = self.runs()
+        columns = {NAMES[m]: dict(runs[self.tasks[0], m, middle(canvas)].options) for m in METHODS}
+        return pd.DataFrame(columns).fillna("").rename_axis("option")
 
     def references(self) -> pd.DataFrame:
         """The autoregressive model beside: the same prompts, one token a forward."""

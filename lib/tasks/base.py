@@ -33,6 +33,7 @@ class Task:
     """`stream(split)` yields items in a fixed order; `score(item, text)` judges one response.
 
     `max_new_tokens` is the canvas of a diffusion model and the length limit of an autoregressive one.
+    `instruction` goes before the prompt of a chat model.
     `score_many`, where given, scores a list of (item, text) at once: code runs in one sandbox call.
     """
 
@@ -42,6 +43,7 @@ class Task:
     max_new_tokens: int
     stream: Callable[[str], Iterator[Item]]
     score: Callable[[Item, str], Score]
+    instruction: str = ""
     score_many: Callable[[list[tuple[Item, str]]], list[Score]] | None = None
 
     def items(self, split: str, n: int | None = None) -> list[Item]:

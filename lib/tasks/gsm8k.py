@@ -56,4 +56,5 @@ TASK = Task(
     max_new_tokens=256,
     stream=stream,
     score=score,
+    instruction="Solve step by step. End with #### and the answer as a number.\n\n",
 )

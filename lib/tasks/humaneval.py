@@ -1,5 +1,6 @@
 """Code: HumanEval, signature and docstring in, body out; right where its unit tests pass in the sandbox."""
 
+import re
 from collections.abc import Iterator
 
 from lib.errors import UserError
@@ -28,10 +29,19 @@ def truncate(text: str) -> str:
     return text[: min((text.find(stop) for stop in STOPS if stop in text), default=len(text))]
 
 
+def solution(item: Item, text: str) -> str:
+    """The solution in a response: its last code block that defines the function, else the prompt continued by it."""
+    name = item.reference["entry_point"]
+    blocks = [block for block in re.findall(r"```(?:python)?\n(.*?)(?:```|$)", text, re.S) if f"def {name}(" in block]
+    if blocks:
+        head = item.prompt[: item.prompt.index(f"def {name}(")]  # its imports and helpers
+        return f"{head}\n{blocks[-1]}"
+    return f"{item.prompt}{truncate(text)}"
+
+
 def program(item: Item, text: str) -> str:
-    """The program that the sandbox runs: prompt, truncated response and the item's unit tests."""
-    call = f"check({item.reference['entry_point']})"
-    return f"{item.prompt}{truncate(text)}\n{item.reference['test']}\n{call}\n"
+    """The program that the sandbox runs: the solution and the item's unit tests."""
+    return f"{solution(item, text)}\n{item.reference['test']}\ncheck({item.reference['entry_point']})\n"
 
 
 def score_many(pairs: list[tuple[Item, str]]) -> list[Score]:
@@ -51,4 +61,5 @@ TASK = Task(
     stream=stream,
     score=lambda item, text: score_many([(item, text)])[0],
     score_many=score_many,
+    instruction="Complete this Python function. Answer with the whole function in one code block.\n\n",
 )

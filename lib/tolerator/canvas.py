@@ -59,8 +59,7 @@ class Canvas:
             torch.cat([self.prompt[rows], tokens], 1),
             self.attention_mask[rows],
             self.width,
-            shift=self.family.shift,
-            explicit=self.family.explicit_mask,
+            self.family,
         ).float()
         logits[..., self.family.mask_id] = -torch.inf
         return logits

@@ -28,7 +28,7 @@ class Vanilla(Options):
     block: semi-autoregressive block length, 0 for one block; it must divide the canvas.
     rule: which drawn tokens are kept. `confidence`: LLaDA, the untempered probability of the drawn token;
         `entropy`: Dream, minus the entropy of the tempered and filtered distribution; `margin`: the gap between
-        its two largest probabilities; `random`.
+        its two largest probabilities (both untempered at temperature 0); `random`.
     schedule: `even` keeps G/T tokens a step, the first G mod T steps one more (LLaDA); `dream` keeps
         floor(masked * (1 - s/t)) with times from 1 to 0.001, all in the last step.
     eot_form, eot_lambda: see `penalise_eot`.
@@ -114,6 +114,9 @@ def fill_step(
     logits = penalise_eot(logits, family.eot_ids[0], options.eot_form, options.eot_lambda)
     probs = warp(logits, options.temperature, options.top_p, options.top_k)
     drawn = categorical(probs, uniform[0])
+    if options.temperature == 0 and options.rule in ("entropy", "margin"):
+        # All mass on one token would make every position equally sure; Dream does not temper there.
+        probs = warp(logits, 1.0, options.top_p, options.top_k)
     if options.rule == "confidence":
         score = gather(torch.softmax(logits, -1), drawn)
     elif options.rule == "entropy":

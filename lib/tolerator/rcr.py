@@ -1,7 +1,8 @@
 """Running confidence remasking (RCR, from MDPO, arXiv 2508.13148): fill everything, keep what was surest.
 
 Differs from the MDPO code in: a confidence of exactly 0 stays 0 (there it counts as 1); from the TOLERATOR
-repository's port in: the confidence is the untempered probability.
+repository's port in: the confidence is the untempered probability; from both in: a step masks again within its
+block, and what is owed follows the even schedule of vanilla decoding (there round(k G / T)).
 """
 
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ class Rcr(Options):
     top_p: float = 0.9
 
     def check(self) -> None:
+        self.require("steps", 1 <= self.steps <= self.canvas, f"from 1 to the canvas length, {self.canvas}")
         self.schedule  # noqa: B018  its own check
 
     @property

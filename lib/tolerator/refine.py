@@ -1,8 +1,8 @@
 """TOLERATOR: fill the canvas, then mask random subsets again and predict them from the rest.
 
-Paper section 3; the numbers of the released code are the defaults. T forwards in all: round(rho T) fill up,
-the others refine. Differs from the released code in: one budget T with a split rho (there, two step counts);
-batches; [MASK] is never drawn; locking is an option, off by default as in the paper.
+Paper section 3. T forwards in all: round(rho T) fill up, the others refine. Rates, temperatures and the EoT
+penalty default to the numbers of the released code. Differs from it in: one budget T with a split rho (there,
+two step counts); batches; [MASK] is never drawn; locking is an option, off by default as in the paper.
 """
 
 import math
@@ -33,7 +33,8 @@ class Tolerator(Options):
     eot_form with eot_lambda (fill-up) and refine_eot_lambda (refinement; 1 is off).
     update_rate: share of the masked positions that take their new token; the rest, those whose old token the
         model finds likeliest, get it back. 1 replaces all.
-    lock_after: lock a position whose last R draws agree; 0 is off (the code's default is 10).
+    lock_after: lock a position whose last R draws agree, a token put back being no draw; 0 is off, as in the
+        paper (the code's default is 10).
     block, rule, top_p: of the fill-up, as in vanilla decoding.
     """
 
@@ -66,7 +67,12 @@ class Tolerator(Options):
         self.require("update_rate", 0 < self.update_rate <= 1, "in (0, 1]")
         self.require("lock_after", self.lock_after >= 0, "0 (off) or more")
         self.require("rule", self.rule in RULES, f"one of {', '.join(RULES)}")
-        self.fill_up  # noqa: B018  its own check: steps within the canvas, temperature, blocks
+        for name in ("canvas", "forwards"):
+            self.require(name, getattr(self, name) >= 1, "1 or more")
+        self.require(
+            "forwards", self.fill_steps <= self.canvas, f"such that round(rho T) is at most the canvas, {self.canvas}"
+        )
+        self.fill_up  # noqa: B018  its own check: temperature, blocks
 
     @property
     def fill_steps(self) -> int:
@@ -154,8 +160,8 @@ def refine_step(
         count = torch.floor(chosen.sum(-1).double() * options.update_rate + 1e-9).long().clamp(min=1)
         replaced = top_count(-old.double(), chosen, count)
     tokens = torch.where(replaced, drawn, state.tokens)
-    streak = torch.where(chosen, torch.where(tokens == state.last, state.streak + 1, 1), state.streak)
-    last = torch.where(chosen, tokens, state.last)
+    streak = torch.where(replaced, torch.where(tokens == state.last, state.streak + 1, 1), state.streak)
+    last = torch.where(replaced, tokens, state.last)
     locked = state.locked | (streak >= options.lock_after) if options.lock_after else state.locked
     return Refinement(tokens, last, streak, locked)
 

@@ -4,12 +4,14 @@ import argparse
 import json
 import os
 import shutil
+import sys
 from dataclasses import asdict
 
 import torch
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
+from lib.errors import UserError
 from lib.models.registry import load
 from lib.models.study import build_model, build_tokenizer
 from lib.paths import BUILD, CHECKPOINTS
@@ -30,12 +32,21 @@ def tokenizer():
 
 
 def trained(name: str):
-    """A study model with the full-precision weights of its training state, or else its committed ones."""
+    """A study model in the full precision of its finished training; without one, the committed weights.
+
+    Raises UserError where its training has begun and not ended, or was by another recipe.
+    """
     path = TRAINING / name / "state.pt"
     if not path.exists():
         return load(name).network
+    state = torch.load(path, weights_only=True, map_location="cpu")
+    if state["recipe"] != asdict(RECIPES[name]) or state["step"] != RECIPES[name].steps:
+        raise UserError(
+            f"the training of {name} in {path.parent} is not the finished one of today's recipe: finish it "
+            f"(`python -m lib.training {name}`), or remove the folder"
+        )
     model = build_model(name)
-    model.load_state_dict(torch.load(path, weights_only=True, map_location="cpu")["model"])
+    model.load_state_dict(state["model"])
     return model.eval()
 
 
@@ -48,20 +59,32 @@ def export(name: str, model) -> None:
         for key, value in model.state_dict().items()
         if key != "lm_head.weight"
     }
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(weights, folder / "model.tmp", metadata={"format": "pt"})
+    os.replace(folder / "model.tmp", folder / "model.safetensors")
     model.config.save_pretrained(folder)
     (folder / "recipe.json").write_text(json.dumps(asdict(RECIPES[name]), indent=2) + "\n")
     shutil.copyfile(TRAINING / name / "curve.jsonl", folder / "curve.jsonl")
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lib.training", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*RECIPES, []], default=list(RECIPES))
-    names = parser.parse_args().names
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(RECIPES)}; all if none is named")
+    names = parser.parse_args(arguments).names or list(RECIPES)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    for name in names:
-        export(name, train(RECIPES[name], tokenizer(), TRAINING / name, load=trained, device=device))
+    try:
+        for name in names:
+            if name not in RECIPES:
+                raise UserError(f"there is no recipe {name!r}; known: {', '.join(RECIPES)}")
+        for name in names:
+            export(name, train(RECIPES[name], tokenizer(), TRAINING / name, load=trained, device=device))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
