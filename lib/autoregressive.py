@@ -88,7 +88,7 @@ def loop(
         in_trace = torch.isin(torch.arange(rows, device=device), active)
         computed = torch.zeros(rows, dtype=torch.long)
         computed[active.cpu()] = mask[:, fed:].sum(-1).cpu()
-        trace.forward(in_trace, computed)
+        trace.forward(in_trace, computed, in_trace.long())
         output = model(
             input_ids=ids[:, fed:],
             attention_mask=mask,

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from lib.decoders import decode, options_of
 from lib.errors import UserError
-from lib.identity import items_of, run_id
+from lib.identity import file_id, items_of, row_hashes
 from lib.models.registry import Model, load
 from lib.paths import BUILD
 from lib.sampling import RowGenerator
@@ -69,11 +69,13 @@ def decode_rows(run: Run, rows: list[tuple[int, int]], device: str = "cpu") -> l
     if device != "cpu":
         torch.cuda.synchronize()
     seconds = (time.perf_counter() - start) / len(rows)
+    rows_of = row_hashes(run.task, run.split, run.items)
     texts = [model.text(out.responses[i], int(out.lengths[i])) for i in range(len(rows))]
     scores = task.score_all(list(zip(items, texts, strict=True)))
     return [
         {
             "item": item.id,
+            "row": rows_of[item.id],
             "sample": sample,
             "correct": score.correct,
             "status": score.status,
@@ -96,16 +98,24 @@ def read_lines(path: Path) -> list[dict]:
     if size != len(raw):
         os.truncate(path, size)
     lines = [json.loads(line) for line in raw[:size].splitlines()]
-    keys = [(line["item"], line["sample"]) for line in lines]
+    keys = [(line["item"], line["row"], line["sample"]) for line in lines]
     if len(set(keys)) != len(keys):
         raise UserError(f"{path} holds a row twice: remove it and run again")
     return lines
 
 
 def lines_of(run: Run, folder: Path, device: str = "cpu") -> list[dict]:
-    """The lines of a run that `folder` holds, of all its shards, sorted; a row in two shards is an error."""
-    name = run_id(run, device)
-    lines = [line for path in sorted(folder.glob(f"{name}*.jsonl")) for line in read_lines(path)]
+    """The lines of a run that `folder` holds, of all its shards, sorted; a row in two shards is an error.
+
+    A file may hold more items or samples than this run asks for, from a larger run of the same setting.
+    """
+    name, rows = file_id(run, device), row_hashes(run.task, run.split, run.items)
+    lines = [
+        line
+        for path in sorted(folder.glob(f"{name}*.jsonl"))
+        for line in read_lines(path)
+        if rows.get(line["item"]) == line["row"] and line["sample"] < run.samples
+    ]
     if len({(line["item"], line["sample"]) for line in lines}) != len(lines):
         raise UserError(f"the shards of run {name} in {folder} overlap: remove one of them")
     return sorted(lines, key=lambda line: (line["item"], line["sample"]))
@@ -149,7 +159,7 @@ def run_all(
         require_consent()
     folder.mkdir(parents=True, exist_ok=True)
     name = "" if shard == (0, 1) else f".{shard[0]}of{shard[1]}"
-    paths = {run: folder / f"{run_id(run, device)}{name}.jsonl" for run in runs}
+    paths = {run: folder / f"{file_id(run, device)}{name}.jsonl" for run in runs}
     units = [
         (i, run, rows, device)
         for i, run in enumerate(runs)

@@ -101,4 +101,22 @@ def identity(run, device: str = "cpu") -> dict:
 
 
 def run_id(run, device: str = "cpu") -> str:
-    return hashlib.sha256(json.dumps(identity(run, device), sort_keys=True).encode()).hexdigest()[:16]
+    """The name of a run in a result."""
+    return _digest(identity(run, device))
+
+
+def file_id(run, device: str = "cpu") -> str:
+    """The name of a run's file of responses: runs that differ in items or samples alone share it."""
+    whole = identity(run, device)
+    setting = {key: value for key, value in whole["run"].items() if key not in ("items", "samples")}
+    return _digest({**{key: value for key, value in whole.items() if key != "rows"}, "run": setting})
+
+
+@cache
+def row_hashes(task: str, split: str, n: int) -> dict[str, str]:
+    """The hash of each of the first `n` items by its id: a response counts only for the row that it answers."""
+    return {item.id: rows_hash([item])[:8] for item in items_of(task, split, n)}
+
+
+def _digest(value: dict) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

@@ -14,6 +14,7 @@ class Trace:
         while others go on is not charged.
     positions: positions that those forwards computed for the row, padding excluded: prompt and canvas for a
         diffusion model, the uncached part for an autoregressive one.
+    head_positions: positions at which the language-model head was needed, of those computed.
     tokens_kept: response tokens before the first EoT, EoT excluded.
     draft_forwards, draft_positions: the same two of a draft model.
     events: with `record=True`, a dict a step; its keys belong to the method.
@@ -22,6 +23,7 @@ class Trace:
 
     target_forwards: Tensor
     positions: Tensor
+    head_positions: Tensor
     tokens_kept: Tensor | None = None
     draft_forwards: Tensor | None = None
     draft_positions: Tensor | None = None
@@ -31,14 +33,18 @@ class Trace:
     @classmethod
     def start(cls, rows: int, record: bool = False) -> "Trace":
         zeros = torch.zeros(rows, dtype=torch.long)
-        return cls(target_forwards=zeros.clone(), positions=zeros.clone(), events=[] if record else None)
+        return cls(zeros.clone(), zeros.clone(), zeros.clone(), events=[] if record else None)
 
-    def forward(self, active: Tensor, positions: Tensor) -> None:
-        """Count one call of the target: `active` [B] rows took part, each over `positions` [B] positions."""
+    def forward(self, active: Tensor, positions: Tensor, heads: Tensor) -> None:
+        """Count one call of the target.
+
+        `active` [B]: rows that took part, each over `positions` [B] positions, `heads` [B] of them with the head.
+        """
         active = active.cpu()
         self.batch_forwards += 1
         self.target_forwards += active.long()
         self.positions += positions.cpu() * active.long()
+        self.head_positions += heads.cpu() * active.long()
 
     def row(self, index: int) -> dict:
         """The counters of one row, for its line in a result."""
@@ -47,6 +53,7 @@ class Trace:
             for name, value in (
                 ("target_forwards", self.target_forwards),
                 ("positions", self.positions),
+                ("head_positions", self.head_positions),
                 ("tokens_kept", self.tokens_kept),
                 ("draft_forwards", self.draft_forwards),
                 ("draft_positions", self.draft_positions),

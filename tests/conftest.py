@@ -14,8 +14,8 @@ from lib.models.registry import Family
 torch.set_num_threads(1)
 
 AR = Family("tiny-ar", eot_ids=(0,), chat=False)
-SHIFTED = Family("tiny-dream", eot_ids=(0, 2), mask_id=1, shift=True, wide_mask=True, keeps_logits=True, chat=False)
-UNSHIFTED = Family("tiny-llada", eot_ids=(0,), mask_id=1, shift=False, wide_mask=True, keeps_logits=True, chat=False)
+SHIFTED = Family("tiny-dream", eot_ids=(0, 2), mask_id=1, shift=True, wide_mask=True, chat=False)
+UNSHIFTED = Family("tiny-llada", eot_ids=(0,), mask_id=1, shift=False, wide_mask=True, chat=False)
 
 
 def tiny(vocabulary: int = 24, seed: int = 0, scale: float = 20.0) -> LlamaForCausalLM:
@@ -60,6 +60,9 @@ class Counter:
     def __init__(self, model):
         self.model, self.calls, self.rows = model, 0, 0
         self.config = model.config
+
+    def get_output_embeddings(self):
+        return self.model.get_output_embeddings()
 
     def __call__(self, **inputs):
         self.calls += 1

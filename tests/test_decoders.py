@@ -129,7 +129,9 @@ def test_temperature_zero_is_argmax_one_token_a_forward(model, prompts):
     full = torch.cat([mask, torch.ones(4, 6, dtype=torch.long)], 1)
     with torch.inference_mode():
         for _ in range(6):
-            logits = canvas_logits(model, torch.cat([ids, canvas], 1), full, 6, SHIFTED)
+            logits = canvas_logits(model, torch.cat([ids, canvas], 1), full, torch.ones(4, 6).bool(), SHIFTED).view(
+                4, 6, -1
+            )
             logits[..., SHIFTED.mask_id] = -torch.inf
             best, token = logits.softmax(-1).max(-1)
             where = best.masked_fill(canvas != SHIFTED.mask_id, -1).argmax(-1)
@@ -235,3 +237,16 @@ def test_refinement_masks_the_published_counts(model, prompts):
     trace = run(model, prompts, Tolerator(canvas=8, forwards=6, rho=0.5), record=True).trace
     changed = [event["changed"].sum(-1).tolist() for event in trace.events if event["stage"] == "refine"]
     assert changed == [[7] * 4, [5] * 4, [4] * 4]
+
+
+def test_the_head_is_counted_and_computed_where_it_is_needed(model, prompts):
+    """Vanilla over 8 positions in 3 forwards: 8, 5 and 2 masks; refinement: the masked 7, 5 and 4."""
+    widths = []
+    handle = model.lm_head.register_forward_hook(lambda _, __, out: widths.append(len(out)))
+    try:
+        vanilla = run(model, prompts, Vanilla(canvas=8, steps=3)).trace
+        refined = run(model, prompts, Tolerator(canvas=8, forwards=6)).trace
+    finally:
+        handle.remove()
+    assert vanilla.head_positions.tolist() == [15] * 4 and refined.head_positions.tolist() == [15 + 16] * 4
+    assert widths == [4 * n for n in (8, 5, 2, 8, 5, 2, 7, 5, 4)]

@@ -10,7 +10,7 @@ from conftest import SHIFTED, tiny
 from lib import evaluation, identity
 from lib.errors import UserError
 from lib.evaluation import Run, lines_of, pending, read_lines, run_all
-from lib.identity import code_hash, run_id
+from lib.identity import code_hash, file_id, run_id
 from lib.models.registry import Model
 from lib.models.study import build_tokenizer
 from lib.tasks import get_task
@@ -86,7 +86,7 @@ def test_an_unknown_engine_is_refused(tmp_path, monkeypatch):
 
 def test_killed_and_resumed_equals_uninterrupted(tmp_path):
     whole = run_all([run()], tmp_path / "whole", workers=0, batch_size=3)[run()]
-    path = tmp_path / "killed" / f"{run_id(run())}.jsonl"
+    path = tmp_path / "killed" / f"{file_id(run())}.jsonl"
     path.parent.mkdir()
     text = (tmp_path / "whole" / path.name).read_text()
     path.write_text(text[: int(len(text) * 0.55)])  # a kill in the middle of a line
@@ -101,6 +101,27 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path):
 def test_a_finished_run_decodes_nothing(tmp_path, monkeypatch):
     run_all([run()], tmp_path, workers=0)
     monkeypatch.setattr(evaluation, "decode_rows", lambda *_: pytest.fail("decoded again"))
+    assert len(run_all([run()], tmp_path, workers=0)[run()]) == 10
+
+
+def test_a_larger_run_goes_on_from_a_smaller_one_and_the_other_way(tmp_path, monkeypatch):
+    """Items and samples are a part of what a result is, and no part of what a response depends on."""
+    large = replace(run(), items=7, samples=3)
+    whole = run_all([large], tmp_path / "whole", workers=0)[large]
+    small = run_all([run()], tmp_path / "grown", workers=0)[run()]
+    assert run_id(large) != run_id(run()) and file_id(large) == file_id(run())
+    grown = run_all([large], tmp_path / "grown", workers=0)[large]
+    assert equal(grown) == equal(whole) and [line for line in grown if line in small] == small
+    monkeypatch.setattr(evaluation, "decode_rows", lambda *_: pytest.fail("decoded again"))
+    assert equal(run_all([run()], tmp_path / "whole", workers=0)[run()]) == equal(small)
+
+
+def test_a_response_to_another_row_does_not_count(tmp_path):
+    run_all([run()], tmp_path, workers=0)
+    path = next(tmp_path.glob("*.jsonl"))
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([json.dumps(json.loads(lines[0]) | {"row": "other"}), *lines[1:], ""]))
+    assert len(lines_of(run(), tmp_path)) == 9
     assert len(run_all([run()], tmp_path, workers=0)[run()]) == 10
 
 

@@ -94,14 +94,21 @@ def test_canvas_logits_are_those_of_the_whole_sequence(shift):
     ids = torch.randint(3, 24, (2, 9))
     mask = torch.ones_like(ids)
     whole = model(input_ids=ids, attention_mask=mask[:, None, None].bool().expand(2, 1, 9, 9)).logits
-    for keeps in (True, False):
-        family = Family("x", eot_ids=(0,), mask_id=1, shift=shift, wide_mask=True, keeps_logits=keeps)
-        ours = canvas_logits(model, ids, mask, 4, family)
-        assert torch.allclose(ours, whole[:, 4:8] if shift else whole[:, 5:9], atol=1e-5)
+    family = Family("x", eot_ids=(0,), mask_id=1, shift=shift, wide_mask=True)
+    needed = torch.tensor([[1, 0, 1, 1], [0, 0, 0, 1]]).bool()
+    ours = canvas_logits(model, ids, mask, needed, family)
+    assert torch.allclose(ours, (whole[:, 4:8] if shift else whole[:, 5:9])[needed], atol=1e-5)
+    assert not model.lm_head._forward_pre_hooks
 
 
 class Recorder:
-    """Stands for a network whose forward takes what the released classes take; keeps what it was given."""
+    """Stands for a network whose forward takes what the released classes take; keeps what it was given.
+
+    Its head is no module that it calls, as with LLaDA's tied weights: the logits of all positions come back.
+    """
+
+    def get_output_embeddings(self):
+        return torch.nn.Linear(1, 1)
 
     def __call__(self, input_ids, attention_mask=None, **more):
         self.given = {"attention_mask": attention_mask, **more}
@@ -112,19 +119,19 @@ def test_llada_and_dream_get_the_mask_that_their_classes_read():
     """LLaDA's forward takes the padding mask; Dream's hands a 4D mask on to the attention, with position ids."""
     ids = torch.randint(3, 9, (2, 7))
     mask = torch.tensor([[1] * 7, [0, 0, 1, 1, 1, 1, 1]])
+    needed = torch.tensor([[1, 1, 1], [0, 1, 0]]).bool()
     network = Recorder()
-    logits = canvas_logits(network, ids, mask, 3, FAMILIES["llada"])
-    assert logits[0, :, 0].tolist() == [4, 5, 6]
+    logits = canvas_logits(network, ids, mask, needed, FAMILIES["llada"])
+    assert logits[:, 0].tolist() == [4, 5, 6, 5]
     assert network.given.keys() == {"attention_mask"} and torch.equal(network.given["attention_mask"], mask)
-    logits = canvas_logits(network, ids, mask, 3, FAMILIES["dream"])
-    assert logits[0, :, 0].tolist() == [3, 4, 5], "the next-token shift"
+    logits = canvas_logits(network, ids, mask, needed, FAMILIES["dream"])
+    assert logits[:, 0].tolist() == [3, 4, 5, 4], "the next-token shift"
     wide = network.given["attention_mask"]
     assert wide.shape == (2, 1, 7, 7) and wide.dtype == torch.bool and (wide[1, 0, :, :2] == 0).all()
     assert network.given["position_ids"][1].tolist() == [0, 0, 0, 1, 2, 3, 4]
-    assert "logits_to_keep" not in network.given
 
 
 def test_a_shifted_model_needs_a_prompt():
     ids = torch.ones(1, 4, dtype=torch.long)
     with pytest.raises(ValueError, match="at least one prompt token"):
-        canvas_logits(tiny(), ids, ids, 4, FAMILIES["dream"])
+        canvas_logits(tiny(), ids, ids, ids.bool(), FAMILIES["dream"])

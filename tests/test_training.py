@@ -62,7 +62,7 @@ def test_masked_diffusion_loss_equals_its_formula_and_sees_both_sides():
         canvas = batch.input_ids[i, -6:]
         noisy = canvas.masked_fill(masked[i, -6:], mask_id)
         ids = torch.cat([torch.tensor(row.prompt), noisy])[None]
-        logits = canvas_logits(model, ids, torch.ones_like(ids), 6, FAMILIES["study-dlm"])[0]
+        logits = canvas_logits(model, ids, torch.ones_like(ids), torch.ones(1, 6).bool(), FAMILIES["study-dlm"])
         total += (F.cross_entropy(logits, canvas, reduction="none") * masked[i, -6:]).sum() / t[i]
     assert loss.item() == pytest.approx((total / 18).item(), rel=1e-5)
 

@@ -15,16 +15,18 @@ def position_ids(attention_mask: Tensor) -> Tensor:
     return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
 
 
-def canvas_logits(model, input_ids: Tensor, attention_mask: Tensor, width: int, family) -> Tensor:
-    """Logits [B, width, V] for the last `width` positions of `input_ids` [B, L].
+def canvas_logits(model, input_ids: Tensor, attention_mask: Tensor, needed: Tensor, family) -> Tensor:
+    """Logits [M, V] at the M positions of the canvas that `needed` [B, W] marks, row by row.
 
-    A family that keeps the next-token shift (Dream) predicts position i at i - 1. The others of its fields say
-    what the network's forward takes. Raises ValueError where a shifted model has no prompt.
+    The canvas is the last W positions of `input_ids` [B, L]. A family that keeps the next-token shift (Dream)
+    predicts position i at i - 1. The language-model head is computed at those M positions alone where the network
+    calls it as a module. Raises ValueError where a shifted model has no prompt.
     """
-    first = input_ids.shape[1] - width - int(family.shift)
+    first = input_ids.shape[1] - needed.shape[1] - int(family.shift)
     if first < 0:
         raise ValueError("a shifted model needs at least one prompt token before the canvas")
-    keep = torch.arange(first, first + width, device=input_ids.device)
+    at = torch.zeros_like(input_ids, dtype=torch.bool)
+    at[:, first : first + needed.shape[1]] = needed
     inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
     if family.wide_mask:
         inputs |= {
@@ -32,6 +34,11 @@ def canvas_logits(model, input_ids: Tensor, attention_mask: Tensor, width: int, 
             "position_ids": position_ids(attention_mask),
             "use_cache": False,
         }
-    if family.keeps_logits:
-        return model(**inputs, logits_to_keep=keep).logits
-    return model(**inputs).logits[:, keep]
+    head = model.get_output_embeddings()
+    handle = head.register_forward_pre_hook(lambda _, states: (states[0][at],)) if head is not None else None
+    try:
+        logits = model(**inputs).logits
+    finally:
+        if handle is not None:
+            handle.remove()
+    return logits if logits.ndim == 2 else logits[at]

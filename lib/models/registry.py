@@ -22,7 +22,6 @@ class Family:
     mask_id: the [MASK] token of a diffusion model, None for an autoregressive one.
     shift: the logits of position i predict token i + 1 (Dream, and every autoregressive model).
     wide_mask: the network takes a 4D mask, by which a causal class looks both ways, and position ids.
-    keeps_logits: its forward takes `logits_to_keep`.
     chat: prompts go through the tokenizer's chat template.
     """
 
@@ -31,7 +30,6 @@ class Family:
     mask_id: int | None = None
     shift: bool = True
     wide_mask: bool = False
-    keeps_logits: bool = False
     chat: bool = True
 
 
@@ -39,7 +37,7 @@ FAMILIES = {
     family.name: family
     for family in (
         Family("study-ar", eot_ids=(0,), chat=False),
-        Family("study-dlm", eot_ids=(0,), mask_id=1, wide_mask=True, keeps_logits=True, chat=False),
+        Family("study-dlm", eot_ids=(0,), mask_id=1, wide_mask=True, chat=False),
         Family("smollm2", eot_ids=(2, 0)),
         Family("llada", eot_ids=(126081, 126348), mask_id=126336, shift=False),
         Family("dream", eot_ids=(151643, 151645), mask_id=151666, wide_mask=True),

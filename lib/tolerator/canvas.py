@@ -6,7 +6,7 @@ from torch import Tensor
 from lib.errors import UserError
 from lib.models.canvas import canvas_logits
 from lib.models.registry import Family
-from lib.sampling import RowGenerator
+from lib.sampling import RowGenerator, categorical, gather, warp
 from lib.trace import Decoded, Trace
 
 # Streams of randomness within a step (see RowGenerator.uniform).
@@ -44,24 +44,22 @@ class Canvas:
         return generator.uniform(step, stream, self.width, self.tokens.device)
 
     @torch.inference_mode()
-    def logits(self, tokens: Tensor, rows: Tensor | None = None) -> Tensor:
-        """One forward over prompt and `tokens`: float32 logits [B, G, V], the mask token at minus infinity.
+    def logits(self, tokens: Tensor, needed: Tensor, rows: Tensor | None = None) -> Tensor:
+        """One forward over prompt and `tokens`: float32 logits [B, G, V] where `needed` [B, G], elsewhere 0.
 
-        Differs from the released code, which lets LLaDA draw [MASK] as an answer. `rows` (indices) are those
-        that still take part; only they are computed and charged.
+        The mask token is at minus infinity: differs from the released code, which lets LLaDA draw [MASK] as an
+        answer. `rows` (indices) are those that still take part; only they are computed and charged.
         """
         every = torch.arange(len(self.prompt), device=tokens.device)
         rows = every if rows is None else rows
-        active = torch.isin(every, rows)
-        self.trace.forward(active, self._lengths)
-        logits = canvas_logits(
-            self.model,
-            torch.cat([self.prompt[rows], tokens], 1),
-            self.attention_mask[rows],
-            self.width,
-            self.family,
-        ).float()
-        logits[..., self.family.mask_id] = -torch.inf
+        heads = torch.zeros_like(self._lengths)
+        heads[rows] = needed.sum(-1)
+        self.trace.forward(torch.isin(every, rows), self._lengths, heads)
+        ids = torch.cat([self.prompt[rows], tokens], 1)
+        found = canvas_logits(self.model, ids, self.attention_mask[rows], needed, self.family).float()
+        found[:, self.family.mask_id] = -torch.inf
+        logits = found.new_zeros(*tokens.shape, found.shape[-1])
+        logits[needed] = found
         return logits
 
     def record(self, **event) -> None:
@@ -71,6 +69,22 @@ class Canvas:
 
     def close(self) -> Decoded:
         return Decoded.close(self.tokens, self.family.eot_ids, self.trace)
+
+
+def draw_at(
+    where: Tensor, logits: Tensor, uniform: Tensor, temperature: float, top_p: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Draw a token at each position of `where` [B, G] from logits [B, G, V] with uniform [B, G].
+
+    Returns the tokens and the untempered probability of each, [B, G]; both are 0 elsewhere.
+    """
+    chosen = logits[where]
+    drawn = categorical(warp(chosen, temperature, top_p), uniform[where])
+    tokens = torch.zeros(where.shape, dtype=torch.long, device=logits.device)
+    confidence = torch.zeros(where.shape, dtype=torch.float64, device=logits.device)
+    tokens[where] = drawn
+    confidence[where] = gather(torch.softmax(chosen, -1), drawn).double()
+    return tokens, confidence
 
 
 def top_count(score: Tensor, eligible: Tensor, count: Tensor | int) -> Tensor:

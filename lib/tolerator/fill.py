@@ -69,7 +69,7 @@ def penalise_eot(logits: Tensor, eot_id: int, form: str, lambda_: float) -> Tens
     `prob_div`, the paper's formula: p(EoT) is divided by lambda before normalising, z - log(lambda).
     `logit_div`, the released code and the paper's prose: z / lambda, which *raises* a negative logit.
     """
-    if form == "off":
+    if form == "off" or lambda_ == 1:
         return logits
     logits = logits.clone()
     if form == "prob_div":
@@ -111,9 +111,10 @@ def fill_step(
     tokens [B, G], logits [B, G, V], region [G] or [B, G] bool, uniform [2, B, G] (tokens; random rule).
     Returns the new tokens and the kept positions, both [B, G].
     """
-    logits = penalise_eot(logits, family.eot_ids[0], options.eot_form, options.eot_lambda)
+    open_ = (tokens == family.mask_id) & region
+    logits = penalise_eot(logits[open_], family.eot_ids[0], options.eot_form, options.eot_lambda)
     probs = warp(logits, options.temperature, options.top_p, options.top_k)
-    drawn = categorical(probs, uniform[0])
+    drawn = categorical(probs, uniform[0][open_])
     if options.temperature == 0 and options.rule in ("entropy", "margin"):
         # All mass on one token would make every position equally sure; Dream does not temper there.
         probs = warp(logits, 1.0, options.top_p, options.top_k)
@@ -125,18 +126,22 @@ def fill_step(
         top = probs.topk(2, -1).values
         score = top[..., 0] - top[..., 1]
     else:
-        score = uniform[1]
-    kept = top_count(score.double(), (tokens == family.mask_id) & region, count)
-    return torch.where(kept, drawn, tokens), kept
+        score = uniform[1][open_]
+    scores = torch.zeros(tokens.shape, dtype=torch.float64, device=tokens.device)
+    scores[open_] = score.double()
+    kept = top_count(scores, open_, count)
+    tokens = tokens.clone()
+    tokens[kept] = drawn[kept[open_]]
+    return tokens, kept
 
 
 def fill(canvas: Canvas, options: Vanilla) -> None:
     """Run the whole fill-up on a canvas; it holds no mask afterwards."""
     columns = torch.arange(canvas.width, device=canvas.tokens.device)
     for step, (first, last, count) in enumerate(plan(options)):
-        logits = canvas.logits(canvas.tokens)
-        uniform = torch.stack([canvas.uniform(step, TOKENS), canvas.uniform(step, TOKENS + 1)])
         region = (columns >= first) & (columns < last)
+        logits = canvas.logits(canvas.tokens, canvas.masked() & region)
+        uniform = torch.stack([canvas.uniform(step, TOKENS), canvas.uniform(step, TOKENS + 1)])
         canvas.tokens, kept = fill_step(canvas.tokens, logits, region, count, options, canvas.family, uniform)
         canvas.record(stage="fill", step=step, changed=kept, tokens=canvas.tokens)
 

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from lib.models.registry import Family
 from lib.options import Options
-from lib.sampling import categorical, gather, warp
-from lib.tolerator.canvas import TOKENS, Canvas, top_count
+from lib.tolerator.canvas import TOKENS, Canvas, draw_at, top_count
 from lib.tolerator.fill import Vanilla, plan
 from lib.trace import Decoded
 
@@ -54,10 +53,10 @@ def rcr_step(
     The confidence [B, G] of a position is the probability its token had when it was last filled, so a token
     decoded early can be revised later. uniform [B, G].
     """
-    drawn = categorical(warp(logits, options.temperature, options.top_p), uniform)
     filled = (tokens == mask_id) & region
+    drawn, sure = draw_at(filled, logits, uniform, options.temperature, options.top_p)
     tokens = torch.where(filled, drawn, tokens)
-    confidence = torch.where(filled, gather(torch.softmax(logits, -1), drawn).double(), confidence)
+    confidence = torch.where(filled, sure, confidence)
     remasked = top_count(-confidence, region.expand_as(filled), owed)
     return tokens.masked_fill(remasked, mask_id), confidence
 
@@ -72,8 +71,8 @@ def decode(
     owed = {}
     for step, (first, last, count) in enumerate(plan(options.schedule)):
         owed[first] = owed.get(first, last - first) - count
-        logits = canvas.logits(canvas.tokens)
         region = (columns >= first) & (columns < last)
+        logits = canvas.logits(canvas.tokens, canvas.masked() & region)
         before = canvas.tokens
         canvas.tokens, confidence = rcr_step(
             before, confidence, logits, region, owed[first], options, family.mask_id, canvas.uniform(step, TOKENS)

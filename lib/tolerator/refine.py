@@ -13,8 +13,8 @@ from torch import Tensor
 
 from lib.models.registry import Family
 from lib.options import Options
-from lib.sampling import categorical, gather, warp
-from lib.tolerator.canvas import POSITIONS, TOKENS, Canvas, top_count
+from lib.sampling import gather
+from lib.tolerator.canvas import POSITIONS, TOKENS, Canvas, draw_at, top_count
 from lib.tolerator.fill import EOT_FORMS, RULES, Vanilla, fill, penalise_eot
 from lib.trace import Decoded
 
@@ -153,7 +153,7 @@ def refine_step(
     logits [B, G, V] come from the canvas with `chosen` masked; uniform [B, G].
     """
     logits = penalise_eot(logits, eot_id, options.eot_form, options.refine_eot_lambda)
-    drawn = categorical(warp(logits, options.refine_temperature), uniform)
+    drawn, _ = draw_at(chosen, logits, uniform, options.refine_temperature)
     replaced = chosen
     if options.update_rate < 1:
         old = gather(torch.softmax(logits, -1), state.tokens)
@@ -180,7 +180,7 @@ def decode(
         part = state.select(rows)
         gamma = refinement_rate(k, options.refine_steps, options)
         chosen = choose(part, gamma, canvas.uniform(REFINE + k, POSITIONS, rows))
-        logits = canvas.logits(part.tokens.masked_fill(chosen, family.mask_id), rows)
+        logits = canvas.logits(part.tokens.masked_fill(chosen, family.mask_id), chosen, rows)
         uniform = canvas.uniform(REFINE + k, TOKENS, rows)
         after = refine_step(part, chosen, logits, options, family.eot_ids[0], uniform)
         state.put(rows, after)

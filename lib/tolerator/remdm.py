@@ -11,8 +11,7 @@ from torch import Tensor
 
 from lib.models.registry import Family
 from lib.options import Options
-from lib.sampling import categorical, gather, warp
-from lib.tolerator.canvas import TOKENS, TRANSITIONS, Canvas
+from lib.tolerator.canvas import TOKENS, TRANSITIONS, Canvas, draw_at
 from lib.trace import Decoded
 
 VARIANTS = ("cap", "rescale", "conf", "loop")
@@ -97,11 +96,10 @@ def remdm_step(
     alpha_t, alpha_s = alpha(t, options), alpha(s, options)
     remask = sigma(t, alpha_t, alpha_s, options, masked, confidence)
     decode_probability = (alpha_s - (1 - remask) * alpha_t) / (1 - alpha_t)
-    probs = warp(logits, options.temperature, options.top_p)
-    drawn = categorical(probs, uniform[1])
     decoded = masked & (uniform[0] < decode_probability)
     remasked = ~masked & (uniform[0] < remask)
-    confidence = torch.where(decoded, gather(torch.softmax(logits, -1), drawn).double(), confidence)
+    drawn, sure = draw_at(decoded, logits, uniform[1], options.temperature, options.top_p)
+    confidence = torch.where(decoded, sure, confidence)
     return torch.where(decoded, drawn, tokens).masked_fill(remasked, mask_id), confidence
 
 
@@ -113,7 +111,7 @@ def decode(
     confidence = torch.zeros(canvas.tokens.shape, dtype=torch.float64, device=canvas.tokens.device)
     for step in range(options.steps):
         t, s = 1 - step / options.steps, 1 - (step + 1) / options.steps
-        logits = canvas.logits(canvas.tokens)
+        logits = canvas.logits(canvas.tokens, canvas.masked())
         uniform = torch.stack([canvas.uniform(step, TRANSITIONS), canvas.uniform(step, TOKENS)])
         before = canvas.tokens
         canvas.tokens, confidence = remdm_step(before, confidence, logits, t, s, options, family.mask_id, uniform)
