@@ -3,7 +3,7 @@
 import ast
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import cache
 from pathlib import Path
 
@@ -93,7 +93,7 @@ def identity(run, device: str = "cpu") -> dict:
     return {
         "run": {**asdict(run), "options": dict(run.options)},
         "weights": fingerprint,
-        "family": asdict(family),
+        "family": {f.name: value for f in fields(family) if (value := getattr(family, f.name)) != f.default},
         "rows": _rows(run.task, run.split, run.items),
         "code": _code(run.method, run.task),
         "dtype": dtype,

@@ -275,3 +275,11 @@ def test_exit_status_of_the_process():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.startswith("error: unknown profile 'smok'; there are: ") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("shard", ["4", "4/4", "a/b", "0/0"])
+def test_bad_shard(site, refused, monkeypatch, shard):
+    settings(site)
+    tiny_model(monkeypatch)
+    monkeypatch.setenv("SHARD", shard)
+    assert "SHARD must be like 0/4" in refused(*reproduce())

@@ -1,5 +1,6 @@
 """Training: the loss is the published one, a killed run goes on where it was, batches are a function of the step."""
 
+import math
 from dataclasses import asdict, replace
 
 import pytest
@@ -166,9 +167,9 @@ def test_the_command_takes_names_and_refuses_others(monkeypatch, capsys):
     monkeypatch.setattr(command, "export", lambda *_: None)
     monkeypatch.setattr(command, "tokenizer", lambda: None)
     assert command.main([]) == 0 and trained == list(RECIPES)
-    assert command.main(["study-draft"]) == 0 and trained[3:] == ["study-draft"]
-    assert command.main(["study-draft", "study-xl"]) == 1 and len(trained) == 4
-    words = "error: there is no recipe 'study-xl'; known: study-ar, study-dlm, study-draft\n"
+    assert command.main(["study-draft"]) == 0 and trained[4:] == ["study-draft"]
+    assert command.main(["study-draft", "study-xl"]) == 1 and len(trained) == 5
+    words = f"error: there is no recipe 'study-xl'; known: {', '.join(RECIPES)}\n"
     assert capsys.readouterr().err == words
 
 
@@ -180,6 +181,24 @@ def test_half_trained_weights_are_refused(tmp_path, monkeypatch):
         torch.save({**state, "model": build_model("study-draft").state_dict()}, tmp_path / "study-draft" / "state.pt")
         with pytest.raises(UserError, match="finish it"):
             command.trained("study-draft")
+
+
+def test_suffixes_mask_the_end_of_the_canvas_with_the_same_weight():
+    """With every row a suffix row: the loss is that of the last ceil(t G) canvas positions, divided by t."""
+    model = small()
+    batch = collate(ROWS, pad=0, full_canvas=True)
+    loss = masked_diffusion(model, batch, mask_id=1, generator=torch.Generator().manual_seed(3), suffixes=1.0)
+    generator = torch.Generator().manual_seed(3)
+    t = (torch.arange(3) + torch.rand(3, generator=generator)) / 3
+    t = 0.02 + 0.98 * t[torch.randperm(3, generator=generator)]
+    total = 0.0
+    for i, row in enumerate(ROWS):
+        canvas, count = batch.input_ids[i, -6:], math.ceil(6 * t[i])
+        noisy = torch.cat([canvas[: 6 - count], torch.ones(count, dtype=torch.long)])
+        ids = torch.cat([torch.tensor(row.prompt), noisy])[None]
+        logits = canvas_logits(model, ids, torch.ones_like(ids), torch.ones(1, 6).bool(), FAMILIES["study-dlm"])
+        total += F.cross_entropy(logits[-count:], canvas[-count:], reduction="sum") / t[i]
+    assert loss.item() == pytest.approx((total / 18).item(), rel=1e-5)
 
 
 def test_stages_follow_each_other(tiny_training, tmp_path, monkeypatch):

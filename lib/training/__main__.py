@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import shutil
 import sys
 from dataclasses import asdict
 
@@ -17,7 +16,7 @@ from lib.models.study import build_model, build_tokenizer
 from lib.paths import BUILD, CHECKPOINTS
 from lib.training.data import texts
 from lib.training.loop import train
-from lib.training.recipe import RECIPES
+from lib.training.recipe import MODELS, RECIPES
 
 TRAINING = BUILD / "training"
 
@@ -50,6 +49,16 @@ def trained(name: str):
     return model.eval()
 
 
+def whole_curve(name: str) -> list[dict]:
+    """The learning curve, after that of a start which is not committed itself."""
+    start, rows = RECIPES[name].start, []
+    if start and start not in MODELS:
+        rows = whole_curve(start)
+    done = rows[-1]["step"] if rows else 0
+    own = (TRAINING / name / "curve.jsonl").read_text().splitlines()
+    return rows + [row | {"step": done + row["step"]} for row in map(json.loads, own)]
+
+
 def export(name: str, model) -> None:
     """Weights in bfloat16 (tied head stored once), config, recipe and learning curve."""
     folder = CHECKPOINTS / name
@@ -63,7 +72,7 @@ def export(name: str, model) -> None:
     os.replace(folder / "model.tmp", folder / "model.safetensors")
     model.config.save_pretrained(folder)
     (folder / "recipe.json").write_text(json.dumps(asdict(RECIPES[name]), indent=2) + "\n")
-    shutil.copyfile(TRAINING / name / "curve.jsonl", folder / "curve.jsonl")
+    (folder / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in whole_curve(name)))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -76,7 +85,9 @@ def main(arguments: list[str] | None = None) -> int:
             if name not in RECIPES:
                 raise UserError(f"there is no recipe {name!r}; known: {', '.join(RECIPES)}")
         for name in names:
-            export(name, train(RECIPES[name], tokenizer(), TRAINING / name, load=trained, device=device))
+            model = train(RECIPES[name], tokenizer(), TRAINING / name, load=trained, device=device)
+            if name in MODELS:
+                export(name, model)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -43,6 +43,7 @@ def train(recipe: Recipe, tokenizer, folder: Path, *, load, device: str = "cpu")
     held_out = examples(tokenizer, 512, split="validation")
     full_canvas = recipe.objective == "masked_diffusion"
     objective = OBJECTIVES[recipe.objective]
+    given = {"teacher": teacher, "mask_id": tokenizer.mask_token_id, "suffixes": recipe.suffixes}
     rows, batches, place = [], [], (None, None)
 
     def weight(row) -> int:  # response positions, which the mean of a batch runs over
@@ -67,7 +68,7 @@ def train(recipe: Recipe, tokenizer, folder: Path, *, load, device: str = "cpu")
         total = sum(weight(row) for row in chosen)
         for part in by_length(chosen, PARTS):
             batch = _to(collate(part, tokenizer.pad_token_id, full_canvas), device)
-            loss = objective(model, batch, teacher=teacher, mask_id=tokenizer.mask_token_id, generator=generator)
+            loss = objective(model, batch, generator=generator, **given)
             loss = loss * (sum(weight(row) for row in part) / total)
             loss.backward()
             running.append(loss.item() * PARTS)
@@ -79,7 +80,7 @@ def train(recipe: Recipe, tokenizer, folder: Path, *, load, device: str = "cpu")
             running = []
             if (step + 1) % SAVE_EVERY == 0 or step + 1 == recipe.steps:
                 row["validation_loss"] = _validation(
-                    model, held_out, objective, recipe, tokenizer, full_canvas, teacher, device
+                    model, held_out, objective, recipe, tokenizer, full_canvas, given, device
                 )
             curve.append(row)
             bar.set_postfix(loss=f"{row['loss']:.3f}")
@@ -93,15 +94,13 @@ def _to(batch: Batch, device: str) -> Batch:
 
 
 @torch.no_grad()
-def _validation(model, rows, objective, recipe, tokenizer, full_canvas, teacher, device) -> float:
+def _validation(model, rows, objective, recipe, tokenizer, full_canvas, given, device) -> float:
     """Mean loss over held-out sequences with fixed masks."""
     generator = torch.Generator().manual_seed(1)
     losses = []
     for indices in order(rows, recipe.batch_size, 0, 0):
         batch = _to(collate([rows[i] for i in indices], tokenizer.pad_token_id, full_canvas), device)
-        losses.append(
-            objective(model, batch, teacher=teacher, mask_id=tokenizer.mask_token_id, generator=generator).item()
-        )
+        losses.append(objective(model, batch, generator=generator, **given).item())
     return sum(losses) / len(losses)
 
 

@@ -34,17 +34,26 @@ def distillation(model, batch: Batch, *, teacher, **_) -> Tensor:
     return F.kl_div(draft, target, log_target=True, reduction="batchmean")
 
 
-def masked_diffusion(model, batch: Batch, *, mask_id: int, generator: torch.Generator, **_) -> Tensor:
+def masked_diffusion(
+    model, batch: Batch, *, mask_id: int, generator: torch.Generator, suffixes: float = 0.0, **_
+) -> Tensor:
     """Random-mask objective weighted 1/t (LLaDA eq. 3), in a network that keeps the next-token shift (Dream).
 
     Each row draws t ~ U(0.02, 1) and masks every canvas position, EoT padding included, with probability t.
-    The lower end bounds the weight. Times are stratified over the batch for a steadier gradient.
+    The lower end bounds the weight. Times are stratified over the batch for a steadier gradient. In a share
+    `suffixes` of the rows the last t of the canvas is masked instead, with the same weight: a chain of equations is
+    solved from its front, and random masks alone seldom show that state.
     """
     rows, device = batch.input_ids.shape[0], batch.input_ids.device
     t = (torch.arange(rows) + torch.rand(rows, generator=generator)) / rows
     t = 0.02 + 0.98 * t[torch.randperm(rows, generator=generator)]
-    masked = torch.rand(batch.input_ids.shape, generator=generator) < t[:, None]
-    masked = masked.to(device) & batch.response
+    masked = (torch.rand(batch.input_ids.shape, generator=generator) < t[:, None]).to(device)
+    if suffixes:
+        left = batch.response.flip(-1).cumsum(-1).flip(-1)  # canvas positions from here to the end
+        behind = left <= (t.to(device) * batch.response.sum(-1)).ceil()[:, None]
+        rows_behind = torch.rand(rows, generator=generator).to(device) < suffixes
+        masked = torch.where(rows_behind[:, None], behind, masked)
+    masked = masked & batch.response
     weight = (1 / t.to(device))[:, None].expand(batch.input_ids.shape)[masked]
     logits = model(
         input_ids=batch.input_ids.masked_fill(masked, mask_id),

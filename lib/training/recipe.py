@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class Recipe:
     """One study model. `start` names the model whose weights it begins from, `teacher` the one it imitates.
 
-    `stages`: (first step, mixture of data.py) of each, in order.
+    `stages`: (first step, mixture of data.py) of each, in order. `suffixes`: see masked_diffusion.
     """
 
     name: str
@@ -19,6 +19,7 @@ class Recipe:
     weight_decay: float = 0.1
     seed: int = 0
     sequences: int = 100_000
+    suffixes: float = 0.0
     stages: tuple[tuple[int, str], ...] = ((0, "drilled"),)
     start: str | None = None
     teacher: str | None = None
@@ -32,9 +33,18 @@ class Recipe:
 
 
 RECIPES = {
-    "study-ar": Recipe(
-        "study-ar", "next_token", steps=1700, learning_rate=2e-3, stages=((0, "tasks"), (800, "drilled"))
+    "study-ar": Recipe("study-ar", "next_token", 1700, 2e-3, stages=((0, "tasks"), (800, "drilled"))),
+    "study-dlm-first": Recipe("study-dlm-first", "masked_diffusion", 1100, 1.5e-3, start="study-ar"),
+    "study-dlm": Recipe(
+        "study-dlm",
+        "masked_diffusion",
+        1200,
+        1.5e-3,
+        start="study-dlm-first",
+        suffixes=0.5,
+        stages=((0, "arithmetic"),),
     ),
-    "study-dlm": Recipe("study-dlm", "masked_diffusion", steps=1100, learning_rate=1.5e-3, start="study-ar"),
-    "study-draft": Recipe("study-draft", "distillation", steps=1000, learning_rate=3e-3, teacher="study-ar"),
+    "study-draft": Recipe("study-draft", "distillation", 1000, 3e-3, teacher="study-ar"),
 }
+# What another recipe starts from is no model of the study: its weights are not committed.
+MODELS = tuple(name for name in RECIPES if name != "study-dlm-first")
