@@ -1,0 +1,87 @@
+"""The two heads of AutoDeco (arXiv 2510.26697, section 2): temperature and top-p from a hidden state."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lib.options import Options
+
+STATISTICS = 4
+
+
+@dataclass(frozen=True)
+class HeadsConfig(Options):
+    """Shape of the heads; the defaults are those of the released code.
+
+    hidden_size: width of the base's hidden state. width: of the layer between. hottest: temperatures lie in
+    (0, hottest). statistics: the top-p head also sees four numbers of the scaled distribution (not in the
+    paper). detach: no gradient flows from the top-p head into the predicted temperature.
+    """
+
+    hidden_size: int
+    width: int = 256
+    hottest: float = 2.0
+    statistics: bool = True
+    detach: bool = True
+
+    def check(self) -> None:
+        self.require("hidden_size", self.hidden_size >= 1, "1 or more")
+        self.require("width", self.width >= 1, "1 or more")
+        self.require("hottest", self.hottest > 0, "above 0")
+
+
+def statistics(logits: Tensor, temperature: Tensor) -> Tensor:
+    """Largest probability, entropy in nats, variance over the vocabulary, mass of the five likeliest.
+
+    Of softmax(logits / temperature): logits [..., V], temperature [...] -> [..., 4].
+    """
+    probs = torch.softmax(logits.float() / (temperature.float() + 1e-8)[..., None], -1)
+    entropy = -(probs * torch.log(probs + 1e-8)).sum(-1)
+    top = probs.topk(min(5, probs.shape[-1]), -1).values
+    return torch.stack([top[..., 0], entropy, probs.var(-1), top.sum(-1)], -1)
+
+
+class Heads(nn.Module):
+    """T-hat = hottest * sigmoid(MLP(h)); P-hat = sigmoid(MLP(h, T-hat, statistics)), equation 4."""
+
+    def __init__(self, config: HeadsConfig):
+        super().__init__()
+        self.config = config
+        self.temp_head = _mlp(config.hidden_size, config.width)
+        self.top_p_head = _mlp(config.hidden_size + 1 + STATISTICS * config.statistics, config.width)
+
+    @classmethod
+    def neutral(cls, config: HeadsConfig) -> "Heads":
+        """Heads that say T = 1 and P = 1 everywhere, so that the base distribution stays as it is."""
+        heads = cls(config)
+        with torch.no_grad():
+            for head, share in ((heads.temp_head, 1 / config.hottest), (heads.top_p_head, 1.0)):
+                head.mlp[-1].weight.zero_()
+                # The sigmoid of 40 is 1 in float32, and that of 0 exactly one half.
+                head.mlp[-1].bias.fill_(40.0 if share >= 1 else torch.logit(torch.tensor(share)).item())
+        return heads
+
+    def temperature(self, hidden: Tensor) -> Tensor:
+        """hidden [..., H] -> T-hat [...] in float32."""
+        return self.config.hottest * torch.sigmoid(self.temp_head(hidden).squeeze(-1).float())
+
+    def top_p(self, hidden: Tensor, temperature: Tensor, logits: Tensor) -> Tensor:
+        """hidden [..., H], T-hat [...], unscaled logits [..., V] -> P-hat [...] in float32."""
+        seen = temperature.detach() if self.config.detach else temperature
+        parts = [hidden, seen[..., None].to(hidden.dtype)]
+        if self.config.statistics:
+            parts.append(statistics(logits, seen).to(hidden.dtype))
+        return torch.sigmoid(self.top_p_head(torch.cat(parts, -1)).squeeze(-1).float())
+
+    def forward(self, hidden: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """T-hat and P-hat [...] for hidden [..., H] and logits [..., V]."""
+        temperature = self.temperature(hidden)
+        return temperature, self.top_p(hidden, temperature, logits)
+
+
+def _mlp(inputs: int, width: int) -> nn.Sequential:
+    """Two layers, under the authors' key `mlp`."""
+    layers = nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, 1))
+    return nn.Sequential(OrderedDict(mlp=layers))

@@ -1,0 +1,84 @@
+"""What heads are trained on: right answers that the base sampled itself, and its hidden states along them."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from lib.autodeco.model import entering_the_unembedding
+from lib.autoregressive import Autoregressive, decode
+from lib.models.canvas import position_ids
+from lib.models.registry import Model
+from lib.sampling import RowGenerator
+from lib.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class States:
+    """N response positions: the state that predicts each token [N, H] and the token itself [N]."""
+
+    hidden: Tensor
+    tokens: Tensor
+
+
+def trajectories(
+    model: Model, task: Task, prompts: int, samples: int, path: Path, temperature: float = 1.0, batch: int = 64
+) -> list[tuple[str, list[int]]]:
+    """(prompt, response ids with EoT) of the right ones among `samples` draws for each of `prompts` training items.
+
+    `path` keeps a line a drawn response, right or wrong, so that a killed run goes on from there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    done = {(line["item"], line["sample"]) for line in lines}
+    items = task.items("train", prompts)
+    rows = [(item, s) for item in items for s in range(samples) if (item.id, s) not in done]
+    options = Autoregressive(max_new_tokens=task.max_new_tokens, temperature=temperature)
+    with open(path, "a") as file:
+        for start in tqdm(range(0, len(rows), batch), desc=f"trajectories {task.name}", unit="batch"):
+            part = rows[start : start + batch]
+            ids, mask = model.encode([item.prompt for item, _ in part])
+            generator = RowGenerator.of(0, [item.id for item, _ in part], [s for _, s in part])
+            out = decode(model.network, ids, options, generator=generator, family=model.family, attention_mask=mask)
+            texts = [model.text(out.responses[i], int(out.lengths[i])) for i in range(len(part))]
+            scores = task.score_all([(item, text) for (item, _), text in zip(part, texts, strict=True)])
+            for i, ((item, s), score) in enumerate(zip(part, scores, strict=True)):
+                end = min(int(out.lengths[i]) + 1, options.max_new_tokens)
+                response = out.responses[i, :end].tolist()
+                line = {"item": item.id, "sample": s, "correct": score.correct, "response": response}
+                lines.append(line)
+                file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    asked = {item.id: item.prompt for item in items}
+    right = [line for line in lines if line["correct"] and line["item"] in asked]
+    right.sort(key=lambda line: (line["item"], line["sample"]))
+    return [(asked[line["item"]], line["response"]) for line in right]
+
+
+@torch.inference_mode()
+def states_of(model: Model, rows: list[tuple[str, list[int]]], batch: int = 64) -> States:
+    """Hidden states of the base along (prompt, response ids), computed once; float16 on the CPU."""
+    hidden, tokens = [], []
+    for start in tqdm(range(0, len(rows), batch), desc="hidden states", unit="batch"):
+        part = rows[start : start + batch]
+        ids, mask = model.encode([prompt for prompt, _ in part])
+        width = max(len(response) for _, response in part)
+        responses = torch.full((len(part), width), model.family.eot_ids[0], device=ids.device)
+        real = torch.zeros_like(responses)
+        for i, (_, response) in enumerate(part):
+            responses[i, : len(response)] = torch.tensor(response, device=ids.device)
+            real[i, : len(response)] = 1
+        ids, mask = torch.cat([ids, responses], 1), torch.cat([mask, real], 1)
+        with entering_the_unembedding(model.network) as seen:
+            model.network(
+                input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), logits_to_keep=width + 1
+            )
+        kept = real.bool()
+        hidden.append(seen[0][:, :-1][kept].half().cpu())
+        tokens.append(responses[kept].cpu())
+    return States(torch.cat(hidden), torch.cat(tokens))

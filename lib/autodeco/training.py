@@ -1,0 +1,118 @@
+"""Training the heads on cached hidden states: minutes on a CPU, seeded, resumable."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from lib.autodeco.heads import Heads, HeadsConfig
+from lib.autodeco.soft import OBJECTIVES, objective
+from lib.autodeco.states import States
+from lib.errors import UserError
+from lib.options import Options
+
+SAVE_EVERY = 100
+HEADS = ("temperature", "top_p")
+
+
+@dataclass(frozen=True)
+class Recipe(Options):
+    """How heads are trained; loss and masking as published, steps and learning rate for small bases.
+
+    The paper trains 400 steps of 32 sequences at 5e-6 on bases of 7 billion parameters and more.
+    train: which heads; the other keeps its first weights and takes no part in the loss. objective: `paper` or
+    `code` (see soft.py). mask_easy: share of the positions where the base's likeliest token is right that are
+    left out of the loss. fine_tuning_weights: weigh a position by the base's probability of its token.
+    """
+
+    objective: str = "code"
+    train: tuple[str, ...] = HEADS
+    alpha: float = 30.0
+    mask_easy: float = 0.6
+    fine_tuning_weights: bool = True
+    steps: int = 1500
+    batch: int = 1024
+    learning_rate: float = 1e-3
+    seed: int = 0
+
+    def check(self) -> None:
+        self.require("objective", self.objective in OBJECTIVES, f"one of {', '.join(OBJECTIVES)}")
+        self.require(
+            "train", bool(self.train) and set(self.train) <= set(HEADS), f"one or both of {', '.join(HEADS)}"
+        )
+        self.require("alpha", self.alpha > 0, "above 0")
+        self.require("mask_easy", 0 <= self.mask_easy < 1, "in [0, 1)")
+        self.require("steps", self.steps >= 1, "1 or more")
+        self.require("batch", self.batch >= 1, "1 or more")
+
+
+def train_heads(unembedding, states: States, config: HeadsConfig, recipe: Recipe, folder: Path, device: str = "cpu"):
+    """Train heads and return (heads, curve): a row every ten steps with loss, mean T-hat and mean P-hat.
+
+    `unembedding` maps hidden [N, H] to logits [N, V]. `folder` holds `state.pt`; a run that finds one of the
+    same recipe goes on from there.
+    """
+    if not len(states.tokens):
+        raise UserError("no right answers to train heads on: draw more trajectories, or take an easier task")
+    torch.manual_seed(recipe.seed)
+    heads = Heads(config).to(device)
+    trained = {"temperature": heads.temp_head, "top_p": heads.top_p_head}
+    heads.requires_grad_(False)
+    for name in recipe.train:
+        trained[name].requires_grad_(True)
+    optimiser = torch.optim.AdamW([p for p in heads.parameters() if p.requires_grad], lr=recipe.learning_rate)
+    path = folder / "state.pt"
+    done, curve = 0, []
+    if path.exists():
+        saved = torch.load(path, weights_only=True, map_location=device)
+        if saved["recipe"] != json.dumps(recipe.to_dict()):
+            raise UserError(f"{path} was made by another recipe: remove the folder to train anew")
+        heads.load_state_dict(saved["heads"])
+        optimiser.load_state_dict(saved["optimiser"])
+        done, curve = saved["step"], saved["curve"]
+    bar = tqdm(range(done, recipe.steps), initial=done, total=recipe.steps, desc="heads", unit="step")
+    for step in bar:
+        for group in optimiser.param_groups:  # linear decay over the second half
+            group["lr"] = recipe.learning_rate * min(1.0, 2 * (1 - step / recipe.steps))
+        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
+        loss, temperature, top_p = _loss(heads, unembedding, states, recipe, generator, device)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(heads.parameters(), 1.0)
+        optimiser.step()
+        if (step + 1) % 10 == 0:
+            row = {"step": step + 1, "loss": loss.item(), "temperature": temperature, "top_p": top_p}
+            curve.append({key: round(value, 5) for key, value in row.items()})
+            bar.set_postfix(loss=f"{loss.item():.3f}", T=f"{temperature:.2f}", P=f"{top_p:.2f}")
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 == recipe.steps:
+            folder.mkdir(parents=True, exist_ok=True)
+            state = {
+                "recipe": json.dumps(recipe.to_dict()),
+                "heads": heads.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "step": step + 1,
+                "curve": curve,
+            }
+            torch.save(state, path.with_suffix(".tmp"))
+            os.replace(path.with_suffix(".tmp"), path)
+    return heads.requires_grad_(False).eval(), curve
+
+
+def _loss(heads, unembedding, states: States, recipe: Recipe, generator, device: str):
+    """Loss of one random batch of positions, with the batch's mean T-hat and P-hat."""
+    chosen = torch.randint(len(states.tokens), (recipe.batch,), generator=generator)
+    hidden, tokens = states.hidden[chosen].float().to(device), states.tokens[chosen].to(device)
+    with torch.no_grad():
+        logits = unembedding(hidden).float()
+        weights = torch.softmax(logits, -1).gather(-1, tokens[:, None]).squeeze(-1)
+        easy = (logits.argmax(-1) == tokens) & (
+            torch.rand(recipe.batch, generator=generator).to(device) < recipe.mask_easy
+        )
+    if not recipe.fine_tuning_weights:
+        weights = torch.ones_like(weights)
+    temperature, top_p = heads(hidden, logits)
+    loss = objective(recipe.objective, logits, temperature, top_p, tokens, ~easy, weights, recipe.alpha, recipe.train)
+    return loss, temperature.mean().item(), top_p.mean().item()

@@ -1,0 +1,394 @@
+"""AutoDeco: formulas by hand, exact distributions, the drop-in `generate`, files, and training."""
+
+import json
+import math
+
+import pytest
+import torch
+from conftest import AR, tiny
+from safetensors.torch import load_file, save_file
+from scipy.stats import chisquare
+
+from lib.autodeco import AutoDecoForCausalLM, Heads, HeadsConfig
+from lib.autodeco.decode import AutoDeco, EntropyTemperature, autodeco_step, deal, decode, entropy_temperature
+from lib.autodeco.model import fingerprint
+from lib.autodeco.soft import objective, soft_top_p
+from lib.autodeco.states import States
+from lib.autodeco.training import Recipe, train_heads
+from lib.autoregressive import Autoregressive
+from lib.autoregressive import decode as plain_decode
+from lib.errors import UserError
+from lib.sampling import RowGenerator, categorical, warp
+
+FALSE_ALARM = 1e-4  # of each statistical test: seeds are fixed, so it either always passes or never
+CONFIG = HeadsConfig(hidden_size=32, width=16)
+
+
+def heads(seed=0, **changes):
+    """Random heads whose settings differ by position."""
+    torch.manual_seed(seed)
+    out = Heads(HeadsConfig(**{"hidden_size": 32, "width": 16} | changes))
+    with torch.no_grad():
+        for head in (out.temp_head, out.top_p_head):
+            head.mlp[-1].weight *= 8
+    return out.requires_grad_(False)
+
+
+@pytest.fixture
+def decoder():
+    return AutoDecoForCausalLM.from_base(tiny(), heads())
+
+
+def test_soft_top_p_by_hand():
+    probs = torch.tensor([0.1, 0.6, 0.05, 0.25])
+    weights = [math.exp(-30 * max(0, c - 0.7)) for c in (0.6, 0.85, 0.95, 1.0)]
+    by_hand = [p * w for p, w in zip((0.6, 0.25, 0.1, 0.05), weights, strict=True)]
+    by_hand = [x / (sum(by_hand) + 1e-9) for x in by_hand]
+    ours = soft_top_p(probs, torch.tensor(0.7))
+    assert ours.tolist() == pytest.approx([by_hand[2], by_hand[0], by_hand[3], by_hand[1]], abs=1e-6)
+    assert ours[1] == pytest.approx(0.995, abs=1e-3), "the crossing token is damped, which the hard nucleus keeps"
+    assert (warp(probs.log(), 1.0, 0.7) > 0).tolist() == [False, True, False, True]
+
+
+def test_soft_top_p_has_no_gradient_below_the_largest_probability():
+    probs = torch.tensor([0.6, 0.25, 0.1, 0.05], dtype=torch.float64)
+    for value, dead in ((0.3, True), (0.55, True), (0.7, False), (0.9, False)):
+        top_p = torch.tensor(value, dtype=torch.float64, requires_grad=True)
+        soft_top_p(probs, top_p)[1].log().backward()
+        assert (abs(top_p.grad.item()) < 1e-3) == dead, value  # what is left is the epsilon
+        step = 1e-5
+        numeric = (
+            soft_top_p(probs, torch.tensor(value + step).double())[1].log()
+            - soft_top_p(probs, torch.tensor(value - step).double())[1].log()
+        ) / (2 * step)
+        assert top_p.grad.item() == pytest.approx(numeric.item(), rel=1e-2, abs=1e-3)
+
+
+def test_heads_have_the_published_sizes():
+    """Parameter counts that the authors print for four bases."""
+    for size, count in ((4096, 2_099_458), (3584, 1_837_314), (2048, 1_050_882), (2880, 1_476_866)):
+        assert sum(p.numel() for p in Heads(HeadsConfig(size)).parameters()) == count
+    smallest = sum(p.numel() for p in Heads(HeadsConfig(576)).parameters())
+    assert smallest * 4 < 8e6, "the file stays under 8 MB"
+
+
+def test_settings_lie_in_their_ranges_and_statistics_are_right():
+    from lib.autodeco.heads import statistics
+
+    logits, hidden = torch.randn(50, 24) * 3, torch.randn(50, 32)
+    temperature, top_p = heads()(hidden, logits)
+    assert (0 < temperature).all() and (temperature < 2).all() and (0 < top_p).all() and (top_p < 1).all()
+    assert temperature.std() > 0.1 and top_p.std() > 0.05
+    probs = torch.tensor([0.5, 0.2, 0.1, 0.1, 0.05, 0.05])
+    found = statistics((probs.log() * 2)[None], torch.tensor([2.0]))[0]
+    entropy = -(probs * probs.log()).sum()
+    assert found.tolist() == pytest.approx([0.5, entropy.item(), probs.var().item(), 0.95], abs=1e-5)
+
+
+def test_the_step_follows_the_exact_distribution():
+    logits = torch.tensor([1.0, 0.2, -0.5, 2.0, 0.9])
+    draws = 40_000
+    temperature, top_p = torch.full((draws,), 0.7), torch.full((draws,), 0.8)
+    uniform = RowGenerator.of(0, ["x"]).uniform(0, 0, draws)[0]
+    tokens, used, _ = autodeco_step(
+        logits.expand(draws, 5), temperature, top_p, AutoDeco(temperature=1.5, top_p=0.9), uniform
+    )
+    assert used[0].item() == pytest.approx(0.7 * 1.5)
+    probs = torch.softmax(logits / 1.05, -1)
+    order = probs.argsort(descending=True)
+    inside = order[: 1 + int((probs[order].cumsum(-1) < 0.72).sum())]
+    counts = torch.bincount(tokens, minlength=5)
+    assert counts.sum() == counts[inside].sum()
+    exact = probs[inside] / probs[inside].sum() * draws
+    assert chisquare(counts[inside].numpy(), exact.double().numpy(), sum_check=False).pvalue > FALSE_ALARM
+
+
+def test_neutral_heads_change_no_bit(prompts):
+    base = tiny()
+    ids, mask = prompts
+    model = AutoDecoForCausalLM.from_base(base, Heads.neutral(CONFIG))
+    out = model(input_ids=ids, attention_mask=mask)
+    expected = torch.softmax(base(input_ids=ids, attention_mask=mask).logits, -1)
+    assert torch.equal(out.logits.exp(), expected.log().exp())
+    assert (out.temperature == 1).all() and (out.top_p == 1).all()
+    ours = decode(model, ids, AutoDeco(max_new_tokens=9), generator=3, family=AR, attention_mask=mask)
+    plain = plain_decode(
+        base, ids, Autoregressive(max_new_tokens=9, temperature=1.0), generator=3, family=AR, attention_mask=mask
+    )
+    assert torch.equal(ours.responses, plain.responses)
+
+
+def test_the_base_stays_as_it_was(prompts):
+    base = tiny()
+    before = base(input_ids=prompts[0]).logits
+    model = AutoDecoForCausalLM.from_base(base, heads())
+    assert not hasattr(base, "heads") and type(base).__name__ == "LlamaForCausalLM"
+    assert type(model).__name__ == "AutoDecoLlamaForCausalLM" and isinstance(model, type(base))
+    assert torch.equal(base(input_ids=prompts[0]).logits, before)
+    assert torch.equal(model(input_ids=prompts[0], with_heads=False).logits, before)
+    assert not any(p.requires_grad for p in model.parameters())
+
+
+def follow(monkeypatch, generator):
+    """Let `transformers` draw with our uniforms instead of torch's."""
+    steps = iter(range(1000))
+
+    def multinomial(probs, num_samples):
+        assert num_samples == 1
+        return categorical(probs, generator.uniform(next(steps), 0, 1)[:, 0])[:, None]
+
+    monkeypatch.setattr(torch, "multinomial", multinomial)
+
+
+@pytest.mark.parametrize("user", [{}, {"temperature": 0.6}, {"temperature": 1.4, "top_p": 0.7}])
+def test_generate_equals_our_loop_token_for_token(decoder, prompts, monkeypatch, user):
+    ids, mask = prompts
+    generator = RowGenerator.of(5, ["a", "b", "c", "d"])
+    ours = decode(
+        decoder, ids, AutoDeco(max_new_tokens=12, **user), generator=generator, family=AR, attention_mask=mask
+    )
+    follow(monkeypatch, generator)
+    theirs = decoder.generate(ids, attention_mask=mask, max_new_tokens=12, do_sample=True, **user)
+    assert torch.equal(theirs[:, ids.shape[1] :], ours.responses[:, : theirs.shape[1] - ids.shape[1]])
+    assert len(set(map(tuple, ours.responses.tolist()))) > 1
+
+
+def test_generate_greedy_is_the_base_greedy(decoder, prompts):
+    ids, mask = prompts
+    options = {"attention_mask": mask, "max_new_tokens": 8, "do_sample": False}
+    assert torch.equal(decoder.generate(ids, **options), tiny().generate(ids, **options))
+
+
+def test_settings_come_back_with_the_tokens(decoder, prompts):
+    ids, mask = prompts
+    out, temperature, top_p = decoder.generate(
+        ids, attention_mask=mask, max_new_tokens=6, do_sample=True, return_settings=True
+    )
+    new = out.shape[1] - ids.shape[1]
+    assert temperature.shape == top_p.shape == (4, new)
+    row, step = 2, 1
+    real = out[row : row + 1, ids.shape[1] - int(mask[row].sum()) : ids.shape[1] + step]
+    alone = decoder(input_ids=real)
+    assert temperature[row, step].item() == pytest.approx(alone.temperature[0, -1].item(), abs=1e-5)
+    assert top_p[row, step].item() == pytest.approx(alone.top_p[0, -1].item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("options", [AutoDeco(max_new_tokens=9), AutoDeco(max_new_tokens=9, shuffled=True)], ids=repr)
+def test_batch_order_and_cache_change_nothing(decoder, prompts, options):
+    ids, mask = prompts
+    names = ["a", "b", "c", "d"]
+    given = {"family": AR, "attention_mask": mask}
+    together = decode(decoder, ids, options, generator=RowGenerator.of(7, names), **given)
+    uncached = AutoDeco(**{k: v for k, v in options.to_dict().items() if k != "method"} | {"use_cache": False})
+    assert torch.equal(
+        decode(decoder, ids, uncached, generator=RowGenerator.of(7, names), **given).responses, together.responses
+    )
+    for row in range(4):
+        length = int(mask[row].sum())
+        alone = decode(
+            decoder, ids[row : row + 1, -length:], options, generator=RowGenerator.of(7, [names[row]]), family=AR
+        )
+        assert torch.equal(alone.responses[0], together.responses[row])
+
+
+def test_shuffled_settings_are_the_rows_own(decoder, prompts):
+    ids, mask = prompts
+    generator = RowGenerator.of(7, ["a", "b", "c", "d"])
+    first = decode(
+        decoder, ids, AutoDeco(max_new_tokens=9), generator=generator, family=AR, attention_mask=mask, record=True
+    )
+    dealt = deal(first, generator, 9)
+    for row in range(4):
+        own = [e["temperature"][e["rows"] == row].item() for e in first.trace.events if (e["rows"] == row).any()]
+        n = len(own)
+        assert sorted(dealt[row, :n, 0].tolist()) == pytest.approx(sorted(own))
+    assert any(
+        dealt[row, :9, 0].tolist() != [e["temperature"][e["rows"] == row].item() for e in first.trace.events
+                                       if (e["rows"] == row).any()][:9]
+        for row in range(4)
+    )  # fmt: skip
+
+
+def test_entropy_rule():
+    options = EntropyTemperature(highest=1.2, base=0.8, theta=0.5)
+    flat, peaked = torch.zeros(1, 8), torch.tensor([[30.0] + [0.0] * 7])
+    assert entropy_temperature(flat, options).item() == pytest.approx(1.2 * 0.8 ** (0.5 / math.log(8)))
+    assert entropy_temperature(peaked, options).item() < 1e-3
+    assert entropy_temperature(torch.tensor([[0.0, -torch.inf]]), options).item() < 1e-3
+
+
+def test_save_and_load_give_the_same_output(decoder, prompts, tmp_path):
+    decoder.save_pretrained(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "autodeco_heads.safetensors"}
+    again = AutoDecoForCausalLM.from_pretrained(tmp_path, base=tiny())
+    assert torch.equal(again(input_ids=prompts[0]).logits, decoder(input_ids=prompts[0]).logits)
+
+
+def test_the_authors_form_round_trips(decoder, prompts, tmp_path):
+    """Their config has no fingerprint, and their file may be named model.safetensors."""
+    decoder.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    for key in ("base_fingerprint", "heads_width", "hottest", "detach", "hidden_size"):
+        config.pop(key)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    weights = load_file(tmp_path / "autodeco_heads.safetensors")
+    assert set(weights) == {
+        f"{head}.mlp.{layer}.{kind}"
+        for head in ("temp_head", "top_p_head")
+        for layer in (0, 2)
+        for kind in ("weight", "bias")
+    }
+    save_file(weights, tmp_path / "model.safetensors")
+    (tmp_path / "autodeco_heads.safetensors").unlink()
+    again = AutoDecoForCausalLM.from_pretrained(tmp_path, base=tiny(seed=9))
+    assert torch.equal(again.heads.temp_head.mlp[0].weight, decoder.heads.temp_head.mlp[0].weight)
+
+
+def test_wrong_files_name_their_cure(decoder, tmp_path):
+    decoder.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="another base"):
+        AutoDecoForCausalLM.from_pretrained(tmp_path, base=tiny(seed=1))
+    AutoDecoForCausalLM.from_pretrained(tmp_path, base=tiny(seed=1), check_base=False)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"use_enhanced_features": False}))
+    with pytest.raises(UserError, match="takes 37 numbers"):
+        AutoDecoForCausalLM.from_pretrained(tmp_path, base=tiny())
+    (tmp_path / "autodeco_heads.safetensors").write_bytes(b"short")
+    with pytest.raises(UserError, match="corrupt"):
+        AutoDecoForCausalLM.from_pretrained(tmp_path, base=tiny())
+    (tmp_path / "autodeco_heads.safetensors").unlink()
+    with pytest.raises(UserError, match="holds no heads"):
+        AutoDecoForCausalLM.from_pretrained(tmp_path, base=tiny())
+    with pytest.raises(UserError, match="hidden size of 31"):
+        AutoDecoForCausalLM.from_base(tiny(), Heads(HeadsConfig(31)))
+
+
+def test_fingerprint_knows_the_weights_not_the_dtype():
+    assert fingerprint(tiny()) == fingerprint(tiny().bfloat16()) != fingerprint(tiny(seed=1))
+    changed = tiny()
+    changed.model.layers[1].mlp.up_proj.weight.data += 0.1
+    assert fingerprint(changed) != fingerprint(tiny())
+
+
+def test_heads_follow_dtype_and_a_zero_temperature_is_raised(prompts):
+    """A large negative bias makes T-hat 0 in bfloat16: the draw is greedy, and finite."""
+    cold = Heads.neutral(CONFIG)
+    cold.temp_head.mlp[-1].bias.data.fill_(-200.0)
+    base = tiny().bfloat16()
+    model = AutoDecoForCausalLM.from_base(base, cold)
+    assert model.heads.temp_head.mlp[0].weight.dtype == torch.bfloat16
+    out = decode(model, prompts[0], AutoDeco(max_new_tokens=5), generator=0, family=AR, attention_mask=prompts[1])
+    greedy = plain_decode(
+        base, prompts[0], Autoregressive(max_new_tokens=5), generator=0, family=AR, attention_mask=prompts[1]
+    )
+    assert torch.equal(out.responses, greedy.responses)
+
+
+def test_nan_logits_are_an_error(prompts):
+    base = tiny()
+    base.lm_head.weight.data[3] = torch.nan
+    model = AutoDecoForCausalLM.from_base(base, heads())
+    with pytest.raises(UserError, match="NaN"):
+        decode(model, prompts[0], AutoDeco(max_new_tokens=3), generator=0, family=AR, attention_mask=prompts[1])
+
+
+def test_objectives_by_hand():
+    logits = torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 3.0]])
+    temperature, top_p, tokens = torch.tensor([0.5, 2.0]), torch.tensor([0.95, 0.97]), torch.tensor([0, 1])
+    kept, weights = torch.tensor([False, True]), torch.tensor([0.3, 0.6])
+    scaled = torch.softmax(logits / temperature[:, None], -1)
+    soft = soft_top_p(scaled, top_p)
+    soft_loss = [-math.log(soft[0, 0]), -math.log(soft[1, 1])]
+    temp_loss = [-math.log(scaled[0, 0]), -math.log(scaled[1, 1])]
+    given = (logits, temperature, top_p, tokens, kept, weights)
+    assert objective("paper", *given).item() == pytest.approx(0.6 * soft_loss[1], rel=1e-4)
+    both = (0.3 * soft_loss[0] + 0.6 * soft_loss[1]) / 2
+    assert objective("code", *given).item() == pytest.approx(0.6 * temp_loss[1] + both, rel=1e-4)
+    only = objective("code", *given, train=("temperature",)).item()
+    assert only == pytest.approx(0.6 * temp_loss[1], rel=1e-4)
+    plain = soft_top_p(torch.softmax(logits, -1), top_p)
+    expected = (0.3 * -math.log(plain[0, 0]) + 0.6 * -math.log(plain[1, 1])) / 2
+    assert objective("code", *given, train=("top_p",)).item() == pytest.approx(expected, rel=1e-4)
+
+
+def states(n=4000, seed=0):
+    """Positions whose best temperature depends on the first hidden number: sharp where it is large."""
+    generator = torch.Generator().manual_seed(seed)
+    hidden = torch.randn(n, 32, generator=generator)
+    unembedding = torch.nn.Linear(32, 12, bias=False)
+    torch.manual_seed(1)
+    torch.nn.init.normal_(unembedding.weight)
+    unembedding.requires_grad_(False)
+    scale = torch.where(hidden[:, :1] > 0, 3.0, 0.7)  # 1 / T of the law that the tokens follow
+    tokens = torch.multinomial(torch.softmax(unembedding(hidden) * scale, -1), 1, generator=generator)[:, 0]
+    return unembedding, States(hidden.half(), tokens)
+
+
+def test_training_finds_the_temperatures_that_the_tokens_were_drawn_at(tmp_path):
+    unembedding, data = states()
+    recipe = Recipe(
+        objective="paper", train=("temperature",), mask_easy=0.0, fine_tuning_weights=False, steps=400, batch=512
+    )
+    trained, curve = train_heads(unembedding, data, HeadsConfig(32, width=32), recipe, tmp_path)
+    hidden = data.hidden.float()
+    temperature = trained.temperature(hidden)
+    sharp = hidden[:, 0] > 0.5
+    blunt = hidden[:, 0] < -0.5
+    assert temperature[sharp].mean() < 0.6 and temperature[blunt].mean() > 1.1
+    assert curve[-1]["loss"] < curve[0]["loss"]
+
+
+@pytest.mark.parametrize("name, other", [("temperature", "top_p_head"), ("top_p", "temp_head")])
+def test_one_head_alone_leaves_the_other(tmp_path, name, other):
+    unembedding, data = states(500)
+    before, _ = train_heads(unembedding, data, CONFIG, Recipe(train=(name,), steps=1, batch=64), tmp_path / "a")
+    after, _ = train_heads(unembedding, data, CONFIG, Recipe(train=(name,), steps=20, batch=64), tmp_path / "b")
+    mine = {"temperature": "temp_head", "top_p": "top_p_head"}[name]
+    for key, value in after.state_dict().items():
+        assert torch.equal(value, before.state_dict()[key]) == key.startswith(other), (key, mine)
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):
+    from lib.autodeco import training
+
+    monkeypatch.setattr(training, "SAVE_EVERY", 10)
+    unembedding, data = states(500)
+    recipe = Recipe(steps=30, batch=64)
+    whole, curve = train_heads(unembedding, data, CONFIG, recipe, tmp_path / "whole")
+
+    class Killed(Exception):
+        pass
+
+    calls, real = [], training._loss
+
+    def killed(*args):
+        calls.append(1)
+        if len(calls) == 25:
+            raise Killed
+        return real(*args)
+
+    monkeypatch.setattr(training, "_loss", killed)
+    with pytest.raises(Killed):
+        train_heads(unembedding, data, CONFIG, recipe, tmp_path / "killed")
+    monkeypatch.setattr(training, "_loss", real)
+    resumed, same = train_heads(unembedding, data, CONFIG, recipe, tmp_path / "killed")
+    assert curve == same
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+    with pytest.raises(UserError, match="another recipe"):
+        train_heads(unembedding, data, CONFIG, Recipe(steps=31, batch=64), tmp_path / "killed")
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda: Recipe(objective="both"), "paper, code"),
+        (lambda: Recipe(train=("topp",)), "temperature, top_p"),
+        (lambda: AutoDeco(temperature=-1), "0 or more"),
+        (lambda: AutoDeco.of({"temprature": 1}), "no option 'temprature'"),
+        (lambda: EntropyTemperature(base=1.0), r"in \(0, 1\)"),
+    ],
+)
+def test_bad_options_name_their_range(make, words):
+    with pytest.raises(UserError, match=words):
+        make()
