@@ -13,7 +13,7 @@ SHAPES = {
     "study-ar": {"hidden_size": 256, "num_hidden_layers": 6, "intermediate_size": 704, "num_attention_heads": 4},
     "study-draft": {"hidden_size": 128, "num_hidden_layers": 2, "intermediate_size": 256, "num_attention_heads": 2},
 }
-SHAPES["study-dlm"] = SHAPES["study-dlm-first"] = SHAPES["study-ar"]
+SHAPES["study-dlm"] = SHAPES["study-ar"]
 
 
 def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:

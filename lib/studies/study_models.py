@@ -18,7 +18,7 @@ from lib.stats import Estimate, mean_interval
 from lib.studies.base import BaseStudy
 from lib.studies.tolerator_scores import SHORT
 from lib.tasks import get_task
-from lib.training.recipe import MODELS, RECIPES
+from lib.training.recipe import RECIPES
 
 TARGETS = {"math": (40, 80), "qa": (40, 80), "code": (30, 80)}
 AGREEMENT = (60, 90)
@@ -78,8 +78,7 @@ class Study(BaseStudy):
     def shapes(self) -> pd.DataFrame:
         """Parameters, training and the last validation loss of each model."""
         rows = []
-        for name in MODELS:
-            recipe = RECIPES[name]
+        for name, recipe in RECIPES.items():
             parameters = sum(p.numel() for p in model_of(name, "cpu").network.parameters())
             last = curve(name)["validation_loss"].dropna().iloc[-1]
             rows.append(
@@ -105,9 +104,8 @@ class Study(BaseStudy):
 
     def figure_curves(self):
         """Training loss (thin) and validation loss (dots) against training sequences."""
-        figure, axes = plt.subplots(1, len(MODELS), figsize=(4 * len(MODELS), 3.2))
-        for axis, name in zip(axes, MODELS, strict=True):
-            recipe = RECIPES[name]
+        figure, axes = plt.subplots(1, len(RECIPES), figsize=(4 * len(RECIPES), 3.2))
+        for axis, (name, recipe) in zip(axes, RECIPES.items(), strict=True):
             rows = curve(name)
             thousands = rows.step * recipe.batch_size / 1000
             axis.plot(thousands, rows.loss, lw=0.8, color="0.6", label="training")

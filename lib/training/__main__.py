@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shutil
 import sys
 from dataclasses import asdict
 
@@ -16,7 +17,7 @@ from lib.models.study import build_model, build_tokenizer
 from lib.paths import BUILD, CHECKPOINTS
 from lib.training.data import texts
 from lib.training.loop import train
-from lib.training.recipe import MODELS, RECIPES
+from lib.training.recipe import RECIPES
 
 TRAINING = BUILD / "training"
 
@@ -49,16 +50,6 @@ def trained(name: str):
     return model.eval()
 
 
-def whole_curve(name: str) -> list[dict]:
-    """The learning curve, after that of a start which is not committed itself."""
-    start, rows = RECIPES[name].start, []
-    if start and start not in MODELS:
-        rows = whole_curve(start)
-    done = rows[-1]["step"] if rows else 0
-    own = (TRAINING / name / "curve.jsonl").read_text().splitlines()
-    return rows + [row | {"step": done + row["step"]} for row in map(json.loads, own)]
-
-
 def export(name: str, model) -> None:
     """Weights in bfloat16 (tied head stored once), config, recipe and learning curve."""
     folder = CHECKPOINTS / name
@@ -72,7 +63,7 @@ def export(name: str, model) -> None:
     os.replace(folder / "model.tmp", folder / "model.safetensors")
     model.config.save_pretrained(folder)
     (folder / "recipe.json").write_text(json.dumps(asdict(RECIPES[name]), indent=2) + "\n")
-    (folder / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in whole_curve(name)))
+    shutil.copyfile(TRAINING / name / "curve.jsonl", folder / "curve.jsonl")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -85,9 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
             if name not in RECIPES:
                 raise UserError(f"there is no recipe {name!r}; known: {', '.join(RECIPES)}")
         for name in names:
-            model = train(RECIPES[name], tokenizer(), TRAINING / name, load=trained, device=device)
-            if name in MODELS:
-                export(name, model)
+            export(name, train(RECIPES[name], tokenizer(), TRAINING / name, load=trained, device=device))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -15,7 +15,6 @@ from lib.training.drills import TASK as DRILLS
 # Shares of the training sequences. Drills teach the arithmetic that word problems teach too slowly.
 MIXTURES = {
     "tasks": ((GSM_SYMBOLIC, 0.5), (COUNTRY_FACTS, 0.3), (SMALL_FUNCTIONS, 0.2)),
-    "arithmetic": ((GSM_SYMBOLIC, 0.4), (DRILLS, 0.33), (COUNTRY_FACTS, 0.17), (SMALL_FUNCTIONS, 0.1)),
     "drilled": ((GSM_SYMBOLIC, 0.32), (DRILLS, 0.25), (COUNTRY_FACTS, 0.33), (SMALL_FUNCTIONS, 0.1)),
 }
 

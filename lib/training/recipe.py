@@ -34,17 +34,7 @@ class Recipe:
 
 RECIPES = {
     "study-ar": Recipe("study-ar", "next_token", 1700, 2e-3, stages=((0, "tasks"), (800, "drilled"))),
-    "study-dlm-first": Recipe("study-dlm-first", "masked_diffusion", 1100, 1.5e-3, start="study-ar"),
-    "study-dlm": Recipe(
-        "study-dlm",
-        "masked_diffusion",
-        1200,
-        1.5e-3,
-        start="study-dlm-first",
-        suffixes=0.5,
-        stages=((0, "arithmetic"),),
-    ),
+    # A low rate: at 1.5e-3 the diffusion model forgot the arithmetic of its start and did not learn it again.
+    "study-dlm": Recipe("study-dlm", "masked_diffusion", 450, 6e-4, start="study-ar", suffixes=0.6, warmup=50),
     "study-draft": Recipe("study-draft", "distillation", 1000, 3e-3, teacher="study-ar"),
 }
-# What another recipe starts from is no model of the study: its weights are not committed.
-MODELS = tuple(name for name in RECIPES if name != "study-dlm-first")
