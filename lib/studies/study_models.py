@@ -112,7 +112,7 @@ class Study(BaseStudy):
             held = rows.validation_loss.notna()
             axis.plot(thousands[held], rows.validation_loss[held], "o-", ms=3, label="validation")
             axis.set(
-                title=f"{name} ({recipe.objective.replace('_', ' ')})", xlabel="thousand sequences", ylim=(0, None)
+                title=f"{name} ({recipe.objective.replace('_', ' ')})", xlabel="thousand sequences", yscale="log"
             )
             sns.despine(ax=axis)
         axes[0].set_ylabel("loss, nats a token")

@@ -141,7 +141,7 @@ class Study(BaseStudy):
             axis.minorticks_off()
             sns.despine(ax=axis)
         axes[0][0].set_ylabel("accuracy, %")
-        axes[0][-1].legend(frameon=False, fontsize="small")
+        axes[0][-1].legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
         return figure
 
     def figure_gain(self):
