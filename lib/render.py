@@ -24,6 +24,7 @@ KERNEL = {
     "TQDM_DISABLE": "1",  # a bar would leave one line an update in the notebook
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # a user's Agg would leave no figures
     "PYTHONHASHSEED": "0",
+    "PYTHONWARNINGS": "ignore::SyntaxWarning,ignore:IProgress not found",  # of packages, not of this study
     "SOURCE_DATE_EPOCH": "0",  # matplotlib writes this date into SVG files
 }
 TQDM = re.compile(r"\d+(%\||it\b|/\d+).*\[\d+:\d\d(:\d\d)?(<|,)")

@@ -88,7 +88,7 @@ class Study(BaseStudy):
         canvas = get_task(SHORT.get(self.tasks[0], self.tasks[0])).max_new_tokens
         runs = self.runs()
         columns = {NAMES[m]: dict(runs[self.tasks[0], m, middle(canvas)].options) for m in METHODS}
-        return pd.DataFrame(columns).fillna("").rename_axis("option")
+        return pd.DataFrame(columns, dtype=object).fillna("").rename_axis("option")
 
     def references(self) -> pd.DataFrame:
         """The autoregressive model beside: the same prompts, one token a forward."""
