@@ -18,7 +18,9 @@ env: .venv/ready ## make .venv from uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 	  { echo "Python 3.11 to 3.13 is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@test -x build/uv/bin/uv || { $(PYTHON) -m venv build/uv && build/uv/bin/python -m pip install -q uv==0.13.8; }
-	build/uv/bin/uv sync --frozen --python $(PYTHON) --extra small
+	@# A second time with the machine's own certificates, for a network that has a proxy with its own.
+	build/uv/bin/uv sync --frozen --python $(PYTHON) --extra small || \
+	  UV_SYSTEM_CERTS=1 build/uv/bin/uv sync --frozen --python $(PYTHON) --extra small
 	@touch $@
 
 # Code that a model wrote runs only in the sandbox (lib/sandbox.py), and only when this is set.

@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 
-from lib.errors import UserError
+from lib.errors import UserError, exit_status
 from lib.paths import BUILD, NOTEBOOKS, ROOT
 
 
@@ -23,6 +23,7 @@ def reproduce(profile: str, which: str, reuse: bool = False) -> None:
     from lib.report import write_headlines, write_readme
     from lib.studies import STUDIES, study_of
 
+    shard = _part(os.environ.get("SHARD"))
     names = list(STUDIES) if which in ("", "all") else [which]
     todo = []
     for name in names:
@@ -37,19 +38,21 @@ def reproduce(profile: str, which: str, reuse: bool = False) -> None:
     for name, study, out, overrides in todo:  # every mistake in names or values was found above
         started = time.perf_counter()
         print(f"{name} at profile {profile}", file=sys.stderr)
-        if shard := os.environ.get("SHARD"):
-            run_all(list(study.runs().values()), device=study.device, shard=_part(shard))
+        if shard:
+            run_all(list(study.runs().values()), device=study.device, shard=shard)
             continue
         study.lines  # noqa: B018  decodes what is missing, under a progress bar
         shutil.rmtree(out, ignore_errors=True)
         path = render(NOTEBOOKS / f"{name}.ipynb", profile, overrides=overrides, out=out)
         print(f"{path.relative_to(ROOT)} in {time.perf_counter() - started:.0f} s", file=sys.stderr)
-    if not os.environ.get("SHARD"):
+    if not shard:
         write_readme(write_headlines())
 
 
-def _part(text: str) -> tuple[int, int]:
-    """`0/4` as (0, 4)."""
+def _part(text: str | None) -> tuple[int, int] | None:
+    """`0/4` as (0, 4); None where it is not set."""
+    if not text:
+        return None
     found = re.fullmatch(r"(\d+)/(\d+)", text)
     if not found or int(found[1]) >= int(found[2]):
         raise UserError(f"SHARD must be like 0/4, the first of four parts, not {text!r}")
@@ -94,18 +97,9 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_parser("report", help="collect results/headline.json")
     commands.add_parser("check", help="are the committed results current?")
     asked = parser.parse_args(arguments)
-    try:
-        if asked.command in ("reproduce", "render"):
-            reproduce(asked.profile, asked.notebook, reuse=asked.command == "render")
-        else:
-            {"report": report, "check": check}[asked.command]()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return 130
-    return 0
+    if asked.command in ("reproduce", "render"):
+        return exit_status(lambda: reproduce(asked.profile, asked.notebook, reuse=asked.command == "render"))
+    return exit_status({"report": report, "check": check}[asked.command])
 
 
 if __name__ == "__main__":

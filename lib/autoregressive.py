@@ -36,25 +36,13 @@ def sample_step(logits: Tensor, options: Autoregressive, uniform: Tensor) -> Ten
     return categorical(warp(logits, options.temperature, options.top_p, options.top_k), uniform)
 
 
-def decode(
-    model, input_ids: Tensor, options: Autoregressive, *, generator, family: Family, attention_mask=None, record=False
-) -> Decoded:
-    """Decode prompts [B, P], left-padded, at one setting for all tokens."""
+def decode(model, input_ids: Tensor, options: Autoregressive, **given) -> Decoded:
+    """Decode prompts [B, P], left-padded, at one setting for all tokens; `given`: the keywords of `loop`."""
 
     def choose(output, uniform: Tensor, rows: Tensor, step: int) -> tuple[Tensor, dict]:
         return sample_step(output.logits[:, -1], options, uniform), {}
 
-    return loop(
-        model,
-        input_ids,
-        choose,
-        options.max_new_tokens,
-        options.use_cache,
-        generator=generator,
-        family=family,
-        attention_mask=attention_mask,
-        record=record,
-    )
+    return loop(model, input_ids, choose, options.max_new_tokens, options.use_cache, **given)
 
 
 @torch.inference_mode()

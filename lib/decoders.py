@@ -6,7 +6,7 @@ import torch
 
 from lib import autoregressive
 from lib.autoregressive import Autoregressive
-from lib.errors import UserError
+from lib.errors import UserError, require_known
 from lib.models.registry import Family
 from lib.options import Options
 from lib.tolerator import Rcr, Remdm, Tolerator, Vanilla, fill, rcr, refine, remdm
@@ -30,8 +30,7 @@ METHODS = {
 
 def options_of(method: str, values: dict) -> Options:
     """Options of a method by name; an unknown method or option is an error that lists the known ones."""
-    if method not in METHODS:
-        raise UserError(f"there is no method {method!r}; known: {', '.join(METHODS)}")
+    require_known("method", [method], METHODS)
     return METHODS[method].of(values)
 
 

@@ -169,7 +169,7 @@ def run_all(
         model_of(name, device)
     total = sum(len(rows) for _, _, rows, _ in units)
     tokens = 0
-    with tqdm(total=total, unit="response", desc="decode", disable=None if total else True) as bar:
+    with tqdm(total=total, unit="response", desc="decode", **({} if total else {"disable": True})) as bar:
         for index, lines in results(_work, units, workers, device):
             with open(paths[runs[index]], "a") as file:
                 file.write("".join(json.dumps(line) + "\n" for line in lines))

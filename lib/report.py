@@ -54,6 +54,13 @@ def summary_row(run: Run, lines: list[dict], **labels) -> dict:
     }
 
 
+def cells(rows: pd.DataFrame) -> list[str]:
+    """`accuracy [low, high]` of each row of a summary, as a table shows it."""
+    return [
+        f"{a:.1f} [{low:.1f}, {high:.1f}]" for a, low, high in zip(rows.accuracy, rows.low, rows.high, strict=True)
+    ]
+
+
 def _mean(lines: list[dict], key: str) -> float | None:
     """Mean over the responses; None where it was not measured, never zero."""
     values = [line[key] for line in lines]

@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,15 @@ from safetensors.torch import load_file, save_file
 from scipy.stats import chisquare
 
 from lib.autodeco import AutoDecoForCausalLM, Heads, HeadsConfig
-from lib.autodeco.decode import AutoDeco, EntropyTemperature, autodeco_step, deal, decode, entropy_temperature
+from lib.autodeco.decode import (
+    AutoDeco,
+    EntropyTemperature,
+    autodeco_step,
+    deal,
+    decode,
+    entropy_temperature,
+    predicted,
+)
 from lib.autodeco.model import fingerprint
 from lib.autodeco.soft import objective, soft_top_p
 from lib.autodeco.states import States
@@ -88,12 +97,11 @@ def test_settings_lie_in_their_ranges_and_statistics_are_right():
 def test_the_step_follows_the_exact_distribution():
     logits = torch.tensor([1.0, 0.2, -0.5, 2.0, 0.9])
     draws = 40_000
-    temperature, top_p = torch.full((draws,), 0.7), torch.full((draws,), 0.8)
+    heads = SimpleNamespace(temperature=torch.full((draws, 1), 0.7), top_p=torch.full((draws, 1), 0.8))
+    temperature, top_p = predicted(heads, AutoDeco(temperature=1.5, top_p=0.9))
+    assert temperature[0].item() == pytest.approx(0.7 * 1.5) and top_p[0].item() == pytest.approx(0.8 * 0.9)
     uniform = RowGenerator.of(0, ["x"]).uniform(0, 0, draws)[0]
-    tokens, used, _ = autodeco_step(
-        logits.expand(draws, 5), temperature, top_p, AutoDeco(temperature=1.5, top_p=0.9), uniform
-    )
-    assert used[0].item() == pytest.approx(0.7 * 1.5)
+    tokens = autodeco_step(logits.expand(draws, 5), temperature, top_p, uniform)
     probs = torch.softmax(logits / 1.05, -1)
     order = probs.argsort(descending=True)
     inside = order[: 1 + int((probs[order].cumsum(-1) < 0.72).sum())]

@@ -67,7 +67,7 @@ def test_every_method_gets_the_same_forwards(small):
     for (task, method, forwards), lines in study.lines.items():
         if method in METHODS:
             assert {line["target_forwards"] for line in lines} == {forwards}, (task, method)
-    rows = study.summary().dropna(subset="budget")
+    rows = study.summary.dropna(subset="budget")
     assert (rows.groupby(["label", "budget"]).method.nunique() == len(METHODS)).all()
     assert (rows.forwards == rows.budget).all()
 
@@ -80,7 +80,7 @@ def test_comparisons_are_paired_and_corrected(small):
         for key in study.runs()
     }  # fmt: skip
     study.__dict__["lines"] = made
-    rows = study.comparisons().set_index(["forwards", "against"])
+    rows = study.comparisons.set_index(["forwards", "against"])
     assert rows.difference.loc[4, "vanilla"] == pytest.approx(50)
     assert rows.difference.loc[4, "ReMDM"] == 0 and rows.low.loc[4, "ReMDM"] < 0 < rows.high.loc[4, "ReMDM"]
     assert rows.difference.loc[4, "RCR"] == pytest.approx(0) and rows.verdict.loc[4, "RCR"] == "tied"

@@ -11,7 +11,7 @@ from lib.autodeco.heads import HeadsConfig
 from lib.autodeco.model import AutoDecoForCausalLM
 from lib.autodeco.states import states_of, trajectories
 from lib.autodeco.training import Recipe, train_heads
-from lib.errors import UserError
+from lib.errors import exit_status, require_known
 from lib.models.registry import load
 from lib.paths import BUILD, CHECKPOINTS
 from lib.tasks import get_task
@@ -40,32 +40,27 @@ def export(name: str, model, curve: list[dict]) -> None:
     (folder / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in curve))
 
 
+def train_all(names: list[str]) -> None:
+    """Trajectories and their states once, then heads by each recipe on them."""
+    require_known("recipe", names, RECIPES)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    base = load(BASE, device, torch.float32)
+    rows = []
+    for task in map(get_task, TASKS):
+        rows += trajectories(base, task, PROMPTS, SAMPLES, BUILD / "autodeco" / BASE / f"{task.name}.jsonl")
+    states = states_of(base, rows)
+    unembedding = base.network.get_output_embeddings()
+    for name in names:
+        config = HeadsConfig(unembedding.weight.shape[1])
+        heads, curve = train_heads(unembedding, states, config, RECIPES[name], BUILD / "autodeco" / name, device)
+        export(name, AutoDecoForCausalLM.from_base(base.network, heads), curve)
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lib.autodeco", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(RECIPES)}; all if none is named")
     names = parser.parse_args(arguments).names or list(RECIPES)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        for name in names:
-            if name not in RECIPES:
-                raise UserError(f"there is no recipe {name!r}; known: {', '.join(RECIPES)}")
-        base = load(BASE, device, torch.float32)
-        rows = []
-        for task in map(get_task, TASKS):
-            rows += trajectories(base, task, PROMPTS, SAMPLES, BUILD / "autodeco" / BASE / f"{task.name}.jsonl")
-        states = states_of(base, rows)
-        unembedding = base.network.get_output_embeddings()
-        for name in names:
-            config = HeadsConfig(unembedding.weight.shape[1])
-            heads, curve = train_heads(unembedding, states, config, RECIPES[name], BUILD / "autodeco" / name, device)
-            export(name, AutoDecoForCausalLM.from_base(base.network, heads), curve)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return 130
-    return 0
+    return exit_status(lambda: train_all(names))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """Decoding with AutoDeco's heads, and the controls that tell token-level choice from a better constant."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from lib.autoregressive import loop
-from lib.models.registry import Family
 from lib.options import Options
 from lib.sampling import RowGenerator, categorical, warp
 from lib.trace import Decoded
@@ -54,14 +54,6 @@ class EntropyTemperature(Options):
         self.require("theta", self.theta >= 0, "0 or more")
 
 
-def autodeco_step(
-    logits: Tensor, temperature: Tensor, top_p: Tensor, options: AutoDeco, uniform: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The next token of each row and the settings it was drawn under: logits [B, V], the rest [B]."""
-    temperature, top_p = temperature * options.temperature, top_p * options.top_p
-    return categorical(warp(logits, temperature, top_p), uniform), temperature, top_p
-
-
 def entropy_temperature(logits: Tensor, options: EntropyTemperature) -> Tensor:
     """Temperature [B] of logits [B, V]."""
     log_probs = torch.log_softmax(logits.float(), -1)
@@ -69,58 +61,50 @@ def entropy_temperature(logits: Tensor, options: EntropyTemperature) -> Tensor:
     return options.highest * options.base ** (options.theta / entropy.clamp(min=1e-6))
 
 
-def decode(
-    model, input_ids: Tensor, options: AutoDeco, *, generator, family: Family, attention_mask=None, record=False
-) -> Decoded:
-    """Decode prompts [B, P] with an AutoDecoForCausalLM; recorded events hold T and P of every token."""
+def decode(model, input_ids: Tensor, options: AutoDeco, *, generator, record=False, **given) -> Decoded:
+    """Decode prompts [B, P] with an AutoDecoForCausalLM; recorded events hold T and P of every token.
+
+    `given`: the other keywords of `lib.autoregressive.loop`.
+    """
     generator = RowGenerator.coerce(generator, len(input_ids))
-    given = {"generator": generator, "family": family, "attention_mask": attention_mask}
-    plain = _Plain(model)
 
-    def choose(output, uniform: Tensor, rows: Tensor, step: int):
-        tokens, temperature, top_p = autodeco_step(
-            output.logits[:, -1], output.temperature[:, -1], output.top_p[:, -1], options, uniform
-        )
-        return tokens, {"temperature": temperature, "top_p": top_p}
+    def response(settings: Callable, record: bool) -> Decoded:
+        """Decode with `settings(output, rows, step)` -> temperature [b], top_p [b]."""
 
-    first = loop(
-        plain,
-        input_ids,
-        choose,
-        options.max_new_tokens,
-        options.use_cache,
-        **given,
-        record=record or options.shuffled,
-    )
+        def choose(output, uniform: Tensor, rows: Tensor, step: int):
+            temperature, top_p = settings(output, rows, step)
+            tokens = autodeco_step(output.logits[:, -1], temperature, top_p, uniform)
+            return tokens, {"temperature": temperature, "top_p": top_p}
+
+        limit, cache = options.max_new_tokens, options.use_cache
+        return loop(_Plain(model), input_ids, choose, limit, cache, generator=generator, record=record, **given)
+
+    first = response(lambda output, rows, step: predicted(output, options), record or options.shuffled)
     if not options.shuffled:
         return first
     dealt = deal(first, generator, options.max_new_tokens).to(input_ids.device)
-
-    def choose_shuffled(output, uniform: Tensor, rows: Tensor, step: int):
-        temperature, top_p = dealt[rows, step].unbind(-1)
-        probs = warp(output.logits[:, -1], temperature, top_p)
-        return categorical(probs, uniform), {"temperature": temperature, "top_p": top_p}
-
-    second = loop(
-        plain, input_ids, choose_shuffled, options.max_new_tokens, options.use_cache, **given, record=record
-    )
+    second = response(lambda output, rows, step: dealt[rows, step].unbind(-1), record)
     for counter in ("target_forwards", "positions", "head_positions", "batch_forwards"):
         setattr(second.trace, counter, getattr(first.trace, counter) + getattr(second.trace, counter))
     return second
 
 
+def autodeco_step(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor) -> Tensor:
+    """The next token of each row under its own settings: logits [B, V], the rest [B] -> [B]."""
+    return categorical(warp(logits, temperature, top_p), uniform)
+
+
+def predicted(output, options: AutoDeco) -> tuple[Tensor, Tensor]:
+    """Temperature and top-p [B] that the last position's token is drawn under."""
+    return output.temperature[:, -1] * options.temperature, output.top_p[:, -1] * options.top_p
+
+
 def deal(first: Decoded, generator: RowGenerator, limit: int) -> Tensor:
     """[B, limit, 2]: each row's own settings in random order, dealt again where they run out."""
     out = torch.empty(len(first.responses), limit, 2)
-    events = first.trace.events
+    taken = [(event["rows"], torch.stack([event["temperature"], event["top_p"]], -1)) for event in first.trace.events]
     for row in range(len(first.responses)):
-        settings = torch.stack(
-            [
-                torch.stack([event["temperature"], event["top_p"]], -1)[event["rows"] == row][0]
-                for event in events
-                if (event["rows"] == row).any()
-            ]
-        )
+        settings = torch.cat([pairs[rows == row] for rows, pairs in taken])  # [its tokens, 2]
         here = generator.select(torch.tensor([row]))
         rounds = -(-limit // len(settings))
         order = torch.cat([here.uniform(k, SHUFFLE, len(settings))[0].argsort() for k in range(rounds)])
@@ -128,27 +112,15 @@ def deal(first: Decoded, generator: RowGenerator, limit: int) -> Tensor:
     return out
 
 
-def decode_entropy(
-    model, input_ids: Tensor, options: EntropyTemperature, *, generator, family, attention_mask=None, record=False
-) -> Decoded:
-    """Decode prompts [B, P] of any causal model by the entropy rule."""
+def decode_entropy(model, input_ids: Tensor, options: EntropyTemperature, **given) -> Decoded:
+    """Decode prompts [B, P] of any causal model by the entropy rule; `given`: the keywords of `loop`."""
 
     def choose(output, uniform: Tensor, rows: Tensor, step: int):
         logits = output.logits[:, -1]
         temperature = entropy_temperature(logits, options)
         return categorical(warp(logits, temperature), uniform), {"temperature": temperature}
 
-    return loop(
-        model,
-        input_ids,
-        choose,
-        options.max_new_tokens,
-        options.use_cache,
-        generator=generator,
-        family=family,
-        attention_mask=attention_mask,
-        record=record,
-    )
+    return loop(model, input_ids, choose, options.max_new_tokens, options.use_cache, **given)
 
 
 class _Plain:

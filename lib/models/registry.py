@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from lib.errors import UserError
+from lib.errors import UserError, require_known
 from lib.paths import CHECKPOINTS
 
 CURE = "`git checkout results/checkpoints`, or `make train`"
@@ -121,8 +121,7 @@ class Model:
 
 def entry_of(name: str) -> Entry:
     """The registry's entry. Raises UserError listing the names that there are."""
-    if name not in MODELS:
-        raise UserError(f"there is no model {name!r}; known: {', '.join(MODELS)}")
+    require_known("model", [name], MODELS)
     return MODELS[name]
 
 

@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from lib.errors import UserError
+from lib.errors import require_known
 
 # Notebook -> module. The first of a paper is its headline notebook, rendered by a plain `make reproduce`.
 STUDIES = {
@@ -13,6 +13,5 @@ STUDIES = {
 
 def study_of(notebook: str):
     """The `Study` class behind a notebook."""
-    if notebook not in STUDIES:
-        raise UserError(f"there is no notebook {notebook!r}; known: {', '.join(STUDIES)}")
+    require_known("notebook", [notebook], STUDIES)
     return import_module(f"lib.studies.{STUDIES[notebook]}").Study

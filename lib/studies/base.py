@@ -16,6 +16,7 @@ from lib.identity import LIB, run_id
 from lib.paths import NOTEBOOKS, RESULTS, ROOT
 from lib.report import file_hashes, save, style
 
+SHORT = {"math": "gsm_symbolic", "qa": "country_facts", "code": "small_functions"}
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", tuple: "a list, in [ ]"}
 
 
@@ -73,12 +74,12 @@ class BaseStudy:
         """The responses of every run; computes those that are not there."""
         runs = self.runs()
         have = committed(self) if self.reuse else {}
-        found = {key: have[run_id(run, self.device)] for key, run in runs.items() if run_id(run, self.device) in have}
-        missing = {key: run for key, run in runs.items() if key not in found}
+        found = {run: have.get(run_id(run, self.device)) for run in runs.values()}
+        missing = [run for run, lines in found.items() if lines is None]
         if missing:
             self.require_device()
-        computed = run_all(list(missing.values()), device=self.device) if missing else {}
-        return {key: found.get(key) or computed[run] for key, run in runs.items()}
+            found.update(run_all(missing, device=self.device))
+        return {key: found[run] for key, run in runs.items()}
 
     def write(self, tables: dict, figures: dict, headlines: dict) -> dict:
         """Write items, tables, figures and manifest to `out`; returns a short form of the manifest."""

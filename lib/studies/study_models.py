@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,10 +14,9 @@ from lib.evaluation import Run, model_of
 from lib.identity import items_of
 from lib.models.canvas import position_ids
 from lib.paths import CHECKPOINTS
-from lib.report import headline, summary_row
+from lib.report import cells, headline, summary_row
 from lib.stats import Estimate, mean_interval
-from lib.studies.base import BaseStudy
-from lib.studies.tolerator_scores import SHORT
+from lib.studies.base import SHORT, BaseStudy
 from lib.tasks import get_task
 from lib.training.recipe import RECIPES
 
@@ -45,6 +45,7 @@ class Study(BaseStudy):
                 )
         return runs
 
+    @cached_property
     def summary(self) -> pd.DataFrame:
         runs = self.runs()
         return pd.DataFrame(
@@ -53,13 +54,7 @@ class Study(BaseStudy):
 
     def table(self) -> pd.DataFrame:
         """Accuracy in % with its 95 % interval, a line a model, a column a task."""
-        rows = self.summary()
-        rows = rows.assign(
-            cell=[
-                f"{a:.1f} [{low:.1f}, {high:.1f}]"
-                for a, low, high in zip(rows.accuracy, rows.low, rows.high, strict=True)
-            ]
-        )
+        rows = self.summary.assign(cell=cells(self.summary))
         table = rows.pivot(index="which", columns="label", values="cell")[list(TARGETS)]
         return table.rename_axis(index="model", columns=None)
 
@@ -80,18 +75,19 @@ class Study(BaseStudy):
         rows = []
         for name, recipe in RECIPES.items():
             parameters = sum(p.numel() for p in model_of(name, "cpu").network.parameters())
-            last = curve(name)["validation_loss"].dropna().iloc[-1]
+            learned = curve(name)
             rows.append(
                 {
                     "model": name,
                     "parameters, million": round(parameters / 1e6, 2),
                     "objective": recipe.objective,
-                    "sequences": int(curve(name).step.iloc[-1]) * recipe.batch_size,
-                    "validation loss": round(last, 3),
+                    "sequences": int(learned.step.iloc[-1]) * recipe.batch_size,
+                    "validation loss": round(learned.validation_loss.dropna().iloc[-1], 3),
                 }
             )
         return pd.DataFrame(rows)
 
+    @cached_property
     def agreement(self) -> Estimate:
         """Share of positions, in %, where the draft's greedy token is the target's, along the target's own text."""
         shares = []
@@ -121,7 +117,7 @@ class Study(BaseStudy):
 
     def reading(self) -> str:
         """Whether each target for the models is met."""
-        rows = self.summary().set_index(["label", "which"]).accuracy
+        rows = self.summary.set_index(["label", "which"]).accuracy
         lines = []
         for which in ("study-ar", "study-dlm"):
             parts = []
@@ -131,7 +127,7 @@ class Study(BaseStudy):
             lines.append(f"- **{which}**: {', '.join(parts)}.")
         drops = [f"{task} {rows[task, 'study-dlm, 8 a forward'] - rows[task, 'study-dlm']:+.1f}" for task in TARGETS]
         lines.append(f"- Eight tokens a forward instead of one, in points: {', '.join(drops)}.")
-        e = self.agreement()
+        e = self.agreement
         lines.append(
             f"- The draft's greedy token is the target's at {e.value:.1f} % [{e.low:.1f}, {e.high:.1f}] of positions "
             f"(wanted: {AGREEMENT[0]}-{AGREEMENT[1]} %; mean over {e.n} items)."
@@ -140,16 +136,16 @@ class Study(BaseStudy):
 
     def headlines(self) -> dict[str, dict]:
         entries = {}
-        for row in self.summary().itertuples():
+        for row in self.summary.itertuples():
             if row.which in ("study-ar", "study-dlm"):
                 name = f"{row.which.replace('-', '_')}_{row.label}"
                 entries[name] = headline(row.accuracy, row.low, row.high, row.items, "%", self.profile, self.notebook)
-        e = self.agreement()
+        e = self.agreement
         entries["draft_agreement"] = headline(e.value, e.low, e.high, e.n, "%", self.profile, self.notebook)
         return entries
 
     def save(self) -> dict:
-        written = self.write({"summary": self.summary()}, {"curves": self.figure_curves()}, self.headlines())
+        written = self.write({"summary": self.summary}, {"curves": self.figure_curves()}, self.headlines())
         plt.close("all")
         return written
 

@@ -1,6 +1,7 @@
 """TOLERATOR's main table: task x method x forwards, every method at the same number of forwards."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -8,9 +9,9 @@ import seaborn as sns
 
 from lib.evaluation import Run
 from lib.papers import printed
-from lib.report import difference, headline, summary_row
+from lib.report import cells, difference, headline, summary_row
 from lib.stats import holm, verdict
-from lib.studies.base import BaseStudy
+from lib.studies.base import SHORT, BaseStudy
 from lib.tasks import get_task
 
 METHODS = ("vanilla", "remdm", "rcr", "tolerator")
@@ -22,7 +23,6 @@ NAMES = {
     "greedy": "AR greedy",
     "sampled": "AR sampled",
 }
-SHORT = {"math": "gsm_symbolic", "qa": "country_facts", "code": "small_functions"}
 
 
 def budgets(canvas: int) -> tuple[int, ...]:
@@ -62,6 +62,7 @@ class Study(BaseStudy):
                     runs[short, method, forwards] = Run.of(self.model, task, method, **size, **{key: forwards})
         return runs
 
+    @cached_property
     def summary(self) -> pd.DataFrame:
         """One row a run: accuracy with its interval, and what it cost."""
         runs = self.runs()
@@ -72,13 +73,10 @@ class Study(BaseStudy):
 
     def table(self) -> pd.DataFrame:
         """Accuracy in %, with its 95 % interval: a line a task and budget, a column a method."""
-        rows = self.summary().dropna(subset="budget")
+        rows = self.summary.dropna(subset="budget")
         rows = rows.assign(
             budget=rows.budget.astype(int),
-            cell=[
-                f"{a:.1f} [{low:.1f}, {high:.1f}]"
-                for a, low, high in zip(rows.accuracy, rows.low, rows.high, strict=True)
-            ],
+            cell=cells(rows),
         )
         table = rows.pivot(index=["label", "budget"], columns="method", values="cell")
         return table[[NAMES[m] for m in METHODS]].rename_axis(index=["task", "forwards"], columns=None)
@@ -88,15 +86,18 @@ class Study(BaseStudy):
         canvas = get_task(SHORT.get(self.tasks[0], self.tasks[0])).max_new_tokens
         runs = self.runs()
         columns = {NAMES[m]: dict(runs[self.tasks[0], m, middle(canvas)].options) for m in METHODS}
-        return pd.DataFrame(columns, dtype=object).fillna("").rename_axis("option")
+        # As objects: in a column of numbers a step count of 16 would show as 16.0.
+        columns = {name: pd.Series(options, dtype=object) for name, options in columns.items()}
+        return pd.DataFrame(columns).fillna("").rename_axis("option")
 
     def references(self) -> pd.DataFrame:
         """The autoregressive model beside: the same prompts, one token a forward."""
-        rows = self.summary()
+        rows = self.summary
         rows = rows[rows.budget.isna()]
         columns = ["label", "method", "accuracy", "low", "high", "items", "samples", "forwards", "seconds"]
         return rows[columns].rename(columns={"label": "task"}).round(3).reset_index(drop=True)
 
+    @cached_property
     def comparisons(self) -> pd.DataFrame:
         """TOLERATOR minus each baseline at equal forwards, in points, paired on items; p after Holm."""
         rows = []
@@ -124,7 +125,7 @@ class Study(BaseStudy):
 
     def figure_quality(self):
         """Accuracy against forwards, a panel a task; bands are 95 % intervals."""
-        rows = self.summary()
+        rows = self.summary
         figure, axes = plt.subplots(1, len(self.tasks), figsize=(4.2 * len(self.tasks), 3.6), squeeze=False)
         palette = dict(zip(METHODS, sns.color_palette("colorblind"), strict=False))
         for axis, task in zip(axes[0], self.tasks, strict=True):
@@ -146,7 +147,7 @@ class Study(BaseStudy):
 
     def figure_gain(self):
         """TOLERATOR minus vanilla in points against forwards, with paired 95 % intervals."""
-        rows = self.comparisons()
+        rows = self.comparisons
         rows = rows[rows.against == NAMES["vanilla"]]
         figure, axis = plt.subplots(figsize=(5.2, 3.4))
         for i, task in enumerate(self.tasks):
@@ -172,7 +173,7 @@ class Study(BaseStudy):
 
     def reading(self) -> str:
         """The answer in words, every number from the table."""
-        rows = self.comparisons()
+        rows = self.comparisons
         rows = rows[rows.against == NAMES["vanilla"]]
         lines = []
         for task in self.tasks:
@@ -182,7 +183,7 @@ class Study(BaseStudy):
                 for r in here.itertuples()
             ]
             lines.append(f"- **{task}**, TOLERATOR minus vanilla in points: " + "; ".join(parts) + ".")
-        counts = self.comparisons().verdict.value_counts()
+        counts = self.comparisons.verdict.value_counts()
         total = int(counts.sum())
         said = ", ".join(f"{word} in {int(counts.get(word, 0))}" for word in ("higher", "lower", "tied"))
         lines.append(
@@ -201,7 +202,7 @@ class Study(BaseStudy):
 
     def save(self) -> dict:
         """Everything into the results folder; the manifest in short."""
-        tables = {"summary": self.summary(), "comparisons": self.comparisons()}
+        tables = {"summary": self.summary, "comparisons": self.comparisons}
         figures = {"quality": self.figure_quality(), "gain": self.figure_gain()}
         written = self.write(tables, figures, self.headlines())
         plt.close("all")

@@ -1,6 +1,6 @@
 """The registry of tasks."""
 
-from lib.errors import UserError
+from lib.errors import require_known
 from lib.tasks import country_facts, gsm8k, gsm_symbolic, humaneval, small_functions
 from lib.tasks.base import Task
 
@@ -11,6 +11,5 @@ TASKS: dict[str, Task] = {
 
 def get_task(name: str) -> Task:
     """The task of that name. Raises UserError listing the names that there are."""
-    if name not in TASKS:
-        raise UserError(f"no task {name!r}: choose one of {', '.join(TASKS)}")
+    require_known("task", [name], TASKS)
     return TASKS[name]

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
-from lib.errors import UserError
+from lib.errors import UserError, exit_status, require_known
 from lib.models.registry import load
 from lib.models.study import build_model, build_tokenizer
 from lib.paths import BUILD, CHECKPOINTS
@@ -66,24 +66,18 @@ def export(name: str, model) -> None:
     shutil.copyfile(TRAINING / name / "curve.jsonl", folder / "curve.jsonl")
 
 
+def train_all(names: list[str]) -> None:
+    require_known("recipe", names, RECIPES)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    for name in names:
+        export(name, train(RECIPES[name], tokenizer(), TRAINING / name, load=trained, device=device))
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lib.training", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(RECIPES)}; all if none is named")
     names = parser.parse_args(arguments).names or list(RECIPES)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        for name in names:
-            if name not in RECIPES:
-                raise UserError(f"there is no recipe {name!r}; known: {', '.join(RECIPES)}")
-        for name in names:
-            export(name, train(RECIPES[name], tokenizer(), TRAINING / name, load=trained, device=device))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return 130
-    return 0
+    return exit_status(lambda: train_all(names))
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ def _term(rng: Random) -> str:
     kind = rng.choice("+-*/+-*+-3")
     a, b = rng.randint(1, LARGEST), rng.randint(1, LARGEST)
     if kind == "+":
-        b = rng.randint(1, LARGEST)
-        a, b = sorted((a, b))[0], abs(a - b) or 1
+        total = rng.randint(1, LARGEST)
+        a, b = min(a, total), abs(a - total) or 1
         return f"{a}+{b}" if rng.random() < 0.5 else f"{b}+{a}"
     if kind == "-":
         return f"{max(a, b)}-{min(a, b)}"
