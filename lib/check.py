@@ -5,11 +5,12 @@ from pathlib import Path
 
 from lib.errors import UserError
 from lib.evaluation import Run
-from lib.identity import code_hash, identity
+from lib.identity import code_hash, identity, run_id
 from lib.paths import NOTEBOOKS, RESULTS
 from lib.render import parameters
 from lib.report import file_hashes
 from lib.studies import study_of
+from lib.studies.base import committed
 
 
 def stale(results: Path = RESULTS, notebooks: Path = NOTEBOOKS) -> list[str]:
@@ -37,6 +38,10 @@ def stale(results: Path = RESULTS, notebooks: Path = NOTEBOOKS) -> list[str]:
             reasons.append(f"{where}: the notebook, or the code of its tables and figures, changed")
         now = study.of(values)
         runs = list(dict.fromkeys(now.runs().values()))
+        have = committed(now, results)
+        if all(run_id(run, now.device) in have for run in runs):  # the later ones follow from their responses
+            found = {key: have[run_id(run, now.device)] for key, run in now.runs().items()}
+            runs += now.later_runs(found).values()
         reasons += [f"{where}: {reason}" for reason in _changed(manifest["runs"], runs, now.device)]
     return reasons
 

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 
 from lib import autoregressive
+from lib.autodeco import decode as autodeco
+from lib.autodeco.decode import AutoDeco, EntropyTemperature
 from lib.autoregressive import Autoregressive
 from lib.errors import UserError, require_known
 from lib.models.registry import Family
@@ -18,6 +20,8 @@ DECODERS = {
     Remdm: remdm.decode,
     Rcr: rcr.decode,
     Tolerator: refine.decode,
+    AutoDeco: autodeco.decode,
+    EntropyTemperature: autodeco.decode_entropy,
 }
 METHODS = {
     "autoregressive": Autoregressive,
@@ -25,6 +29,8 @@ METHODS = {
     "remdm": Remdm,
     "rcr": Rcr,
     "tolerator": Tolerator,
+    "autodeco": AutoDeco,
+    "entropy": EntropyTemperature,
 }
 
 

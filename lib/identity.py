@@ -25,6 +25,8 @@ SHARED = (
     "tasks/base.py",
     "evaluation.py:decode_rows",
 )
+# The loop of a folder's methods, where it stands elsewhere.
+LOOPS = {"autodeco": ("autoregressive.py",)}
 
 
 def code_hash(names: list[str | Path]) -> str:
@@ -70,7 +72,7 @@ def _code(method: str, task: str) -> str:
     module = METHODS[method].__module__.split(".")[1]
     folder = LIB / module
     files = list(folder.glob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
-    files += [LIB / name for name in SHARED] + [LIB / "tasks" / f"{task}.py"]
+    files += [LIB / name for name in (*SHARED, *LOOPS.get(module, ()))] + [LIB / "tasks" / f"{task}.py"]
     if get_task(task).kind == "code":
         files.append(LIB / "sandbox.py")
     return code_hash(files)

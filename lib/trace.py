@@ -17,6 +17,7 @@ class Trace:
     head_positions: positions at which the language-model head was needed, of those computed.
     tokens_kept: response tokens before the first EoT, EoT excluded.
     draft_forwards, draft_positions: the same two of a draft model.
+    measures: what a method measures besides, [B, ...] by name, such as mean temperature or accept lengths.
     events: with `record=True`, a dict a step; its keys belong to the method.
     batch_forwards: calls of the model for the whole batch, what a wrapper around it would count.
     """
@@ -27,6 +28,7 @@ class Trace:
     tokens_kept: Tensor | None = None
     draft_forwards: Tensor | None = None
     draft_positions: Tensor | None = None
+    measures: dict[str, Tensor] = field(default_factory=dict)
     events: list[dict] | None = None
     batch_forwards: int = 0
 
@@ -48,17 +50,16 @@ class Trace:
 
     def row(self, index: int) -> dict:
         """The counters of one row, for its line in a result."""
-        return {
-            name: None if value is None else int(value[index])
-            for name, value in (
-                ("target_forwards", self.target_forwards),
-                ("positions", self.positions),
-                ("head_positions", self.head_positions),
-                ("tokens_kept", self.tokens_kept),
-                ("draft_forwards", self.draft_forwards),
-                ("draft_positions", self.draft_positions),
-            )
-        }
+        counters = (
+            "target_forwards",
+            "positions",
+            "head_positions",
+            "tokens_kept",
+            "draft_forwards",
+            "draft_positions",
+        )
+        found = {name: getattr(self, name) for name in counters} | self.measures
+        return {name: None if value is None else value[index].tolist() for name, value in found.items()}
 
 
 @dataclass

@@ -21,9 +21,10 @@ from lib.autodeco.decode import (
     predicted,
 )
 from lib.autodeco.model import fingerprint
-from lib.autodeco.soft import objective, soft_top_p
-from lib.autodeco.states import States
-from lib.autodeco.training import Recipe, train_heads
+from lib.autodeco.training.loop import train_heads
+from lib.autodeco.training.recipe import Recipe
+from lib.autodeco.training.soft import objective, soft_top_p
+from lib.autodeco.training.states import States
 from lib.autoregressive import Autoregressive
 from lib.autoregressive import decode as plain_decode
 from lib.errors import UserError
@@ -357,7 +358,7 @@ def test_one_head_alone_leaves_the_other(tmp_path, name, other):
 
 
 def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):
-    from lib.autodeco import training
+    from lib.autodeco.training import loop as training
 
     monkeypatch.setattr(training, "SAVE_EVERY", 10)
     unembedding, data = states(500)

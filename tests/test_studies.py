@@ -8,7 +8,7 @@ import pytest
 from conftest import SHIFTED, tiny
 
 from lib import check, evaluation, identity, report
-from lib.evaluation import MEASURED, run_all
+from lib.evaluation import MEASURED, Run, run_all
 from lib.models.registry import Family, Model
 from lib.models.study import build_tokenizer
 from lib.render import parameters
@@ -115,6 +115,24 @@ def test_check_says_what_is_no_longer_current(small, monkeypatch):
     manifest = json.loads(path.read_text())
     path.write_text(json.dumps(manifest | {"parameters": manifest["parameters"] | {"items": 4}}))
     assert f"tiny/{NAME}: items was 4, the profile now says 3" in check.stale(small.results)
+
+
+def test_later_runs_follow_from_the_first_and_are_checked(small, monkeypatch):
+    """As a constant temperature that equals the mean of what another method chose."""
+
+    def later(self, lines):
+        share = sum(line["tokens_kept"] for line in lines["qa", "sampled", 0]) / 1000
+        return {("qa", "sampled", 1): Run.of("study-ar", "country_facts", "autoregressive", 3, 2, temperature=share)}
+
+    monkeypatch.setattr(Study, "later_runs", later)
+    study = small()
+    assert set(study.lines) == set(study.all_runs) == {*study.runs(), ("qa", "sampled", 1)}
+    assert dict(study.all_runs["qa", "sampled", 1].options)["temperature"] > 0
+    publish(small)
+    assert check.stale(small.results) == []
+    assert small().lines["qa", "sampled", 1][0]["item"] == study.lines["qa", "sampled", 1][0]["item"]
+    monkeypatch.setattr(Study, "later_runs", lambda self, lines: later(self, {k: v[:1] for k, v in lines.items()}))
+    assert check.stale(small.results) == [f"tiny/{NAME}: runs are missing (1 runs)"]
 
 
 def test_a_result_made_twice_is_the_same_but_for_what_was_measured(small):

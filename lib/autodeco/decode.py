@@ -67,22 +67,28 @@ def decode(model, input_ids: Tensor, options: AutoDeco, *, generator, record=Fal
     `given`: the other keywords of `lib.autoregressive.loop`.
     """
     generator = RowGenerator.coerce(generator, len(input_ids))
+    limit, cache = options.max_new_tokens, options.use_cache
 
     def response(settings: Callable, record: bool) -> Decoded:
-        """Decode with `settings(output, rows, step)` -> temperature [b], top_p [b]."""
+        """Decode with `settings(output, rows, step)` -> temperature [b], top_p [b]; their means are measured."""
+        sums, counts = torch.zeros(len(input_ids), 2, dtype=torch.float64), torch.zeros(len(input_ids))
 
         def choose(output, uniform: Tensor, rows: Tensor, step: int):
             temperature, top_p = settings(output, rows, step)
             tokens = autodeco_step(output.logits[:, -1], temperature, top_p, uniform)
+            sums[rows.cpu()] += torch.stack([temperature, top_p], -1).double().cpu()
+            counts[rows.cpu()] += 1
             return tokens, {"temperature": temperature, "top_p": top_p}
 
-        limit, cache = options.max_new_tokens, options.use_cache
-        return loop(_Plain(model), input_ids, choose, limit, cache, generator=generator, record=record, **given)
+        out = loop(_Plain(model), input_ids, choose, limit, cache, generator=generator, record=record, **given)
+        means = (sums / counts[:, None]).round(decimals=4).unbind(-1)
+        out.trace.measures = {"temperature": means[0], "top_p": means[1]}
+        return out
 
     first = response(lambda output, rows, step: predicted(output, options), record or options.shuffled)
     if not options.shuffled:
         return first
-    dealt = deal(first, generator, options.max_new_tokens).to(input_ids.device)
+    dealt = deal(first, generator, limit).to(input_ids.device)
     second = response(lambda output, rows, step: dealt[rows, step].unbind(-1), record)
     for counter in ("target_forwards", "positions", "head_positions", "batch_forwards"):
         setattr(second.trace, counter, getattr(first.trace, counter) + getattr(second.trace, counter))

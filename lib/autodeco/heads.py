@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from lib.options import Options
 
 STATISTICS = 4
+HEADS = ("temperature", "top_p")
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class HeadsConfig(Options):
 
     hidden_size: width of the base's hidden state. width: of the layer between. hottest: temperatures lie in
     (0, hottest). statistics: the top-p head also sees four numbers of the scaled distribution (not in the
-    paper). detach: no gradient flows from the top-p head into the predicted temperature.
+    paper). detach: no gradient flows from the top-p head into the predicted temperature. heads: those that are
+    used; without one its setting is 1 everywhere.
     """
 
     hidden_size: int
@@ -25,11 +27,15 @@ class HeadsConfig(Options):
     hottest: float = 2.0
     statistics: bool = True
     detach: bool = True
+    heads: tuple[str, ...] = HEADS
 
     def check(self) -> None:
         self.require("hidden_size", self.hidden_size >= 1, "1 or more")
         self.require("width", self.width >= 1, "1 or more")
         self.require("hottest", self.hottest > 0, "above 0")
+        self.require(
+            "heads", bool(self.heads) and set(self.heads) <= set(HEADS), f"one or both of {', '.join(HEADS)}"
+        )
 
 
 def statistics(logits: Tensor, temperature: Tensor) -> Tensor:
@@ -65,10 +71,14 @@ class Heads(nn.Module):
 
     def temperature(self, hidden: Tensor) -> Tensor:
         """hidden [..., H] -> T-hat [...] in float32."""
+        if "temperature" not in self.config.heads:
+            return hidden.new_ones(hidden.shape[:-1], dtype=torch.float32)
         return self.config.hottest * torch.sigmoid(self.temp_head(hidden).squeeze(-1).float())
 
     def top_p(self, hidden: Tensor, temperature: Tensor, logits: Tensor) -> Tensor:
         """hidden [..., H], T-hat [...], unscaled logits [..., V] -> P-hat [...] in float32."""
+        if "top_p" not in self.config.heads:
+            return torch.ones_like(temperature)
         seen = temperature.detach() if self.config.detach else temperature
         parts = [hidden, seen[..., None].to(hidden.dtype)]
         if self.config.statistics:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from lib.autodeco.heads import Heads, HeadsConfig
+from lib.autodeco.heads import HEADS, Heads, HeadsConfig
 from lib.errors import UserError
 from lib.sampling import warp
 
@@ -81,8 +81,8 @@ class AutoDecoForCausalLM:
             "hottest": self.heads.config.hottest,
             "detach": self.heads.config.detach,
             "use_enhanced_features": self.heads.config.statistics,
-            "enable_temperature_head": True,
-            "enable_top_p_head": True,
+            "enable_temperature_head": "temperature" in self.heads.config.heads,
+            "enable_top_p_head": "top_p" in self.heads.config.heads,
         }
         weights = {key: value.detach().cpu().contiguous() for key, value in self.heads.state_dict().items()}
         save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
@@ -187,4 +187,5 @@ def _heads_config(config: dict, weights: dict[str, Tensor], folder) -> HeadsConf
             f"{folder}: the top-p head takes {inputs} numbers, use_enhanced_features={statistics} and a hidden size "
             f"of {size} make {size + 1 + 4 * statistics}"
         )
-    return HeadsConfig(size, width, config.get("hottest", 2.0), statistics, config.get("detach", True))
+    heads = tuple(name for name in HEADS if config.get(f"enable_{name}_head", True))
+    return HeadsConfig(size, width, config.get("hottest", 2.0), statistics, config.get("detach", True), heads)

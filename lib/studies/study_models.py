@@ -47,9 +47,8 @@ class Study(BaseStudy):
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        runs = self.runs()
         return pd.DataFrame(
-            summary_row(runs[key], lines, label=key[0], which=key[1]) for key, lines in self.lines.items()
+            summary_row(self.all_runs[key], lines, label=key[0], which=key[1]) for key, lines in self.lines.items()
         )
 
     def table(self) -> pd.DataFrame:

@@ -65,9 +65,8 @@ class Study(BaseStudy):
     @cached_property
     def summary(self) -> pd.DataFrame:
         """One row a run: accuracy with its interval, and what it cost."""
-        runs = self.runs()
         return pd.DataFrame(
-            summary_row(runs[key], lines, label=key[0], method=NAMES[key[1]], budget=key[2] or None)
+            summary_row(self.all_runs[key], lines, label=key[0], method=NAMES[key[1]], budget=key[2] or None)
             for key, lines in self.lines.items()
         )
 

@@ -2,51 +2,18 @@
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from lib.autodeco.heads import Heads, HeadsConfig
-from lib.autodeco.soft import OBJECTIVES, objective
-from lib.autodeco.states import States
+from lib.autodeco.training.recipe import Recipe
+from lib.autodeco.training.soft import objective
+from lib.autodeco.training.states import States
 from lib.errors import UserError
-from lib.options import Options
 
 SAVE_EVERY = 100
-HEADS = ("temperature", "top_p")
-
-
-@dataclass(frozen=True)
-class Recipe(Options):
-    """How heads are trained; loss and masking as published, steps and learning rate for small bases.
-
-    The paper trains 400 steps of 32 sequences at 5e-6 on bases of 7 billion parameters and more.
-    train: which heads; the other keeps its first weights and takes no part in the loss. objective: `paper` or
-    `code` (see soft.py). mask_easy: share of the positions where the base's likeliest token is right that are
-    left out of the loss. fine_tuning_weights: weigh a position by the base's probability of its token.
-    """
-
-    objective: str = "code"
-    train: tuple[str, ...] = HEADS
-    alpha: float = 30.0
-    mask_easy: float = 0.6
-    fine_tuning_weights: bool = True
-    steps: int = 1500
-    batch: int = 1024
-    learning_rate: float = 1e-3
-    seed: int = 0
-
-    def check(self) -> None:
-        self.require("objective", self.objective in OBJECTIVES, f"one of {', '.join(OBJECTIVES)}")
-        self.require(
-            "train", bool(self.train) and set(self.train) <= set(HEADS), f"one or both of {', '.join(HEADS)}"
-        )
-        self.require("alpha", self.alpha > 0, "above 0")
-        self.require("mask_easy", 0 <= self.mask_easy < 1, "in [0, 1)")
-        self.require("steps", self.steps >= 1, "1 or more")
-        self.require("batch", self.batch >= 1, "1 or more")
 
 
 def train_heads(unembedding, states: States, config: HeadsConfig, recipe: Recipe, folder: Path, device: str = "cpu"):
