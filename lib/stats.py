@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -67,17 +67,18 @@ def mean_interval(values: np.ndarray, level: float = 0.95) -> Estimate:
 
 
 def paired_difference(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> Estimate:
-    """Mean of a - b, both [items, samples] in {0, 1}: row i of either is the same item.
+    """Mean of a - b, both [items, samples] in {0, 1}: row i of either is the same item; samples may differ.
 
     Interval: percentile bootstrap over the per-item differences. p: the exact McNemar test with one sample
     an item, else the sign-flip test over items (Monte Carlo, so never below 1 / (FLIPS + 1)).
-    Raises ValueError for different shapes, another shape or other values.
+    Raises ValueError for different items, another shape or other values.
     """
     a, b = _checked(a), _checked(b)
-    if a.shape != b.shape:
-        raise ValueError(f"a paired comparison needs equal shapes, not {a.shape} and {b.shape}")
-    n, samples = a.shape
-    counts = a.sum(axis=1) - b.sum(axis=1)  # whole numbers, so that ties in the sign-flip test are exact
+    if len(a) != len(b):
+        raise ValueError(f"a paired comparison needs the same items, not {len(a)} and {len(b)}")
+    n, samples = len(a), a.shape[1] * b.shape[1]
+    # Whole numbers, so that ties in the sign-flip test are exact.
+    counts = a.sum(axis=1) * b.shape[1] - b.sum(axis=1) * a.shape[1]
     differences = counts / samples
     if np.ptp(counts) == 0:
         # All differences equal c says only that others have a share of at most w, and they lie in [-1, 1].
@@ -87,6 +88,16 @@ def paired_difference(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> Esti
         low, high = _bootstrap(differences, level)
     p = _mcnemar(counts) if samples == 1 else _sign_flip(counts)
     return Estimate(float(differences.mean()), float(low), float(high), n, p)
+
+
+def paired_mean_difference(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> Estimate:
+    """Mean of a - b, both [items], any real numbers an item; bootstrap over items, p by sign flips.
+
+    Raises ValueError for different shapes or no values.
+    """
+    differences = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
+    estimate = mean_interval(differences, level)
+    return replace(estimate, p=_sign_flip(differences))
 
 
 def holm(pvalues: Sequence[float | None]) -> list[float | None]:
@@ -155,6 +166,8 @@ def _sign_flip(counts: np.ndarray) -> float:
     """Two-sided p of sum(counts) when the sign of each item's difference is a coin flip."""
     counts = counts[counts != 0]  # a flip leaves a zero alone
     signs = np.random.default_rng(SEED).integers(0, 2, (FLIPS, len(counts)), dtype=np.int8)
-    # float32 holds whole numbers exactly up to 2**24.
-    flipped = 2 * (signs.astype(np.float32) @ counts.astype(np.float32)) - counts.sum()
-    return float((1 + (np.abs(flipped) >= abs(counts.sum())).sum()) / (FLIPS + 1))
+    total, reached = abs(counts.sum()), 0
+    for part in np.array_split(signs, 10):  # as float64 at once they would take much memory
+        flipped = 2 * (part.astype(float) @ counts) - counts.sum()
+        reached += int((np.abs(flipped) >= total - 1e-9).sum())
+    return (1 + reached) / (FLIPS + 1)

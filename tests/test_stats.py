@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest
 
-from lib.stats import Estimate, holm, mean_interval, paired_difference, score_interval, verdict, wilson
+from lib.stats import (
+    Estimate,
+    holm,
+    mean_interval,
+    paired_difference,
+    paired_mean_difference,
+    score_interval,
+    verdict,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +110,28 @@ def test_p_uniform_under_null():
         assert alpha - bar - 0.065 < (p <= alpha).mean() < alpha + bar
 
 
+def test_one_sample_against_many():
+    """A greedy response beside eight draws: the item's means are compared, and p stays honest under the null."""
+    a, b = np.array([[1], [0], [1]]), np.array([[1, 1, 0, 0], [0, 0, 0, 1], [1, 1, 1, 0]])
+    assert paired_difference(a, b).value == pytest.approx((0.5 - 0.25 + 0.25) / 3)
+    assert paired_difference(a, b).value == paired_difference(np.repeat(a, 4, 1), b).value
+    rng = np.random.default_rng(8)
+    share = rng.beta(1, 1, (400, 60, 1))
+    data = zip(rng.binomial(1, share, (400, 60, 1)), rng.binomial(1, share, (400, 60, 8)), strict=True)
+    p = np.array([paired_difference(*pair).p for pair in data])
+    for alpha in (0.05, 0.2, 0.5):  # 3.5 deviations; p moves in steps of up to 0.02 here
+        bar = 3.5 * np.sqrt(alpha * (1 - alpha) / 400)
+        assert alpha - bar - 0.02 < (p <= alpha).mean() < alpha + bar
+
+
+def test_mean_difference_agrees_with_that_of_scores():
+    rng = np.random.default_rng(9)
+    a, b = rng.integers(0, 2, (2, 40, 5))
+    means, scores = paired_mean_difference(a.mean(1), b.mean(1)), paired_difference(a, b)
+    assert means.p == scores.p
+    assert (means.value, means.low, means.high) == pytest.approx((scores.value, scores.low, scores.high))
+
+
 def test_identical_arrays_are_tied():
     for samples in (1, 4):
         a = np.random.default_rng(0).integers(0, 2, (30, samples))
@@ -124,7 +155,7 @@ def test_same_at_each_call():
     assert score_interval(a) == score_interval(a)
 
 
-@pytest.mark.parametrize("shapes", [((3, 2), (2, 3)), ((3, 1), (3, 2)), ((3,), (3,)), ((0, 1), (0, 1))])
+@pytest.mark.parametrize("shapes", [((3, 2), (2, 3)), ((3, 1), (4, 1)), ((3,), (3,)), ((0, 1), (0, 1))])
 def test_shapes_must_agree(shapes):
     with pytest.raises(ValueError):
         paired_difference(*(np.zeros(shape) for shape in shapes))

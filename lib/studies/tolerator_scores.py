@@ -9,8 +9,7 @@ import seaborn as sns
 
 from lib.evaluation import Run
 from lib.papers import printed
-from lib.report import cells, difference, headline, summary_row
-from lib.stats import holm, verdict
+from lib.report import cells, comparison_table, difference, headline, summary_row
 from lib.studies.base import SHORT, BaseStudy
 from lib.tasks import get_task
 
@@ -99,27 +98,16 @@ class Study(BaseStudy):
     @cached_property
     def comparisons(self) -> pd.DataFrame:
         """TOLERATOR minus each baseline at equal forwards, in points, paired on items; p after Holm."""
-        rows = []
-        for task, method, forwards in self.lines:
-            if method in METHODS[:-1]:
-                ours = self.lines[task, "tolerator", forwards]
-                estimate = difference(ours, self.lines[task, method, forwards])
-                rows.append((task, forwards, NAMES[method], estimate))
-        adjusted = holm([row[-1].p for row in rows])
-        return pd.DataFrame(
-            {
-                "task": task,
-                "forwards": forwards,
-                "against": against,
-                "difference": e.value,
-                "low": e.low,
-                "high": e.high,
-                "items": e.n,
-                "p": e.p,
-                "p_holm": p,
-                "verdict": verdict(e, p=p),
-            }
-            for (task, forwards, against, e), p in zip(rows, adjusted, strict=True)
+        return comparison_table(
+            [
+                (
+                    {"task": task, "forwards": forwards, "against": NAMES[method]},
+                    self.lines[task, "tolerator", forwards],
+                    lines,
+                )
+                for (task, method, forwards), lines in self.lines.items()
+                if method in METHODS[:-1]
+            ]
         )
 
     def figure_quality(self):
