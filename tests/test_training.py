@@ -14,7 +14,7 @@ from lib.models.registry import FAMILIES
 from lib.models.study import SHAPES, build_model, build_tokenizer
 from lib.training import __main__ as command
 from lib.training import data, loop
-from lib.training.data import Example, by_length, collate, order
+from lib.training.data import Batch, Example, by_length, collate, order
 from lib.training.objectives import distillation, masked_diffusion, next_token
 from lib.training.recipe import RECIPES, Recipe
 
@@ -53,7 +53,7 @@ def test_masked_diffusion_loss_equals_its_formula_and_sees_both_sides():
     """(1/N) sum over rows and masked positions of CE / t, predicted one position to the left."""
     model, mask_id = small(), 1
     batch = collate(ROWS, pad=0, full_canvas=True)
-    loss = masked_diffusion(model, batch, mask_id=mask_id, generator=torch.Generator().manual_seed(3))
+    loss = masked_diffusion(model, batch, mask_id=mask_id, eot_id=0, generator=torch.Generator().manual_seed(3))
     generator = torch.Generator().manual_seed(3)
     t = (torch.arange(3) + torch.rand(3, generator=generator)) / 3
     t = 0.02 + 0.98 * t[torch.randperm(3, generator=generator)]
@@ -187,7 +187,9 @@ def test_suffixes_mask_the_end_of_the_canvas_with_the_same_weight():
     """With every row a suffix row: the loss is that of the last ceil(t G) canvas positions, divided by t."""
     model = small()
     batch = collate(ROWS, pad=0, full_canvas=True)
-    loss = masked_diffusion(model, batch, mask_id=1, generator=torch.Generator().manual_seed(3), suffixes=1.0)
+    loss = masked_diffusion(
+        model, batch, mask_id=1, eot_id=0, generator=torch.Generator().manual_seed(3), suffixes=1.0
+    )
     generator = torch.Generator().manual_seed(3)
     t = (torch.arange(3) + torch.rand(3, generator=generator)) / 3
     t = 0.02 + 0.98 * t[torch.randperm(3, generator=generator)]
@@ -199,6 +201,19 @@ def test_suffixes_mask_the_end_of_the_canvas_with_the_same_weight():
         logits = canvas_logits(model, ids, torch.ones_like(ids), torch.ones(1, 6).bool(), FAMILIES["study-dlm"])
         total += F.cross_entropy(logits[-count:], canvas[-count:], reduction="sum") / t[i]
     assert loss.item() == pytest.approx((total / 18).item(), rel=1e-5)
+
+
+def test_causal_rows_have_the_next_token_loss_up_to_the_first_eot():
+    """Two rows of three: their loss without the padding of the canvas, plus the diffusion loss of the third."""
+    model, given = small(), {"mask_id": 1, "eot_id": 0}
+    batch = collate(ROWS, pad=0, full_canvas=True)
+    loss = masked_diffusion(model, batch, generator=torch.Generator().manual_seed(3), causal=0.6, **given)
+    generator = torch.Generator().manual_seed(3)
+    order = torch.randperm(3, generator=generator).tolist()
+    causal = next_token(model, collate([ROWS[i] for i in order[:2]], pad=0, full_canvas=False))
+    third = Batch(*(tensor[order[2:]] for tensor in vars(batch).values()))
+    diffusion = masked_diffusion(model, third, generator=generator, **given)
+    assert loss.item() == pytest.approx((causal + diffusion).item(), rel=1e-5)
 
 
 def test_stages_follow_each_other(tiny_training, tmp_path, monkeypatch):

@@ -43,7 +43,13 @@ def train(recipe: Recipe, tokenizer, folder: Path, *, load, device: str = "cpu")
     held_out = examples(tokenizer, 512, split="validation")
     full_canvas = recipe.objective == "masked_diffusion"
     objective = OBJECTIVES[recipe.objective]
-    given = {"teacher": teacher, "mask_id": tokenizer.mask_token_id, "suffixes": recipe.suffixes}
+    given = {
+        "teacher": teacher,
+        "mask_id": tokenizer.mask_token_id,
+        "eot_id": tokenizer.eos_token_id,
+        "suffixes": recipe.suffixes,
+        "causal": recipe.causal,
+    }
     rows, batches, place = [], [], (None, None)
 
     def weight(row) -> int:  # response positions, which the mean of a batch runs over

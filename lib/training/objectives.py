@@ -35,7 +35,15 @@ def distillation(model, batch: Batch, *, teacher, **_) -> Tensor:
 
 
 def masked_diffusion(
-    model, batch: Batch, *, mask_id: int, generator: torch.Generator, suffixes: float = 0.0, **_
+    model,
+    batch: Batch,
+    *,
+    mask_id: int,
+    eot_id: int,
+    generator: torch.Generator,
+    suffixes: float = 0.0,
+    causal: float = 0.0,
+    **_,
 ) -> Tensor:
     """Random-mask objective weighted 1/t (LLaDA eq. 3), in a network that keeps the next-token shift (Dream).
 
@@ -43,7 +51,16 @@ def masked_diffusion(
     The lower end bounds the weight. Times are stratified over the batch for a steadier gradient. In a share
     `suffixes` of the rows the last t of the canvas is masked instead, with the same weight: a chain of equations is
     solved from its front, and random masks alone seldom show that state.
+    A share `causal` of the rows goes to the next-token loss instead, under a causal mask and up to the first EoT;
+    the two losses are added. A mask pattern leaves few tokens of a chain to be computed from what is there, the
+    next-token loss leaves them all: without it a small model forgets the arithmetic of its autoregressive start.
     """
+    if aside := round(causal * len(batch.input_ids)):
+        order = torch.randperm(len(batch.input_ids), generator=generator)
+        loss = next_token(model, _until_eot(_rows(batch, order[:aside]), eot_id))
+        batch = _rows(batch, order[aside:])
+    else:
+        loss = 0.0
     rows, device = batch.input_ids.shape[0], batch.input_ids.device
     t = (torch.arange(rows) + torch.rand(rows, generator=generator)) / rows
     t = 0.02 + 0.98 * t[torch.randperm(rows, generator=generator)]
@@ -62,7 +79,19 @@ def masked_diffusion(
         use_cache=False,
     ).logits[:, :-1][masked[:, 1:]]
     losses = F.cross_entropy(logits, batch.input_ids[masked], reduction="none")
-    return (losses * weight).sum() / batch.response.sum()
+    return loss + (losses * weight).sum() / batch.response.sum()
+
+
+def _rows(batch: Batch, rows: Tensor) -> Batch:
+    return Batch(*(tensor[rows.to(tensor.device)] for tensor in vars(batch).values()))
+
+
+def _until_eot(batch: Batch, eot_id: int) -> Batch:
+    """The batch without what follows each row's first EoT."""
+    ends = batch.response & (batch.input_ids == eot_id)
+    response = batch.response & (ends.cumsum(-1) - ends.long() == 0)
+    width = int(response.any(0).nonzero().max()) + 1
+    return Batch(batch.input_ids[:, :width], batch.attention_mask[:, :width], response[:, :width])
 
 
 OBJECTIVES = {"next_token": next_token, "distillation": distillation, "masked_diffusion": masked_diffusion}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class Recipe:
     """One study model. `start` names the model whose weights it begins from, `teacher` the one it imitates.
 
-    `stages`: (first step, mixture of data.py) of each, in order. `suffixes`: see masked_diffusion.
+    `stages`: (first step, mixture of data.py) of each, in order. `suffixes`, `causal`: see masked_diffusion.
     """
 
     name: str
@@ -20,6 +20,7 @@ class Recipe:
     seed: int = 0
     sequences: int = 100_000
     suffixes: float = 0.0
+    causal: float = 0.0
     stages: tuple[tuple[int, str], ...] = ((0, "drilled"),)
     start: str | None = None
     teacher: str | None = None
