@@ -100,6 +100,23 @@ def paired_mean_difference(a: np.ndarray, b: np.ndarray, level: float = 0.95) ->
     return replace(estimate, p=_sign_flip(differences))
 
 
+def relative_reduction(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> Estimate:
+    """1 - mean(a) / mean(b) of errors [items], the same items: how much of b's error a avoids; bootstrap over items.
+
+    Both means of a resample are of the same items. Raises ValueError for different shapes or no values; the value
+    is NaN where b has no error.
+    """
+    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    if a.shape != b.shape or a.ndim != 1 or a.size == 0:
+        raise ValueError(f"errors must be [items] of the same items, not {a.shape} and {b.shape}")
+    weights = _resamples(len(a))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value, drawn = 1 - a.mean() / b.mean(), 1 - (weights @ a) / (weights @ b)
+    tail = (1 - level) / 2
+    low, high = np.quantile(drawn[np.isfinite(drawn)], (tail, 1 - tail)) if b.any() else (np.nan, np.nan)
+    return Estimate(float(value), float(low), float(high), len(a))
+
+
 def holm(pvalues: Sequence[float | None]) -> list[float | None]:
     """Holm's step-down adjustment, in the order given; None is no test: it stays None and is not counted."""
     tested = sorted((p, i) for i, p in enumerate(pvalues) if p is not None)

@@ -10,6 +10,7 @@ from lib.stats import (
     mean_interval,
     paired_difference,
     paired_mean_difference,
+    relative_reduction,
     score_interval,
     verdict,
     wilson,
@@ -130,6 +131,18 @@ def test_mean_difference_agrees_with_that_of_scores():
     means, scores = paired_mean_difference(a.mean(1), b.mean(1)), paired_difference(a, b)
     assert means.p == scores.p
     assert (means.value, means.low, means.high) == pytest.approx((scores.value, scores.low, scores.high))
+
+
+def test_relative_reduction_covers():
+    """True errors 0.2 and 0.4, so one half is avoided; bar and false-alarm rate as for the paired interval."""
+    rng = np.random.default_rng(10)
+    hard = rng.uniform(0, 0.8, (300, 80))
+    found = [relative_reduction(h * rng.uniform(0, 1, 80), h) for h in hard]
+    assert sum(e.low <= 0.5 <= e.high for e in found) >= 265
+    assert all(e.low <= e.value <= e.high for e in found)
+    e = relative_reduction(np.zeros(5), np.zeros(5))
+    assert np.isnan([e.value, e.low, e.high]).all()
+    assert relative_reduction(np.zeros(5), np.ones(5)).value == 1
 
 
 def test_identical_arrays_are_tied():

@@ -98,6 +98,11 @@ class Study(BaseStudy):
             ]
         )
 
+    def costs(self) -> pd.DataFrame:
+        """Forwards and seconds a response, a column a task."""
+        table = self.summary.pivot(index="method", columns="label", values=["forwards", "seconds"])
+        return table.loc[list(NAMES.values())].round(4).rename_axis(index=None, columns=[None, None])
+
     def figure_differences(self):
         """AutoDeco minus each, in points with paired 95 % intervals, a panel a task."""
         others = [name for name in NAMES.values() if name != NAMES["autodeco"]]
