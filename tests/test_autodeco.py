@@ -338,7 +338,7 @@ def test_training_finds_the_temperatures_that_the_tokens_were_drawn_at(tmp_path)
     recipe = Recipe(
         objective="paper", train=("temperature",), mask_easy=0.0, fine_tuning_weights=False, steps=400, batch=512
     )
-    trained, curve = train_heads(unembedding, data, HeadsConfig(32, width=32), recipe, tmp_path)
+    trained, curve, _ = train_heads(unembedding, data, HeadsConfig(32, width=32), recipe, tmp_path)
     hidden = data.hidden.float()
     temperature = trained.temperature(hidden)
     sharp = hidden[:, 0] > 0.5
@@ -350,8 +350,8 @@ def test_training_finds_the_temperatures_that_the_tokens_were_drawn_at(tmp_path)
 @pytest.mark.parametrize("name, other", [("temperature", "top_p_head"), ("top_p", "temp_head")])
 def test_one_head_alone_leaves_the_other(tmp_path, name, other):
     unembedding, data = states(500)
-    before, _ = train_heads(unembedding, data, CONFIG, Recipe(train=(name,), steps=1, batch=64), tmp_path / "a")
-    after, _ = train_heads(unembedding, data, CONFIG, Recipe(train=(name,), steps=20, batch=64), tmp_path / "b")
+    before, *_ = train_heads(unembedding, data, CONFIG, Recipe(train=(name,), steps=1, batch=64), tmp_path / "a")
+    after, *_ = train_heads(unembedding, data, CONFIG, Recipe(train=(name,), steps=20, batch=64), tmp_path / "b")
     mine = {"temperature": "temp_head", "top_p": "top_p_head"}[name]
     for key, value in after.state_dict().items():
         assert torch.equal(value, before.state_dict()[key]) == key.startswith(other), (key, mine)
@@ -363,7 +363,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "SAVE_EVERY", 10)
     unembedding, data = states(500)
     recipe = Recipe(steps=30, batch=64)
-    whole, curve = train_heads(unembedding, data, CONFIG, recipe, tmp_path / "whole")
+    whole, curve, _ = train_heads(unembedding, data, CONFIG, recipe, tmp_path / "whole")
 
     class Killed(Exception):
         pass
@@ -380,7 +380,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):
     with pytest.raises(Killed):
         train_heads(unembedding, data, CONFIG, recipe, tmp_path / "killed")
     monkeypatch.setattr(training, "_loss", real)
-    resumed, same = train_heads(unembedding, data, CONFIG, recipe, tmp_path / "killed")
+    resumed, same, _ = train_heads(unembedding, data, CONFIG, recipe, tmp_path / "killed")
     assert curve == same
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)

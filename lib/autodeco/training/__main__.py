@@ -14,6 +14,7 @@ from lib.autodeco.training.states import states_of, trajectories
 from lib.errors import exit_status, require_known
 from lib.models.registry import load
 from lib.paths import BUILD, CHECKPOINTS
+from lib.report import device_name
 from lib.tasks import get_task
 
 BASE = "study-ar"
@@ -21,11 +22,12 @@ TASKS = ("gsm_symbolic", "country_facts", "small_functions")
 PROMPTS, SAMPLES = 1500, 4  # draws a task; the right ones are trained on
 
 
-def export(name: str, model, curve: list[dict]) -> None:
-    """Heads, config, recipe and curve."""
+def export(name: str, model, curve: list[dict], measured: dict) -> None:
+    """Heads, config, recipe, curve and what the training took."""
     folder = CHECKPOINTS / name
     model.save_pretrained(folder)
     (folder / "recipe.json").write_text(json.dumps(RECIPES[name].to_dict(), indent=2) + "\n")
+    (folder / "measured.json").write_text(json.dumps(measured, indent=2) + "\n")
     (folder / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in curve))
 
 
@@ -40,9 +42,11 @@ def train_all(names: list[str]) -> None:
     states = states_of(base, rows)
     unembedding = base.network.get_output_embeddings()
     for name in names:
-        config = HeadsConfig(unembedding.weight.shape[1], heads=RECIPES[name].train)
-        heads, curve = train_heads(unembedding, states, config, RECIPES[name], BUILD / "autodeco" / name, device)
-        export(name, AutoDecoForCausalLM.from_base(base.network, heads), curve)
+        recipe = RECIPES[name]
+        config = HeadsConfig(unembedding.weight.shape[1], statistics=recipe.statistics, heads=recipe.train)
+        heads, curve, seconds = train_heads(unembedding, states, config, recipe, BUILD / "autodeco" / name, device)
+        measured = {"positions": len(states.tokens), "seconds": round(seconds, 1), "device": device_name(device)}
+        export(name, AutoDecoForCausalLM.from_base(base.network, heads), curve, measured)
 
 
 def main(arguments: list[str] | None = None) -> int:

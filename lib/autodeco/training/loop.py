@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ SAVE_EVERY = 100
 
 
 def train_heads(unembedding, states: States, config: HeadsConfig, recipe: Recipe, folder: Path, device: str = "cpu"):
-    """Train heads and return (heads, curve): a row every ten steps with loss, mean T-hat and mean P-hat.
+    """Train heads and return (heads, curve, seconds): a row every ten steps with loss, mean T-hat and mean P-hat.
 
     `unembedding` maps hidden [N, H] to logits [N, V]. `folder` holds `state.pt`; a run that finds one of the
     same recipe goes on from there.
@@ -32,14 +33,15 @@ def train_heads(unembedding, states: States, config: HeadsConfig, recipe: Recipe
         trained[name].requires_grad_(True)
     optimiser = torch.optim.AdamW([p for p in heads.parameters() if p.requires_grad], lr=recipe.learning_rate)
     path = folder / "state.pt"
-    done, curve = 0, []
+    done, curve, seconds = 0, [], 0.0
     if path.exists():
         saved = torch.load(path, weights_only=True, map_location=device)
         if saved["recipe"] != json.dumps(recipe.to_dict()):
             raise UserError(f"{path} was made by another recipe: remove the folder to train anew")
         heads.load_state_dict(saved["heads"])
         optimiser.load_state_dict(saved["optimiser"])
-        done, curve = saved["step"], saved["curve"]
+        done, curve, seconds = saved["step"], saved["curve"], saved["seconds"]
+    start = time.perf_counter() - seconds
     bar = tqdm(range(done, recipe.steps), initial=done, total=recipe.steps, desc="heads", unit="step")
     for step in bar:
         for group in optimiser.param_groups:  # linear decay over the second half
@@ -62,10 +64,11 @@ def train_heads(unembedding, states: States, config: HeadsConfig, recipe: Recipe
                 "optimiser": optimiser.state_dict(),
                 "step": step + 1,
                 "curve": curve,
+                "seconds": time.perf_counter() - start,
             }
             torch.save(state, path.with_suffix(".tmp"))
             os.replace(path.with_suffix(".tmp"), path)
-    return heads.requires_grad_(False).eval(), curve
+    return heads.requires_grad_(False).eval(), curve, time.perf_counter() - start
 
 
 def _loss(heads, unembedding, states: States, recipe: Recipe, generator, device: str):

@@ -15,6 +15,7 @@ class Recipe(Options):
     train: which heads; the other keeps its first weights and takes no part in the loss. objective: `paper` or
     `code` (see soft.py). mask_easy: share of the positions where the base's likeliest token is right that are
     left out of the loss. fine_tuning_weights: weigh a position by the base's probability of its token.
+    statistics: the top-p head also sees four numbers of the distribution.
     """
 
     objective: str = "code"
@@ -22,6 +23,7 @@ class Recipe(Options):
     alpha: float = 30.0
     mask_easy: float = 0.6
     fine_tuning_weights: bool = True
+    statistics: bool = True
     steps: int = 1500
     batch: int = 1024
     learning_rate: float = 1e-3
@@ -48,4 +50,5 @@ RECIPES = {
     "study-ar-unmasked": replace(DEFAULT, mask_easy=0.0),
     "study-ar-unweighted": replace(DEFAULT, fine_tuning_weights=False),
     "study-ar-soft": replace(DEFAULT, alpha=10.0),
+    "study-ar-plain": replace(DEFAULT, statistics=False),
 }

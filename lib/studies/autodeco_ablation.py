@@ -1,0 +1,159 @@
+"""Which part of AutoDeco does it: one head or both, loss, masking, weights, alpha; and how the heads learn."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+
+from lib.autodeco.training.recipe import RECIPES
+from lib.evaluation import Run
+from lib.paths import CHECKPOINTS
+from lib.report import cells, comparison_table, headline, summary_row
+from lib.studies.autodeco_scores import mean_setting
+from lib.studies.base import SHORT, BaseStudy
+
+FULL = "study-ar-autodeco"
+WORDS = {
+    FULL: "AutoDeco (both heads, released loss)",
+    "study-ar-temperature": "temperature head alone",
+    "study-ar-top-p": "top-p head alone",
+    "study-ar-paper": "the paper's one cross-entropy",
+    "study-ar-unmasked": "no easy-token masking",
+    "study-ar-unweighted": "no fine-tuning weights",
+    "study-ar-soft": "alpha 10 instead of 30",
+    "study-ar-plain": "no statistics for the top-p head",
+}
+DEFAULT = "default sampling"
+
+
+@dataclass(frozen=True)
+class Study(BaseStudy):
+    """Heads that were trained with one thing changed, and default sampling."""
+
+    samples: int = 8
+    tasks: tuple[str, ...] = ("math", "qa", "code")
+
+    notebook = "13_autodeco_ablation"
+
+    def runs(self) -> dict[tuple, Run]:
+        """Keys are (task, variant)."""
+        size, runs = {"items": self.items, "samples": self.samples}, {}
+        for short in self.tasks:
+            task = SHORT[short]
+            runs[short, DEFAULT] = Run.of("study-ar", task, "autoregressive", temperature=1.0, **size)
+            for name, words in WORDS.items():
+                runs[short, words] = Run.of(name, task, "autodeco", **size)
+        return runs
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """One row a run: accuracy with its interval, mean setting, cost."""
+        return pd.DataFrame(
+            summary_row(
+                self.all_runs[key],
+                lines,
+                label=key[0],
+                variant=key[1],
+                **({"temperature": 1.0, "top_p": 1.0} if key[1] == DEFAULT else mean_setting(lines)),
+            )
+            for key, lines in self.lines.items()
+        )
+
+    def table(self) -> pd.DataFrame:
+        """Accuracy in % with its 95 % interval, and mean temperature and top-p: a line a variant, columns a task."""
+        rows = self.summary.assign(
+            accuracy=cells(self.summary),
+            setting=[f"{r.temperature:.2f} / {r.top_p:.2f}" for r in self.summary.itertuples()],
+        )
+        table = rows.pivot(index="variant", columns="label", values=["accuracy", "setting"])
+        return table.loc[[DEFAULT, *WORDS.values()]].rename_axis(index=None, columns=[None, None])
+
+    @cached_property
+    def comparisons(self) -> pd.DataFrame:
+        """Each variant minus default sampling, and minus AutoDeco whole, in points, paired; p after Holm."""
+        pairs = []
+        for (task, variant), lines in self.lines.items():
+            for against in (DEFAULT, WORDS[FULL]):
+                if variant not in (DEFAULT, against):
+                    labels = {"task": task, "variant": variant, "against": against}
+                    pairs.append((labels, lines, self.lines[task, against]))
+        return comparison_table(pairs)
+
+    def figure_variants(self):
+        """Each variant minus default sampling, in points with paired 95 % intervals, a panel a task."""
+        names = list(WORDS.values())[::-1]
+        figure, axes = plt.subplots(1, len(self.tasks), figsize=(3.6 * len(self.tasks), 3.4), squeeze=False)
+        for axis, task in zip(axes[0], self.tasks, strict=True):
+            rows = self.comparisons.query("task == @task and against == @DEFAULT").set_index("variant").loc[names]
+            error = [rows.difference - rows.low, rows.high - rows.difference]
+            axis.errorbar(rows.difference, range(len(rows)), xerr=error, fmt="o", ms=4, capsize=3)
+            axis.axvline(0, color="0.4", lw=1)
+            axis.set_yticks(range(len(rows)), names if axis is axes[0][0] else [""] * len(rows))
+            axis.set(title=task, xlabel="minus default, points")
+            sns.despine(ax=axis)
+        return figure
+
+    def figure_curves(self):
+        """Training loss, and mean T-hat and P-hat of a batch, against the step; a line a variant."""
+        figure, axes = plt.subplots(1, 3, figsize=(12, 3.4))
+        for name, words in WORDS.items():
+            rows = curve(name)
+            for axis, key in zip(axes, ("loss", "temperature", "top_p"), strict=True):
+                axis.plot(rows.step, rows[key].rolling(10, min_periods=1).mean(), lw=1.2, label=words)
+        for axis, label in zip(axes, ("loss (losses differ in kind)", "mean temperature", "mean top-p"), strict=True):
+            axis.set(xlabel="step", ylabel=label)
+            sns.despine(ax=axis)
+        axes[-1].legend(frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
+        return figure
+
+    def training(self) -> pd.DataFrame:
+        """What each set of heads was trained with, how long it took, and its size."""
+        rows = []
+        for name, words in WORDS.items():
+            recipe, folder = RECIPES[name], CHECKPOINTS / name
+            size = (folder / "autodeco_heads.safetensors").stat().st_size
+            rows.append({"heads": words, "steps": recipe.steps, "kB": size // 1000, **measured(name)})
+        return pd.DataFrame(rows)
+
+    def reading(self) -> str:
+        """Single heads against default sampling (the paper: 3 to 3.5 points each, both best), then what matters."""
+        lines = []
+        for variant in (WORDS["study-ar-temperature"], WORDS["study-ar-top-p"], WORDS[FULL]):
+            rows = self.comparisons.query("variant == @variant and against == @DEFAULT")
+            parts = [
+                f"{r.task} {r.difference:+.1f} [{r.low:.1f}, {r.high:.1f}], {r.verdict}" for r in rows.itertuples()
+            ]
+            lines.append(f"- **{variant}** minus default sampling, in points: {'; '.join(parts)}.")
+        rows = self.comparisons[self.comparisons.against == WORDS[FULL]]
+        differs = [
+            f"{r.variant} on {r.task} ({r.difference:+.1f})" for r in rows[rows.verdict != "tied"].itertuples()
+        ]
+        said = ", ".join(differs) if differs else "none"
+        lines.append(f"- Variants that differ from AutoDeco whole (p < 0.05 after Holm, of {len(rows)}): {said}.")
+        return "\n".join(lines)
+
+    def headlines(self) -> dict[str, dict]:
+        """Seconds of head training, as the training command measured them."""
+        seconds = measured(FULL)["seconds"]
+        return {"autodeco_head_training_seconds": headline(seconds, None, None, 1, "s", self.profile, self.notebook)}
+
+    def save(self) -> dict:
+        """Everything into the results folder; the manifest in short."""
+        figures = {"variants": self.figure_variants(), "curves": self.figure_curves()}
+        written = self.write({"summary": self.summary, "comparisons": self.comparisons}, figures, self.headlines())
+        plt.close("all")
+        return written
+
+
+def curve(name: str) -> pd.DataFrame:
+    """The committed training curve of heads: step, loss, temperature, top_p."""
+    lines = (CHECKPOINTS / name / "curve.jsonl").read_text().splitlines()
+    return pd.DataFrame(map(json.loads, lines))
+
+
+def measured(name: str) -> dict:
+    """Positions trained on, and seconds of training on how many threads, as the training command wrote them."""
+    return json.loads((CHECKPOINTS / name / "measured.json").read_text())
