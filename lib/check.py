@@ -56,8 +56,8 @@ def _changed(have: dict[str, dict], wanted: list[Run], device: str) -> list[str]
         if then is None:
             differs["runs are missing"] = differs.get("runs are missing", 0) + 1
             continue
-        for key in ("weights", "family", "rows", "code", "dtype"):
+        for key in ("weights", "draft", "family", "rows", "code", "dtype"):
             # A model that the hub's cache does not hold cannot be compared.
-            if then[key] != today[key] and not str(today[key]).endswith("@unknown"):
+            if then.get(key) != today.get(key) and not str(today.get(key)).endswith("@unknown"):
                 differs[f"{key} changed"] = differs.get(f"{key} changed", 0) + 1
     return [f"{what} ({count} runs)" for what, count in differs.items()]

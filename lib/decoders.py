@@ -40,21 +40,13 @@ def options_of(method: str, values: dict) -> Options:
     return METHODS[method].of(values)
 
 
-def decode(model, input_ids, options: Options, *, generator, family, attention_mask=None, record=False) -> Decoded:
+def decode(model, input_ids, options: Options, *, generator, family, **given) -> Decoded:
     """Token ids in, token ids out: prompts [B, P], left-padded, by the method whose options these are.
 
-    `generator`: a RowGenerator, a torch.Generator or a seed.
+    `generator`: a RowGenerator, a torch.Generator or a seed. `given`: attention_mask [B, P], record=True for the
+    events of every step, and `draft`, the small model of a method that drafts.
     """
-    run = DECODERS[type(options)]
-    return run(
-        model,
-        input_ids,
-        options,
-        generator=generator,
-        family=family,
-        attention_mask=attention_mask,
-        record=record,
-    )
+    return DECODERS[type(options)](model, input_ids, options, generator=generator, family=family, **given)
 
 
 def custom_generate(options: Options, family: Family | None = None, generator=0) -> Callable:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from tqdm import tqdm
 
 from lib.decoders import decode, options_of
+from lib.energy import measured
 from lib.errors import UserError
 from lib.identity import file_id, items_of, row_hashes
 from lib.models.registry import Model, load
@@ -26,7 +26,10 @@ MEASURED = ("seconds", "joules")  # differ from run to run, so no part of what m
 
 @dataclass(frozen=True)
 class Run:
-    """What is run. `options` is a tuple of (name, value) pairs of the method; `samples` responses an item."""
+    """What is run. `options` is a tuple of (name, value) pairs of the method; `samples` responses an item.
+
+    `command`: a sentence that is put behind every prompt. `draft`: the small model of a method that drafts.
+    """
 
     model: str
     task: str
@@ -36,15 +39,22 @@ class Run:
     samples: int = 1
     seed: int = 0
     split: str = "test"
+    command: str = ""
+    draft: str = ""
 
     @classmethod
-    def of(cls, model: str, task: str, method: str, items: int, samples: int = 1, seed: int = 0, **options) -> "Run":
-        """A run with its options checked; the length limit is the task's where none is given."""
+    def of(cls, model: str, task: str, method: str, items: int, samples: int = 1, **given) -> "Run":
+        """A run with its options checked; the length limit is the task's where none is given.
+
+        `given`: the other fields of a run, and the method's options.
+        """
+        own = {name: given.pop(name) for name in ("seed", "split", "command", "draft") if name in given}
+        options = given
         key = "max_new_tokens" if method == "autoregressive" else "canvas"
         options.setdefault(key, get_task(task).max_new_tokens)
         resolved = options_of(method, options).to_dict()
         resolved.pop("method")
-        return cls(model, task, method, tuple(sorted(resolved.items())), items, samples, seed)
+        return cls(model, task, method, tuple(sorted(resolved.items())), items, samples, **own)
 
     def resolved(self):
         return options_of(self.method, dict(self.options))
@@ -62,13 +72,13 @@ def decode_rows(run: Run, rows: list[tuple[int, int]], device: str = "cpu") -> l
     model, task = model_of(run.model, device), get_task(run.task)
     everything = items_of(run.task, run.split, run.items)
     items = [everything[index] for index, _ in rows]
-    ids, mask = model.encode([item.prompt for item in items], task.instruction)
+    ids, mask = model.encode([commanded(item.prompt, run.command) for item in items], task.instruction)
     generator = RowGenerator.of(run.seed, [item.id for item in items], [sample for _, sample in rows])
-    start = time.perf_counter()
-    out = decode(model.network, ids, run.resolved(), generator=generator, family=model.family, attention_mask=mask)
-    if device != "cpu":
-        torch.cuda.synchronize()
-    seconds = (time.perf_counter() - start) / len(rows)
+    given = {"generator": generator, "family": model.family, "attention_mask": mask}
+    if run.draft:
+        given["draft"] = model_of(run.draft, device).network
+    with measured(device) as cost:
+        out = decode(model.network, ids, run.resolved(), **given)
     rows_of = row_hashes(run.task, run.split, run.items)
     texts = [model.text(out.responses[i], int(out.lengths[i])) for i in range(len(rows))]
     scores = task.score_all(list(zip(items, texts, strict=True)))
@@ -82,11 +92,18 @@ def decode_rows(run: Run, rows: list[tuple[int, int]], device: str = "cpu") -> l
             "answer": score.answer,
             "text": text,
             **out.trace.row(i),
-            "seconds": round(seconds, 6),
-            "joules": None,  # no counter was read
+            "seconds": round(cost.seconds / len(rows), 6),
+            "joules": None if cost.joules is None else round(cost.joules / len(rows), 6),
         }
         for i, (item, (_, sample), text, score) in enumerate(zip(items, rows, texts, scores, strict=True))
     ]
+
+
+def commanded(prompt: str, command: str) -> str:
+    """A prompt with a command behind it, before the newline that ends it."""
+    if not command:
+        return prompt
+    return f"{prompt.rstrip()} {command}" + ("\n" if prompt.endswith("\n") else "")
 
 
 def read_lines(path: Path) -> list[dict]:

@@ -3,7 +3,7 @@
 import ast
 import hashlib
 import json
-from dataclasses import asdict, fields
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 
@@ -14,19 +14,17 @@ from lib.tasks import get_task
 from lib.tasks.base import rows_hash
 
 LIB = ROOT / "lib"
-# What decides a response besides options, weights and rows: these files (of some, one definition only), the
-# method's folder, the task's file.
+# What decides a response besides options, weights and rows: the method's file and the task's with all that they
+# import of this library, and these definitions.
 SHARED = (
-    "sampling.py",
-    "options.py",
-    "trace.py",
-    "models/canvas.py",
-    "models/registry.py:Model",
-    "tasks/base.py",
     "evaluation.py:decode_rows",
+    "evaluation.py:commanded",
+    "models/registry.py:Model",
 )
-# The loop of a folder's methods, where it stands elsewhere.
-LOOPS = {"autodeco": ("autoregressive.py",)}
+# Large tables of which a run uses little: what it uses is named above or in its identity.
+APART = ("lib.models.registry", "lib.errors")
+# The model whose forward is part of a folder's methods.
+MODELS = {"autodeco": ("autodeco/model.py",)}
 
 
 def code_hash(names: list[str | Path]) -> str:
@@ -69,13 +67,31 @@ def _shape(node) -> str:
 @cache
 def _code(method: str, task: str) -> str:
     """The hash of the library's part in a run's responses and scores."""
-    module = METHODS[method].__module__.split(".")[1]
-    folder = LIB / module
-    files = list(folder.glob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
-    files += [LIB / name for name in (*SHARED, *LOOPS.get(module, ()))] + [LIB / "tasks" / f"{task}.py"]
-    if get_task(task).kind == "code":
-        files.append(LIB / "sandbox.py")
-    return code_hash(files)
+    module = METHODS[method].__module__
+    roots = [LIB / name for name in MODELS.get(module.split(".")[1], ())]
+    files = imported([_file(module), _file(f"lib.tasks.{task}"), *roots])
+    return code_hash([*files, *(LIB / name for name in SHARED)])
+
+
+def imported(files: list[Path]) -> set[Path]:
+    """`files` and every file of the library that they import, directly or not, but for those of APART."""
+    found: set[Path] = set()
+    todo = list(files)
+    while todo:
+        path = todo.pop()
+        if path in found:
+            continue
+        found.add(path)
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module not in APART:
+                names = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+                todo += [_file(name) for name in names if name.startswith("lib.") and _file(name).exists()]
+    return found
+
+
+def _file(module: str) -> Path:
+    path = ROOT.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 @cache
@@ -93,13 +109,19 @@ def identity(run, device: str = "cpu") -> dict:
     """Everything that decides a run's responses; its hash names the run."""
     family, fingerprint, dtype = describe(run.model, device)
     return {
-        "run": {**asdict(run), "options": dict(run.options)},
+        "run": {**_set_fields(run), "options": dict(run.options)},
         "weights": fingerprint,
-        "family": {f.name: value for f in fields(family) if (value := getattr(family, f.name)) != f.default},
+        "family": _set_fields(family),
         "rows": _rows(run.task, run.split, run.items),
         "code": _code(run.method, run.task),
         "dtype": dtype,
+        **({"draft": describe(run.draft, device)[1]} if run.draft else {}),
     }
+
+
+def _set_fields(record) -> dict:
+    """The fields of a dataclass that are not at their defaults, so that a new field changes no identity."""
+    return {f.name: value for f in fields(record) if (value := getattr(record, f.name)) != f.default}
 
 
 def run_id(run, device: str = "cpu") -> str:

@@ -2,12 +2,13 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import SHIFTED, tiny
 
-from lib import evaluation, identity
+from lib import energy, evaluation, identity
 from lib.errors import UserError
 from lib.evaluation import Run, lines_of, pending, read_lines, run_all
 from lib.identity import code_hash, file_id, run_id
@@ -143,6 +144,57 @@ def test_identity_follows_options_rows_and_code():
     }
     assert len(ids) == 4
     json.dumps(identity.identity(run()))
+
+
+def test_a_run_depends_on_what_its_method_and_task_import_and_on_nothing_else():
+    """A change to one method leaves the results of the others current."""
+
+    def files(method, task):
+        names = {identity.METHODS[method].__module__, f"lib.tasks.{task}"}
+        found = identity.imported([identity._file(name) for name in names])
+        return {str(path.relative_to(identity.LIB)) for path in found}
+
+    common = {"sampling.py", "options.py", "trace.py", "models/canvas.py", "tasks/base.py"}
+    tolerator = {"tolerator/refine.py", "tolerator/fill.py", "tolerator/canvas.py"}
+    assert files("tolerator", "gsm_symbolic") == common | tolerator | {"tasks/gsm_symbolic.py"}
+    assert files("autoregressive", "small_functions") == common | {
+        "autoregressive.py",
+        "tasks/small_functions.py",
+        "sandbox.py",
+    }
+    assert {"autodeco/decode.py", "autoregressive.py"} <= files("autodeco", "gsm8k")
+    assert identity._code("autodeco", "gsm8k") != identity._code("entropy", "gsm_symbolic")
+
+
+def test_a_field_at_its_default_is_no_part_of_an_identity():
+    recorded = identity.identity(run())["run"]
+    assert "command" not in recorded and "draft" not in recorded and recorded["samples"] == 2
+    assert run_id(replace(run(), command="Be brief.")) != run_id(run())
+
+
+def test_a_command_stands_behind_the_prompt():
+    assert evaluation.commanded("How many?\n", "") == "How many?\n"
+    assert evaluation.commanded("How many?\n", "Be sure.") == "How many? Be sure.\n"
+    assert evaluation.commanded("def f():", "Be sure.") == "def f(): Be sure."
+
+
+def test_joules_are_null_without_a_counter_and_shared_out_with_one(monkeypatch):
+    (line,) = evaluation.decode_rows(run(), [(0, 0)])
+    assert line["joules"] is None and line["seconds"] > 0
+
+    class Monitor:
+        """As zeus: the second window has no overlap with the first."""
+
+        def begin_window(self, name):
+            self.open = name
+
+        def end_window(self, name):
+            assert self.open == name
+            return SimpleNamespace(total_energy=6.0)
+
+    monkeypatch.setattr(energy, "_monitor", lambda device: Monitor())
+    lines = evaluation.decode_rows(run(), [(0, 0), (0, 1), (1, 0)])
+    assert [line["joules"] for line in lines] == [2.0] * 3
 
 
 def test_code_hash_sees_code_and_not_comments(tmp_path):
