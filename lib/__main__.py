@@ -15,9 +15,9 @@ def reproduce(profile: str, which: str, reuse: bool = False) -> None:
     """Decode what the notebooks need, with progress here; then render each and move it into results/.
 
     `reuse`: responses in results/ that are current are taken from there. SHARD=i/n decodes one of n parts and
-    renders nothing: copy the parts' build/runs together, then run without it.
+    renders nothing: copy the parts' build/runs together, then run without it (or with it once more, where settings
+    follow from other responses).
     """
-    from lib.evaluation import run_all
     from lib.models.registry import entry_of
     from lib.render import parameters, render
     from lib.report import write_headlines, write_readme
@@ -39,7 +39,7 @@ def reproduce(profile: str, which: str, reuse: bool = False) -> None:
         started = time.perf_counter()
         print(f"{name} at profile {profile}", file=sys.stderr)
         if shard:
-            run_all(list(study.runs().values()), device=study.device, shard=shard)
+            study.decode_part(shard)
             continue
         study.lines  # noqa: B018  decodes what is missing, under a progress bar
         shutil.rmtree(out, ignore_errors=True)

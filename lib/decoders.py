@@ -34,10 +34,15 @@ METHODS = {
 }
 
 
+def method_of(name: str) -> type[Options]:
+    """The options class of a method. Raises UserError listing the names that there are."""
+    require_known("method", [name], METHODS)
+    return METHODS[name]
+
+
 def options_of(method: str, values: dict) -> Options:
     """Options of a method by name; an unknown method or option is an error that lists the known ones."""
-    require_known("method", [method], METHODS)
-    return METHODS[method].of(values)
+    return method_of(method).of(values)
 
 
 def decode(model, input_ids, options: Options, *, generator, family, **given) -> Decoded:

@@ -2,18 +2,18 @@
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from lib.decoders import decode, options_of
+from lib.decoders import decode, method_of, options_of
 from lib.energy import measured
 from lib.errors import UserError
 from lib.identity import file_id, items_of, row_hashes
-from lib.models.registry import Model, load
+from lib.models.registry import Model, entry_of, load
 from lib.paths import BUILD
 from lib.sampling import RowGenerator
 from lib.sandbox import require_consent
@@ -50,8 +50,12 @@ class Run:
         """
         own = {name: given.pop(name) for name in ("seed", "split", "command", "draft") if name in given}
         options = given
-        key = "max_new_tokens" if method == "autoregressive" else "canvas"
+        names = [field.name for field in fields(method_of(method))]
+        key = "canvas" if "canvas" in names else "max_new_tokens"
         options.setdefault(key, get_task(task).max_new_tokens)
+        if (method == "autodeco") != bool(entry_of(model).base):
+            has = "no heads, which autodeco needs" if method == "autodeco" else "heads, which only autodeco uses"
+            raise UserError(f"{model} has {has}: the method {method} cannot run on it")
         resolved = options_of(method, options).to_dict()
         resolved.pop("method")
         return cls(model, task, method, tuple(sorted(resolved.items())), items, samples, **own)

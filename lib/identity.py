@@ -73,8 +73,8 @@ def _code(method: str, task: str) -> str:
     return code_hash([*files, *(LIB / name for name in SHARED)])
 
 
-def imported(files: list[Path]) -> set[Path]:
-    """`files` and every file of the library that they import, directly or not, but for those of APART."""
+def imported(files: list[Path], of: tuple[str, ...] = ("lib",)) -> set[Path]:
+    """`files` and every file of the packages `of` that they import, directly or not, but for those of APART."""
     found: set[Path] = set()
     todo = list(files)
     while todo:
@@ -85,7 +85,11 @@ def imported(files: list[Path]) -> set[Path]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and node.module not in APART:
                 names = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
-                todo += [_file(name) for name in names if name.startswith("lib.") and _file(name).exists()]
+                todo += [
+                    _file(name)
+                    for name in names
+                    if any(f"{name}.".startswith(f"{package}.") for package in of) and _file(name).exists()
+                ]
     return found
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -56,13 +56,15 @@ def score_interval(scores: np.ndarray, level: float = 0.95) -> Estimate:
 
 
 def mean_interval(values: np.ndarray, level: float = 0.95) -> Estimate:
-    """Mean of `values` [items], any real numbers, with the percentile bootstrap over items.
+    """Mean of `values` [items] in [0, 1], such as shares, with the percentile bootstrap over items.
 
-    Raises ValueError for another shape or no values.
+    Where all are equal the bootstrap would have no width: then a share of at most w of further items differs.
+    Raises ValueError for another shape, other values or none.
     """
-    values = np.asarray(values, dtype=float)
-    if values.ndim != 1 or values.size == 0:
-        raise ValueError(f"values must be [items] and not empty, not {values.shape}")
+    values = _shares(values)
+    if np.ptp(values) == 0:
+        c, w = values[0], wilson(0, len(values), level)[1]
+        return Estimate(float(c), float((1 - w) * c), float((1 - w) * c + w), len(values))
     return Estimate(float(values.mean()), *_bootstrap(values, level), len(values))
 
 
@@ -79,42 +81,52 @@ def paired_difference(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> Esti
     n, samples = len(a), a.shape[1] * b.shape[1]
     # Whole numbers, so that ties in the sign-flip test are exact.
     counts = a.sum(axis=1) * b.shape[1] - b.sum(axis=1) * a.shape[1]
-    differences = counts / samples
-    if np.ptp(counts) == 0:
-        # All differences equal c says only that others have a share of at most w, and they lie in [-1, 1].
-        c, w = differences[0], wilson(0, n, level)[1]
-        low, high = (1 - w) * c - w, (1 - w) * c + w
-    else:
-        low, high = _bootstrap(differences, level)
     p = _mcnemar(counts) if samples == 1 else _sign_flip(counts)
-    return Estimate(float(differences.mean()), float(low), float(high), n, p)
+    differences = counts / samples
+    return Estimate(float(differences.mean()), *_difference_interval(differences, level), n, p)
 
 
 def paired_mean_difference(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> Estimate:
-    """Mean of a - b, both [items], any real numbers an item; bootstrap over items, p by sign flips.
+    """Mean of a - b, both [items] in [0, 1], such as pass@k; bootstrap over items, p by sign flips.
 
-    Raises ValueError for different shapes or no values.
+    Raises ValueError for different items, another shape, other values or none.
     """
-    differences = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
-    estimate = mean_interval(differences, level)
-    return replace(estimate, p=_sign_flip(differences))
+    a, b = _shares(a), _shares(b)
+    if len(a) != len(b):
+        raise ValueError(f"a paired comparison needs the same items, not {len(a)} and {len(b)}")
+    interval = _difference_interval(a - b, level)
+    return Estimate(float((a - b).mean()), *interval, len(a), _sign_flip(a - b))
+
+
+def _difference_interval(differences: np.ndarray, level: float) -> tuple[float, float]:
+    """Interval of the mean of `differences` [items] in [-1, 1]."""
+    if np.ptp(differences) > 0:
+        return _bootstrap(differences, level)
+    # All differences equal c says only that others have a share of at most w.
+    c, w = differences[0], wilson(0, len(differences), level)[1]
+    return float((1 - w) * c - w), float((1 - w) * c + w)
 
 
 def relative_reduction(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> Estimate:
-    """1 - mean(a) / mean(b) of errors [items], the same items: how much of b's error a avoids; bootstrap over items.
+    """1 - mean(a) / mean(b) of errors [items] in [0, 1], the same items: how much of b's error a avoids.
 
-    Both means of a resample are of the same items. Raises ValueError for different shapes or no values; the value
-    is NaN where b has no error.
+    Percentile bootstrap over items; the low end is minus infinity where b errs so seldom that many resamples have
+    none of its errors. NaN where b has no error. Without an error of a, a share of at most w of further items has
+    one. Raises ValueError for different items, another shape, other values or none.
     """
-    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-    if a.shape != b.shape or a.ndim != 1 or a.size == 0:
-        raise ValueError(f"errors must be [items] of the same items, not {a.shape} and {b.shape}")
-    weights = _resamples(len(a))
+    a, b = _shares(a), _shares(b)
+    if len(a) != len(b):
+        raise ValueError(f"a paired comparison needs the same items, not {len(a)} and {len(b)}")
+    if not b.any():
+        return Estimate(math.nan, math.nan, math.nan, len(a))
+    if not a.any():
+        return Estimate(1.0, 1 - wilson(0, len(a), level)[1] / float(b.mean()), 1.0, len(a))
+    weights, tail = _resamples(len(a)), (1 - level) / 2
     with np.errstate(invalid="ignore", divide="ignore"):
-        value, drawn = 1 - a.mean() / b.mean(), 1 - (weights @ a) / (weights @ b)
-    tail = (1 - level) / 2
-    low, high = np.quantile(drawn[np.isfinite(drawn)], (tail, 1 - tail)) if b.any() else (np.nan, np.nan)
-    return Estimate(float(value), float(low), float(high), len(a))
+        drawn = 1 - (weights @ a) / (weights @ b)
+    drawn = drawn[~np.isnan(drawn)]  # neither errs in these
+    low, high = np.quantile(drawn, (tail, 1 - tail), method="inverted_cdf")  # takes infinities
+    return Estimate(float(1 - a.mean() / b.mean()), float(low), float(high), len(a))
 
 
 def holm(pvalues: Sequence[float | None]) -> list[float | None]:
@@ -144,6 +156,16 @@ def _quantile(level: float) -> float:
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, not {level}")
     return float(norm.ppf(0.5 + level / 2))
+
+
+def _shares(values: np.ndarray) -> np.ndarray:
+    """`values` as floats [items] in [0, 1]."""
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 1 or values.size == 0:
+        raise ValueError(f"values must be [items] and not empty, not {values.shape}")
+    if not ((values >= 0) & (values <= 1)).all():
+        raise ValueError("values must be in [0, 1]")
+    return values
 
 
 def _checked(scores: np.ndarray) -> np.ndarray:

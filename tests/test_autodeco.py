@@ -336,9 +336,15 @@ def states(n=4000, seed=0):
 def test_training_finds_the_temperatures_that_the_tokens_were_drawn_at(tmp_path):
     unembedding, data = states()
     recipe = Recipe(
-        objective="paper", train=("temperature",), mask_easy=0.0, fine_tuning_weights=False, steps=400, batch=512
+        objective="paper",
+        train=("temperature",),
+        mask_easy=0.0,
+        fine_tuning_weights=False,
+        steps=400,
+        batch=512,
+        width=32,
     )
-    trained, curve, _ = train_heads(unembedding, data, HeadsConfig(32, width=32), recipe, tmp_path)
+    trained, curve, _ = train_heads(unembedding, data, recipe, tmp_path)
     hidden = data.hidden.float()
     temperature = trained.temperature(hidden)
     sharp = hidden[:, 0] > 0.5
@@ -350,11 +356,13 @@ def test_training_finds_the_temperatures_that_the_tokens_were_drawn_at(tmp_path)
 @pytest.mark.parametrize("name, other", [("temperature", "top_p_head"), ("top_p", "temp_head")])
 def test_one_head_alone_leaves_the_other(tmp_path, name, other):
     unembedding, data = states(500)
-    before, *_ = train_heads(unembedding, data, CONFIG, Recipe(train=(name,), steps=1, batch=64), tmp_path / "a")
-    after, *_ = train_heads(unembedding, data, CONFIG, Recipe(train=(name,), steps=20, batch=64), tmp_path / "b")
-    mine = {"temperature": "temp_head", "top_p": "top_p_head"}[name]
+    before, *_ = train_heads(unembedding, data, Recipe(train=(name,), steps=1, batch=64, width=16), tmp_path / "a")
+    after, *_ = train_heads(unembedding, data, Recipe(train=(name,), steps=20, batch=64, width=16), tmp_path / "b")
     for key, value in after.state_dict().items():
-        assert torch.equal(value, before.state_dict()[key]) == key.startswith(other), (key, mine)
+        assert torch.equal(value, before.state_dict()[key]) == key.startswith(other), key
+    hidden = data.hidden.float()
+    found = dict(zip(("temperature", "top_p"), after(hidden, unembedding(hidden)), strict=True))
+    assert (found.pop(name) != 1).any() and (found.popitem()[1] == 1).all(), "without a head its setting is 1"
 
 
 def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):
@@ -362,8 +370,8 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):
 
     monkeypatch.setattr(training, "SAVE_EVERY", 10)
     unembedding, data = states(500)
-    recipe = Recipe(steps=30, batch=64)
-    whole, curve, _ = train_heads(unembedding, data, CONFIG, recipe, tmp_path / "whole")
+    recipe = Recipe(steps=30, batch=64, width=16)
+    whole, curve, _ = train_heads(unembedding, data, recipe, tmp_path / "whole")
 
     class Killed(Exception):
         pass
@@ -378,14 +386,14 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):
 
     monkeypatch.setattr(training, "_loss", killed)
     with pytest.raises(Killed):
-        train_heads(unembedding, data, CONFIG, recipe, tmp_path / "killed")
+        train_heads(unembedding, data, recipe, tmp_path / "killed")
     monkeypatch.setattr(training, "_loss", real)
-    resumed, same, _ = train_heads(unembedding, data, CONFIG, recipe, tmp_path / "killed")
+    resumed, same, _ = train_heads(unembedding, data, recipe, tmp_path / "killed")
     assert curve == same
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
     with pytest.raises(UserError, match="another recipe"):
-        train_heads(unembedding, data, CONFIG, Recipe(steps=31, batch=64), tmp_path / "killed")
+        train_heads(unembedding, data, Recipe(steps=31, batch=64, width=16), tmp_path / "killed")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import pytest
 import torch
 from conftest import AR, SHIFTED, UNSHIFTED, Counter, tiny
 
+from lib.autodeco import AutoDecoForCausalLM, Heads, HeadsConfig
+from lib.autodeco.decode import AutoDeco, EntropyTemperature
 from lib.autoregressive import Autoregressive
 from lib.decoders import METHODS, decode, options_of
 from lib.errors import UserError
@@ -29,11 +31,38 @@ DIFFUSION = [
     Tolerator(canvas=8, forwards=12, rho=0.5, rate="constant", update_rate=0.5, eot_form="prob_div"),
     Tolerator(canvas=8, forwards=12, rho=0.1, lock_after=2, refine_temperature=0.0),
 ]
-EVERY = [Autoregressive(max_new_tokens=9), Autoregressive(max_new_tokens=9, temperature=1.0, top_p=0.9), *DIFFUSION]
+AUTOREGRESSIVE = [
+    Autoregressive(max_new_tokens=9),
+    Autoregressive(max_new_tokens=9, temperature=1.0, top_p=0.9),
+    AutoDeco(max_new_tokens=9),
+    AutoDeco(max_new_tokens=9, shuffled=True),
+    EntropyTemperature(max_new_tokens=9, theta=1.0),
+]
+EVERY = [*AUTOREGRESSIVE, *DIFFUSION]
 
 
 def family_of(options):
-    return AR if isinstance(options, Autoregressive) else SHIFTED
+    return SHIFTED if hasattr(options, "canvas") else AR
+
+
+@pytest.fixture
+def model(model):
+    """Heads go with it: only AutoDeco asks for what they say."""
+    torch.manual_seed(5)
+    return Both(model, AutoDecoForCausalLM.from_base(model, Heads(HeadsConfig(32, width=16))))
+
+
+class Both:
+    """A base for every method but AutoDeco, which gets the same base with heads."""
+
+    def __init__(self, base, heads):
+        self.base, self.heads, self.config = base, heads, base.config
+
+    def __call__(self, **inputs):
+        return (self.heads if "with_heads" in inputs else self.base)(**inputs)
+
+    def __getattr__(self, name):
+        return getattr(self.base, name)
 
 
 def run(model, prompts, options, generator=None, **more):
@@ -101,7 +130,7 @@ def test_seeds_matter_only_where_something_is_drawn(model, prompts, options):
     assert same == greedy
 
 
-@pytest.mark.parametrize("options", [Autoregressive(max_new_tokens=12, temperature=t) for t in (0.0, 1.0)], ids=repr)
+@pytest.mark.parametrize("options", AUTOREGRESSIVE, ids=repr)
 def test_cache_on_equals_cache_off(model, prompts, options):
     from dataclasses import replace
 

@@ -12,7 +12,7 @@ from lib import energy, evaluation, identity
 from lib.errors import UserError
 from lib.evaluation import Run, lines_of, pending, read_lines, run_all
 from lib.identity import code_hash, file_id, run_id
-from lib.models.registry import Model
+from lib.models.registry import MODELS, Entry, Model
 from lib.models.study import build_tokenizer
 from lib.tasks import get_task
 
@@ -27,6 +27,7 @@ def tiny_model(monkeypatch):
     network = tiny(vocabulary=len(tokenizer), seed=4)
     family = replace(SHIFTED, name="tiny", eot_ids=(0,))
     model = Model("tiny", network, tokenizer, family)
+    monkeypatch.setitem(MODELS, "tiny", Entry("tiny", "study", "study-dlm", "tiny", "MIT"))
     monkeypatch.setattr(evaluation, "model_of", lambda name, device: model)
     monkeypatch.setattr(identity, "describe", lambda name, device: (family, "fingerprint", "torch.float32"))
 
@@ -170,6 +171,12 @@ def test_a_field_at_its_default_is_no_part_of_an_identity():
     recorded = identity.identity(run())["run"]
     assert "command" not in recorded and "draft" not in recorded and recorded["samples"] == 2
     assert run_id(replace(run(), command="Be brief.")) != run_id(run())
+
+
+@pytest.mark.parametrize("model, method", [("study-ar", "autodeco"), ("study-ar-autodeco", "autoregressive")])
+def test_heads_and_the_method_that_uses_them_go_together(model, method):
+    with pytest.raises(UserError, match=f"{model} has .*heads.*{method} cannot run on it"):
+        Run.of(model, TASK, method, items=1)
 
 
 def test_a_command_stands_behind_the_prompt():

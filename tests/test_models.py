@@ -9,11 +9,13 @@ import torch
 from conftest import tiny
 from safetensors.torch import save_file
 
+from lib.autodeco.training.recipe import RECIPES
 from lib.errors import UserError
 from lib.models import registry
 from lib.models.canvas import canvas_logits, position_ids
-from lib.models.registry import FAMILIES, MODELS, Family, describe, load
+from lib.models.registry import FAMILIES, MODELS, TIERS, Family, describe, load
 from lib.models.study import build_model, build_tokenizer
+from lib.studies.autodeco_ablation import WORDS
 
 
 @pytest.fixture
@@ -78,7 +80,8 @@ def test_unknown_model_lists_the_known():
 
 
 def test_the_registry_is_whole():
-    assert {entry.tier for entry in MODELS.values()} == {"study", "small", "paper"}
+    assert {entry.tier for entry in MODELS.values()} == set(TIERS)
+    assert {name for name, entry in MODELS.items() if entry.tier == "heads"} == set(RECIPES) == set(WORDS)
     assert all(entry.family in FAMILIES and name == entry.name for name, entry in MODELS.items())
     assert FAMILIES["llada"].eot_ids[0] == 126081 and not FAMILIES["llada"].shift
     assert FAMILIES["dream"].mask_id == 151666 and FAMILIES["dream"].shift

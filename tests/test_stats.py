@@ -140,6 +140,10 @@ def test_relative_reduction_covers():
     found = [relative_reduction(h * rng.uniform(0, 1, 80), h) for h in hard]
     assert sum(e.low <= 0.5 <= e.high for e in found) >= 265
     assert all(e.low <= e.value <= e.high for e in found)
+    rare = np.zeros(50)
+    rare[:2] = 1  # 13 % of resamples have neither of b's two errors, and most of those have one of a's
+    assert relative_reduction(np.roll(rare, 2), rare).low == -np.inf
+    assert relative_reduction(np.zeros(50), rare).low < 0 < relative_reduction(np.zeros(50), rare).value == 1
     e = relative_reduction(np.zeros(5), np.zeros(5))
     assert np.isnan([e.value, e.low, e.high]).all()
     assert relative_reduction(np.zeros(5), np.ones(5)).value == 1
@@ -203,7 +207,13 @@ def test_mean_interval_covers_the_mean_at_its_level():
         for estimate in (mean_interval(rng.beta(2, 3, size=120)) for _ in range(300))  # mean 0.4
     ]
     assert 0.90 < np.mean(covered) < 0.985
-    assert mean_interval([0.5, 0.5]).low == mean_interval([0.5, 0.5]).high == 0.5
+    w = wilson(0, 30)[1]  # all equal: as much as that share of further items may differ
+    for value in (0.0, 0.5, 1.0):
+        e = mean_interval([value] * 30)
+        assert (e.low, e.high) == pytest.approx(((1 - w) * value, (1 - w) * value + w))
+    assert mean_interval([1.0] * 30).low == pytest.approx(wilson(30, 30)[0])
+    with pytest.raises(ValueError, match=r"in \[0, 1\]"):
+        mean_interval([1.5])
     for wrong in ([], [[1.0]]):
         with pytest.raises(ValueError, match="values must be"):
             mean_interval(wrong)

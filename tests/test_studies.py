@@ -3,16 +3,21 @@
 import json
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 
 import pytest
 from conftest import SHIFTED, tiny
 
 from lib import check, evaluation, identity, report
+from lib.errors import UserError
 from lib.evaluation import MEASURED, Run, run_all
 from lib.models.registry import Family, Model
 from lib.models.study import build_tokenizer
 from lib.render import parameters
 from lib.studies import base
+from lib.studies.autodeco_scores import Study as AutoDecoScores
+from lib.studies.autodeco_sweep import Study as Sweep
+from lib.studies.autodeco_sweep import best_temperature
 from lib.studies.base import committed
 from lib.studies.tolerator_scores import METHODS, Study, budgets, middle
 from lib.tasks import get_task
@@ -162,3 +167,54 @@ def test_headlines_come_from_the_tightest_profile(tmp_path):
     text = readme.read_text()
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
     assert "| `a` | 3 [0, 5] points | 9 | night |" in text and text.count("`b`") == 1
+
+
+def made_up(runs):
+    """Lines as a run would give them: hotter settings are right more often, up to 0.7, then less."""
+    lines = {}
+    for key, run_ in runs.items():
+        heat = dict(run_.options).get("temperature", 1.0)
+        right = round(10 * (1 - abs(heat - 0.7)))
+        lines[key] = [
+            {
+                "item": f"{i:03d}",
+                "sample": 0,
+                "correct": int(i < right),
+                "temperature": 0.5 + 0.02 * i,
+                "top_p": 0.9,
+                "drawn": 1 + i % 2,
+            }
+            for i in range(10)
+        ]
+    return lines
+
+
+@pytest.mark.parametrize("module", ["autodeco_scores", "autodeco_pass_at_k", "autodeco_sweep", "autodeco_ablation"])
+def test_every_study_can_say_what_it_runs(module):
+    study = import_module(f"lib.studies.{module}").Study(items=10)
+    later = study.later_runs(made_up(study.runs()))
+    assert len({run.model for run in study.runs().values()} | {run.task for run in later.values()}) > 1
+    assert not set(later) & set(study.runs()) or module == "autodeco_sweep"
+    assert study.sources() and all(path.exists() for path in study.sources() if path.suffix == ".py")
+
+
+def test_the_constant_is_the_mean_over_tokens():
+    study = AutoDecoScores(items=10, tasks=("qa",))
+    lines = made_up(study.runs())
+    mean = sum((0.5 + 0.02 * i) * (1 + i % 2) for i in range(10)) / 15
+    run_ = study.later_runs(lines)["qa", "constant"]
+    assert dict(run_.options)["temperature"] == pytest.approx(mean, abs=6e-4)
+    assert dict(run_.options)["top_p"] == pytest.approx(0.9)
+
+
+def test_the_sweep_takes_the_best_and_of_equals_the_nearest_to_plain_sampling():
+    study = Sweep(items=10, tasks=("qa",))
+    lines = made_up(study.runs())
+    assert best_temperature(lines, "qa", "test") == 0.7
+    runs = study.later_runs(lines)
+    assert {key[:3] for key in runs} == {("qa", split, 0.7) for split in ("validation", "test")} and len(runs) == 18
+    for key in lines:
+        lines[key] = [line | {"correct": 1} for line in lines[key]]
+    assert best_temperature(lines, "qa", "test") == 1.0
+    with pytest.raises(UserError, match="validation_items must be 1 or more"):
+        Sweep(validation_items=0)

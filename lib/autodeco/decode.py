@@ -82,7 +82,7 @@ def decode(model, input_ids: Tensor, options: AutoDeco, *, generator, record=Fal
 
         out = loop(_Plain(model), input_ids, choose, limit, cache, generator=generator, record=record, **given)
         means = (sums / counts[:, None]).round(decimals=4).unbind(-1)
-        out.trace.measures = {"temperature": means[0], "top_p": means[1]}
+        out.trace.measures = {"temperature": means[0], "top_p": means[1], "drawn": counts.long()}
         return out
 
     first = response(lambda output, rows, step: predicted(output, options), record or options.shuffled)

@@ -52,6 +52,8 @@ class AutoDecoForCausalLM:
         the base's `from_pretrained`.
         """
         config, weights = _read(folder)
+        if base is None and not config.get("base_model_name_or_path"):
+            raise UserError(f"the heads in {folder} do not name their base: pass it as base=")
         if base is None:
             base = AutoModelForCausalLM.from_pretrained(
                 config["base_model_name_or_path"], revision=config.get("base_model_revision"), **options
@@ -66,15 +68,18 @@ class AutoDecoForCausalLM:
         heads.load_state_dict(weights)
         return cls.from_base(base, heads)
 
-    def save_pretrained(self, folder: str | Path, **_) -> None:
-        """Heads and a config that names the base; never the base's weights. `push_to_hub` sends the same."""
+    def save_pretrained(self, folder: str | Path, base_revision: str | None = None, **_) -> None:
+        """Heads and a config that names the base; never the base's weights. `push_to_hub` sends the same.
+
+        `base_revision`: the hub's commit of the base, which a loaded model no longer knows.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = {
             "model_type": "autodeco",
             "base_model_type": self.config.model_type,
             "base_model_name_or_path": self.name_or_path,
-            "base_model_revision": getattr(self.config, "_commit_hash", None),
+            "base_model_revision": base_revision,
             "base_fingerprint": fingerprint(self),
             "hidden_size": self.heads.config.hidden_size,
             "heads_width": self.heads.config.width,

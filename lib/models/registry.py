@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from lib.errors import UserError, require_known
-from lib.paths import CHECKPOINTS
+from lib.paths import CHECKPOINTS, ROOT
 
 # Heads on study-ar: the published method and the ablations; see lib/autodeco/training/recipe.py.
 HEADS = ("autodeco", "temperature", "top-p", "paper", "unmasked", "unweighted", "soft", "plain")
@@ -173,7 +173,7 @@ def _heads_files(entry: Entry) -> str:
     files = (folder / "autodeco_heads.safetensors", folder / "config.json")
     for file in files:
         if not file.exists():
-            raise UserError(f"no heads at {file}: `git checkout results/checkpoints`, or `make train`")
+            raise UserError(f"no heads at {file}: {CURE}")
     return f"{_hash(tuple((file, file.stat().st_mtime_ns) for file in files))}+{_fingerprint(MODELS[entry.base])}"
 
 
@@ -222,6 +222,7 @@ def _study(entry: Entry, dtype: torch.dtype):
     if not fits:
         raise UserError(f"{path} does not fit its config.json: {CURE}")
     network.tie_weights()
+    network.name_or_path = str(folder.relative_to(ROOT)) if folder.is_relative_to(ROOT) else str(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(CHECKPOINTS / "tokenizer")
     except Exception as error:  # of many kinds, from two libraries

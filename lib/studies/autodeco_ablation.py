@@ -42,7 +42,7 @@ class Study(BaseStudy):
         """Keys are (task, variant)."""
         size, runs = {"items": self.items, "samples": self.samples}, {}
         for short in self.tasks:
-            task = SHORT[short]
+            task = SHORT.get(short, short)
             runs[short, DEFAULT] = Run.of("study-ar", task, "autoregressive", temperature=1.0, **size)
             for name, words in WORDS.items():
                 runs[short, words] = Run.of(name, task, "autodeco", **size)
@@ -155,5 +155,5 @@ def curve(name: str) -> pd.DataFrame:
 
 
 def measured(name: str) -> dict:
-    """Positions trained on, and seconds of training on how many threads, as the training command wrote them."""
+    """Positions trained on, and seconds of training on which device, as the training command wrote them."""
     return json.loads((CHECKPOINTS / name / "measured.json").read_text())

@@ -1,5 +1,6 @@
 """pass@k for k up to 64 and the relative error reduction: does token-level control keep what sampling finds?"""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -30,11 +31,12 @@ class Study(BaseStudy):
     heads: str = "study-ar-autodeco"
 
     notebook = "11_autodeco_pass_at_k"
+    printed = "autodeco"
 
     @property
     def ks(self) -> list[int]:
-        """1, 2, 4, ... up to the number of samples."""
-        return [2**i for i in range(self.samples.bit_length()) if 2**i <= self.samples]
+        """1, 2, 4, ... and the number of samples."""
+        return [*(2**i for i in range(self.samples.bit_length()) if 2**i < self.samples), self.samples]
 
     def runs(self) -> dict[tuple, Run]:
         """Keys are (task, method)."""
@@ -135,8 +137,8 @@ class Study(BaseStudy):
         lines = []
         for (task, against), rows in self.comparisons.groupby(["task", "against"], sort=False):
             parts = [
-                f"pass@{r.k} {r.difference:+.1f} points [{r.low:.1f}, {r.high:.1f}], {r.verdict}, error cut by "
-                f"{r.error_cut:.0f} % [{r.cut_low:.0f}, {r.cut_high:.0f}]"
+                f"pass@{r.k} {r.difference:+.1f} points [{r.low:.1f}, {r.high:.1f}], {r.verdict}"
+                + ("" if math.isnan(r.error_cut) else f", error cut by {r.error_cut:.0f} %")
                 for r in rows[rows.k.isin([1, self.ks[-1]])].itertuples()
             ]
             lines.append(f"- **{task}**, AutoDeco against {against}: {'; '.join(parts)}.")

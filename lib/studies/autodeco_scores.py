@@ -39,6 +39,7 @@ class Study(BaseStudy):
     heads: str = "study-ar-autodeco"
 
     notebook = "10_autodeco_scores"
+    printed = "autodeco"
 
     def runs(self) -> dict[tuple, Run]:
         """Keys are (task, method)."""
@@ -176,7 +177,7 @@ class Study(BaseStudy):
 
 def mean_setting(lines: list[dict]) -> dict[str, float]:
     """Mean temperature and top-p over all drawn tokens, the EoT among them."""
-    tokens = [line["target_forwards"] for line in lines]
+    tokens = [line["drawn"] for line in lines]
     return {
         name: round(sum(line[name] * n for line, n in zip(lines, tokens, strict=True)) / sum(tokens), 3)
         for name in ("temperature", "top_p")

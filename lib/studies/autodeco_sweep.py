@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 
+from lib.errors import UserError
 from lib.evaluation import Run
 from lib.report import cells, comparison_table, summary_row
 from lib.studies.autodeco_scores import mean_setting
@@ -31,6 +32,11 @@ class Study(BaseStudy):
     validation_items: int = 50
 
     notebook = "12_autodeco_sweep"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.validation_items < 1:
+            raise UserError(f"validation_items must be 1 or more, not {self.validation_items}")
 
     def _run(self, short: str, split: str, temperature: float, top_p: float = 1.0) -> Run:
         items = self.items if split == "test" else self.validation_items
@@ -164,4 +170,4 @@ def best_temperature(lines: dict[tuple, list[dict]], task: str, split: str) -> f
 
 def _best(lines: dict[tuple, list[dict]], keys: list[tuple]) -> tuple:
     """The key with the highest accuracy; of equals the one nearest to plain sampling."""
-    return max(keys, key=lambda key: (sum(line["correct"] for line in lines[key]), key[2:]))
+    return max(keys, key=lambda key: (sum(line["correct"] for line in lines[key]), -abs(key[2] - 1), key[3]))

@@ -11,12 +11,13 @@ from pathlib import Path
 import torch
 
 from lib.errors import UserError
-from lib.evaluation import Run, run_all
-from lib.identity import LIB, run_id
+from lib.evaluation import RUNS, Run, lines_of, run_all
+from lib.identity import LIB, imported, run_id
 from lib.paths import NOTEBOOKS, RESULTS, ROOT
 from lib.report import file_hashes, save, style
 
 SHORT = {"math": "gsm_symbolic", "qa": "country_facts", "code": "small_functions"}
+REPORTING = ("lib.studies", "lib.report", "lib.stats", "lib.metrics", "lib.papers")
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", tuple: "a list, in [ ]"}
 
 
@@ -32,6 +33,7 @@ class BaseStudy:
     out: str = "build/notebook"
 
     notebook = ""
+    printed = ""  # whose cells of lib/papers are shown beside ours
 
     def __post_init__(self) -> None:
         for name in ("items", "samples"):
@@ -61,9 +63,10 @@ class BaseStudy:
 
     @classmethod
     def sources(cls) -> list[Path]:
-        """The files that make tables, figures and words of the responses; the notebook is one."""
-        here = [Path(inspect.getfile(kind)) for kind in cls.__mro__[:-1]]
-        return [*here, LIB / "stats.py", LIB / "report.py", NOTEBOOKS / f"{cls.notebook}.ipynb"]
+        """What makes tables, figures and words of the responses: code, a paper's printed cells, the notebook."""
+        own = imported([Path(inspect.getfile(cls))], of=REPORTING)
+        printed = [LIB / "papers" / f"{cls.printed}.csv"] if cls.printed else []
+        return [*own, *printed, NOTEBOOKS / f"{cls.notebook}.ipynb"]
 
     def runs(self) -> dict[tuple, Run]:
         """Every run that is known beforehand, by its place in the tables."""
@@ -78,6 +81,14 @@ class BaseStudy:
         """The responses of every run; computes those that are not there."""
         first = self._decoded(self.runs())
         return first | self._decoded(self.later_runs(first))
+
+    def decode_part(self, shard: tuple[int, int]) -> None:
+        """Decode part i of n; of the later runs too, once all parts of those that they follow from are there."""
+        first = self.runs()
+        run_all(list(first.values()), device=self.device, shard=shard)
+        lines = {key: lines_of(run, RUNS, self.device) for key, run in first.items()}
+        if all(len(lines[key]) == run.items * run.samples for key, run in first.items()):
+            run_all(list(self.later_runs(lines).values()), device=self.device, shard=shard)
 
     @cached_property
     def all_runs(self) -> dict[tuple, Run]:

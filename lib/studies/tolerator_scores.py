@@ -45,6 +45,7 @@ class Study(BaseStudy):
     reference: str = "study-ar"
 
     notebook = "20_tolerator_scores"
+    printed = "tolerator"
 
     def runs(self) -> dict[tuple, Run]:
         """Keys are (task, method, forwards); forwards is 0 for the autoregressive references."""

@@ -49,13 +49,13 @@ def masked_diffusion(
 
     Each row draws t ~ U(0.02, 1) and masks every canvas position, EoT padding included, with probability t.
     The lower end bounds the weight. Times are stratified over the batch for a steadier gradient. In a share
-    `suffixes` of the rows the last t of the canvas is masked instead, with the same weight: a chain of equations is
+    `suffixes` of these rows the last t of the canvas is masked instead, with the same weight: a chain of equations is
     solved from its front, and random masks alone seldom show that state.
-    A share `causal` of the rows goes to the next-token loss instead, under a causal mask and up to the first EoT;
-    the two losses are added. A mask pattern leaves few tokens of a chain to be computed from what is there, the
-    next-token loss leaves them all: without it a small model forgets the arithmetic of its autoregressive start.
+    A share `causal` of the rows, below 1, goes to the next-token loss instead, under a causal mask and up to the
+    first EoT; the two losses are added. A mask pattern leaves few tokens of a chain to be computed from what is
+    there, the next-token loss leaves them all: without it a small model forgets the arithmetic of its start.
     """
-    if aside := round(causal * len(batch.input_ids)):
+    if aside := int(causal * len(batch.input_ids)):
         order = torch.randperm(len(batch.input_ids), generator=generator)
         loss = next_token(model, _until_eot(_rows(batch, order[:aside]), eot_id))
         batch = _rows(batch, order[aside:])

@@ -6,8 +6,7 @@ import sys
 
 import torch
 
-from lib.autodeco.heads import HeadsConfig
-from lib.autodeco.model import AutoDecoForCausalLM
+from lib.autodeco.model import AutoDecoForCausalLM, fingerprint
 from lib.autodeco.training.loop import train_heads
 from lib.autodeco.training.recipe import RECIPES
 from lib.autodeco.training.states import states_of, trajectories
@@ -36,15 +35,15 @@ def train_all(names: list[str]) -> None:
     require_known("recipe", names, RECIPES)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     base = load(BASE, device, torch.float32)
+    work = BUILD / "autodeco" / f"{BASE}-{fingerprint(base.network)}"  # of another base nothing is taken over
     rows = []
     for task in map(get_task, TASKS):
-        rows += trajectories(base, task, PROMPTS, SAMPLES, BUILD / "autodeco" / BASE / f"{task.name}.jsonl")
+        rows += trajectories(base, task, PROMPTS, SAMPLES, work / f"{task.name}.jsonl")
     states = states_of(base, rows)
     unembedding = base.network.get_output_embeddings()
     for name in names:
         recipe = RECIPES[name]
-        config = HeadsConfig(unembedding.weight.shape[1], statistics=recipe.statistics, heads=recipe.train)
-        heads, curve, seconds = train_heads(unembedding, states, config, recipe, BUILD / "autodeco" / name, device)
+        heads, curve, seconds = train_heads(unembedding, states, recipe, work / name, device)
         measured = {"positions": len(states.tokens), "seconds": round(seconds, 1), "device": device_name(device)}
         export(name, AutoDecoForCausalLM.from_base(base.network, heads), curve, measured)
 

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from lib.autodeco.heads import Heads, HeadsConfig
@@ -17,7 +18,7 @@ from lib.errors import UserError
 SAVE_EVERY = 100
 
 
-def train_heads(unembedding, states: States, config: HeadsConfig, recipe: Recipe, folder: Path, device: str = "cpu"):
+def train_heads(unembedding, states: States, recipe: Recipe, folder: Path, device: str = "cpu"):
     """Train heads and return (heads, curve, seconds): a row every ten steps with loss, mean T-hat and mean P-hat.
 
     `unembedding` maps hidden [N, H] to logits [N, V]. `folder` holds `state.pt`; a run that finds one of the
@@ -26,7 +27,8 @@ def train_heads(unembedding, states: States, config: HeadsConfig, recipe: Recipe
     if not len(states.tokens):
         raise UserError("no right answers to train heads on: draw more trajectories, or take an easier task")
     torch.manual_seed(recipe.seed)
-    heads = Heads(config).to(device)
+    size = unembedding.weight.shape[1]
+    heads = Heads(HeadsConfig(size, recipe.width, statistics=recipe.statistics, heads=recipe.train)).to(device)
     trained = {"temperature": heads.temp_head, "top_p": heads.top_p_head}
     heads.requires_grad_(False)
     for name in recipe.train:
@@ -77,12 +79,16 @@ def _loss(heads, unembedding, states: States, recipe: Recipe, generator, device:
     hidden, tokens = states.hidden[chosen].float().to(device), states.tokens[chosen].to(device)
     with torch.no_grad():
         logits = unembedding(hidden).float()
-        weights = torch.softmax(logits, -1).gather(-1, tokens[:, None]).squeeze(-1)
-        easy = (logits.argmax(-1) == tokens) & (
-            torch.rand(recipe.batch, generator=generator).to(device) < recipe.mask_easy
-        )
+    temperature, top_p = heads(hidden, logits)
+    loss = loss_of(logits, temperature, top_p, tokens, recipe, generator)
+    return loss, temperature.mean().item(), top_p.mean().item()
+
+
+def loss_of(logits: Tensor, temperature: Tensor, top_p: Tensor, tokens: Tensor, recipe: Recipe, generator) -> Tensor:
+    """The recipe's loss of N positions with its masking and weights: logits [N, V], the rest [N]."""
+    weights = torch.softmax(logits, -1).gather(-1, tokens[:, None]).squeeze(-1)
+    drawn = torch.rand(len(tokens), generator=generator).to(tokens.device)
+    easy = (logits.argmax(-1) == tokens) & (drawn < recipe.mask_easy)
     if not recipe.fine_tuning_weights:
         weights = torch.ones_like(weights)
-    temperature, top_p = heads(hidden, logits)
-    loss = objective(recipe.objective, logits, temperature, top_p, tokens, ~easy, weights, recipe.alpha, recipe.train)
-    return loss, temperature.mean().item(), top_p.mean().item()
+    return objective(recipe.objective, logits, temperature, top_p, tokens, ~easy, weights, recipe.alpha, recipe.train)

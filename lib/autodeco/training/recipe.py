@@ -12,10 +12,12 @@ class Recipe(Options):
     """How heads are trained; loss and masking as published, steps and learning rate for small bases.
 
     The paper trains 400 steps of 32 sequences at 5e-6 on bases of 7 billion parameters and more.
-    train: which heads; the other keeps its first weights and takes no part in the loss. objective: `paper` or
-    `code` (see soft.py). mask_easy: share of the positions where the base's likeliest token is right that are
-    left out of the loss. fine_tuning_weights: weigh a position by the base's probability of its token.
-    statistics: the top-p head also sees four numbers of the distribution.
+    train: which heads; the other keeps its first weights, and its setting is 1 in training and in decoding.
+    objective: `paper` or `code` (see soft.py). mask_easy: share of the positions where the base's likeliest token
+    is right that are left out of the loss. fine_tuning_weights: weigh a position by the base's probability of its
+    token.
+    statistics: the top-p head also sees four numbers of the distribution. width: of
+    the layer between.
     """
 
     objective: str = "code"
@@ -24,6 +26,7 @@ class Recipe(Options):
     mask_easy: float = 0.6
     fine_tuning_weights: bool = True
     statistics: bool = True
+    width: int = 256
     steps: int = 1500
     batch: int = 1024
     learning_rate: float = 1e-3
