@@ -21,6 +21,18 @@ from lib.autodeco.decode import (
     predicted,
 )
 from lib.autodeco.model import fingerprint
+from lib.autodeco.training.control import (
+    HELD_OUT_HIGH,
+    HELD_OUT_LOW,
+    HIGH,
+    LOW,
+    NO_RANDOMNESS,
+    Commanded,
+    Control,
+    question_of,
+    ranking_loss,
+    train_control,
+)
 from lib.autodeco.training.loop import train_heads
 from lib.autodeco.training.recipe import Recipe
 from lib.autodeco.training.soft import objective, soft_top_p
@@ -409,3 +421,42 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):
 def test_bad_options_name_their_range(make, words):
     with pytest.raises(UserError, match=words):
         make()
+
+
+def test_the_ranking_loss_by_hand():
+    plain, low, high = torch.tensor([0.5, 0.5]), torch.tensor([0.35, 0.48]), torch.tensor([0.7, 0.4])
+    # First question: both beyond the margin. Second: 0.02 of 0.1 below, and 0.1 below where it should be 0.1 above.
+    assert ranking_loss(plain, low, high, 0.1).item() == pytest.approx((0 + 0.08 + 0.2) / 2)
+
+
+def test_teaching_moves_the_means_the_way_of_the_commands():
+    """A command is a shift of one hidden number; after teaching new questions follow it by about the margin."""
+    unembedding, data = states(600)
+    lengths = [6] * 100
+
+    def behind(shift):
+        hidden = data.hidden.clone().float()
+        hidden[:, 5] += shift
+        return States(hidden.half(), data.tokens)
+
+    parts = {"plain": data, "low": behind(-2.0), "high": behind(2.0)}
+    control = Control(steps=150, questions=32)
+    whole = Commanded(question=question_of([[0] * n for n in lengths]), count=70, **parts)
+    torch.manual_seed(0)
+    heads = Heads(CONFIG)
+    train_control(heads, unembedding, whole, Recipe(), control)
+    new = data.hidden[420:].float()  # questions 70 to 99 were never drawn
+    means = {}
+    for name, part in parts.items():
+        hidden = part.hidden[420:].float()
+        means[name] = [value.view(30, 6).mean(1) for value in heads(hidden, unembedding(hidden))]
+    assert len(new) == 180
+    for setting in (0, 1):
+        assert ((means["high"][setting] > means["plain"][setting]).float().mean()) > 0.9
+        assert ((means["low"][setting] < means["plain"][setting]).float().mean()) > 0.9
+    assert not any(p.requires_grad for p in heads.parameters())
+
+
+def test_held_out_commands_are_held_out():
+    assert not set(LOW + HIGH) & set(HELD_OUT_LOW + HELD_OUT_HIGH + (NO_RANDOMNESS,))
+    assert len({*LOW, *HIGH, *HELD_OUT_LOW, *HELD_OUT_HIGH}) == len(LOW + HIGH + HELD_OUT_LOW + HELD_OUT_HIGH)

@@ -9,6 +9,7 @@ import torch
 from conftest import tiny
 from safetensors.torch import save_file
 
+from lib.autodeco.training.control import CONTROLS
 from lib.autodeco.training.recipe import RECIPES
 from lib.errors import UserError
 from lib.models import registry
@@ -81,7 +82,7 @@ def test_unknown_model_lists_the_known():
 
 def test_the_registry_is_whole():
     assert {entry.tier for entry in MODELS.values()} == set(TIERS)
-    assert {name for name, entry in MODELS.items() if entry.tier == "heads"} == set(RECIPES) == set(WORDS)
+    assert {name for name, entry in MODELS.items() if entry.tier == "heads"} == set(RECIPES) == {*WORDS, *CONTROLS}
     assert all(entry.family in FAMILIES and name == entry.name for name, entry in MODELS.items())
     assert FAMILIES["llada"].eot_ids[0] == 126081 and not FAMILIES["llada"].shift
     assert FAMILIES["dream"].mask_id == 151666 and FAMILIES["dream"].shift

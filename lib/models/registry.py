@@ -12,7 +12,7 @@ from lib.errors import UserError, require_known
 from lib.paths import CHECKPOINTS, ROOT
 
 # Heads on study-ar: the published method and the ablations; see lib/autodeco/training/recipe.py.
-HEADS = ("autodeco", "temperature", "top-p", "paper", "unmasked", "unweighted", "soft", "plain")
+HEADS = ("autodeco", "temperature", "top-p", "paper", "unmasked", "unweighted", "soft", "plain", "control")
 CURE = "`git checkout results/checkpoints`, or `make train`"
 
 

@@ -3,10 +3,12 @@
 import argparse
 import json
 import sys
+import time
 
 import torch
 
 from lib.autodeco.model import AutoDecoForCausalLM, fingerprint
+from lib.autodeco.training.control import CONTROLS, commanded_states, train_control
 from lib.autodeco.training.loop import train_heads
 from lib.autodeco.training.recipe import RECIPES
 from lib.autodeco.training.states import states_of, trajectories
@@ -39,11 +41,16 @@ def train_all(names: list[str]) -> None:
     rows = []
     for task in map(get_task, TASKS):
         rows += trajectories(base, task, PROMPTS, SAMPLES, work / f"{task.name}.jsonl")
-    states = states_of(base, rows)
+    states, taught = states_of(base, rows), None
     unembedding = base.network.get_output_embeddings()
     for name in names:
-        recipe = RECIPES[name]
+        recipe, control = RECIPES[name], CONTROLS.get(name)
         heads, curve, seconds = train_heads(unembedding, states, recipe, work / name, device)
+        if control:
+            taught = taught or commanded_states(base, rows, control)
+            start = time.perf_counter()
+            curve += train_control(heads, unembedding, taught, recipe, control)
+            seconds += time.perf_counter() - start
         measured = {"positions": len(states.tokens), "seconds": round(seconds, 1), "device": device_name(device)}
         export(name, AutoDecoForCausalLM.from_base(base.network, heads), curve, measured)
 

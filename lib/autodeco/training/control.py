@@ -8,6 +8,7 @@ m(x) over the tokens of y, for temperature and for top-p,
 averaged over questions, plus the training loss of the heads on the plain question. All three see the same y.
 """
 
+import random
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +18,9 @@ from tqdm import tqdm
 from lib.autodeco.heads import Heads
 from lib.autodeco.training.loop import loss_of
 from lib.autodeco.training.recipe import Recipe
-from lib.autodeco.training.states import States
+from lib.autodeco.training.states import States, states_of
+from lib.evaluation import commanded
+from lib.models.registry import Model
 from lib.options import Options
 
 # Learned from; those below are for the test alone.
@@ -46,13 +49,18 @@ HELD_OUT_HIGH = (
     "I hope the answers can be more innovative and diverse.",
     "Please ensure that the diversity of your output is high.",
 )
-NONE_AT_ALL = "Ensure your generation has no randomness."  # the paper: only a modest drop
+NO_RANDOMNESS = "Ensure your generation has no randomness."  # the paper: only a modest drop
 
 
 @dataclass(frozen=True)
 class Control(Options):
-    """How heads that already choose well learn to follow commands. `margin`: of temperature, and of top-p."""
+    """How heads that already choose well learn to follow commands; the margins are those of the ranking loss.
 
+    pool: how many of the responses are learned from. questions: of these, a step. ranking: its weight beside the
+    heads' own loss.
+    """
+
+    pool: int = 1500
     steps: int = 300
     questions: int = 64
     learning_rate: float = 3e-4
@@ -62,10 +70,13 @@ class Control(Options):
     seed: int = 0
 
     def check(self) -> None:
-        for name in ("steps", "questions"):
+        for name in ("pool", "steps", "questions"):
             self.require(name, getattr(self, name) >= 1, "1 or more")
         for name in ("learning_rate", "temperature_margin", "top_p_margin", "ranking"):
             self.require(name, getattr(self, name) > 0, "above 0")
+
+
+CONTROLS = {"study-ar-control": Control()}
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,18 @@ class Commanded:
     high: States
     question: Tensor
     count: int
+
+
+def commanded_states(model: Model, rows: list[tuple[str, list[int]]], control: Control) -> Commanded:
+    """States of some (prompt, response ids) without and with commands, each question with a random pair of them."""
+    chooser = random.Random(control.seed)
+    chosen = chooser.sample(rows, min(control.pool, len(rows)))
+    found = {
+        name: states_of(model, [(commanded(prompt, chooser.choice(commands)), ids) for prompt, ids in chosen])
+        for name, commands in (("plain", ("",)), ("low", LOW), ("high", HIGH))
+    }
+    question = question_of([ids for _, ids in chosen])
+    return Commanded(question=question, count=len(chosen), **found)
 
 
 def question_of(responses: list[list[int]]) -> Tensor:

@@ -54,4 +54,5 @@ RECIPES = {
     "study-ar-unweighted": replace(DEFAULT, fine_tuning_weights=False),
     "study-ar-soft": replace(DEFAULT, alpha=10.0),
     "study-ar-plain": replace(DEFAULT, statistics=False),
+    "study-ar-control": DEFAULT,  # then taught to follow commands, see control.py
 }
