@@ -1,0 +1,52 @@
+"""Speed as a ratio: variants in turns in one process, so that a noisy machine is equally noisy for all of them."""
+
+import random
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from lib.energy import measured
+from lib.stats import Estimate
+
+RESAMPLES = 4_000
+
+
+def interleaved(
+    variants: dict[str, Callable[[], int]], rounds: int, device: str = "cpu", seed: int = 0
+) -> pd.DataFrame:
+    """Run every variant once a round, in an order drawn anew each time, after one round that is not counted.
+
+    A variant returns how much work it did, in units of its own such as tokens. A row a round and variant:
+    round, variant, seconds, joules (None without a counter), work.
+    """
+    chooser, rows = random.Random(seed), []
+    for number in tqdm(range(-1, rounds), desc="benchmark", unit="round"):
+        order = list(variants)
+        chooser.shuffle(order)
+        for name in order:
+            with measured(device) as cost:
+                work = variants[name]()
+            if number >= 0:
+                row = {"round": number, "variant": name, "seconds": cost.seconds, "joules": cost.joules, "work": work}
+                rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def time_ratio(rows: pd.DataFrame, variant: str, against: str, level: float = 0.95) -> Estimate:
+    """Seconds a unit of work of `variant` over that of `against`: total over total, bootstrap over rounds."""
+    table = rows.pivot(index="round", columns="variant", values=["seconds", "work"])
+
+    def ratio(weights: np.ndarray) -> np.ndarray:
+        totals = {
+            name: (weights @ table["seconds", name].to_numpy(float)) / (weights @ table["work", name].to_numpy(float))
+            for name in (variant, against)
+        }
+        return totals[variant] / totals[against]
+
+    n = len(table)
+    weights = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
+    tail = (1 - level) / 2
+    low, high = np.quantile(ratio(weights), (tail, 1 - tail))
+    return Estimate(float(ratio(np.ones(n))), float(low), float(high), n)
