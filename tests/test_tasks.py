@@ -34,6 +34,18 @@ HUMANEVAL = [
         [("twice", "2x", "2 * x", 6), ("square", "x^2", "x * x", 9), ("negative", "-x", "-x", -3)]
     )
 ]
+TRIVIAQA = [
+    {
+        "question": "Who wrote it?",
+        "question_id": "q1",
+        "answer": {"aliases": ["Mark Twain", "S. L. Clemens"], "normalized_aliases": ["mark twain", "s l clemens"]},
+    },
+    {
+        "question": "Which one?",
+        "question_id": "q2",
+        "answer": {"aliases": ["The A"], "normalized_aliases": ["", "o"]},
+    },
+]
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +55,7 @@ def allowed(monkeypatch):
 
 @pytest.fixture
 def folder(monkeypatch, tmp_path):
-    files = {"gsm8k_train": GSM8K, "gsm8k_test": GSM8K, "humaneval": HUMANEVAL}
+    files = {"gsm8k_train": GSM8K, "gsm8k_test": GSM8K, "humaneval": HUMANEVAL, "triviaqa_nocontext_1k": TRIVIAQA}
     for name, rows in files.items():
         (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
@@ -51,7 +63,7 @@ def folder(monkeypatch, tmp_path):
 
 
 def test_registry():
-    assert set(TASKS) == {*EMBEDDED, "gsm8k", "humaneval"}
+    assert set(TASKS) == {*EMBEDDED, "gsm8k", "humaneval", "triviaqa"}
     assert all(get_task(name).name == name for name in TASKS)
     with pytest.raises(UserError, match="gsm_symbolic, country_facts"):
         get_task("mathematics")
@@ -135,6 +147,18 @@ def test_humaneval(folder):
     assert task.score(items[0], "    import os\n    os._exit(0)").correct == 0
     with pytest.raises(UserError, match="test only"):
         task.items("train")
+
+
+def test_triviaqa_is_judged_by_inclusion_in_the_first_line(folder):
+    task = TASKS["triviaqa"]
+    first, second = task.items("test")
+    for text in ("Mark Twain", "It was by the writer Mark Twain, I think.\nNo", "S. L. Clemens!"):
+        assert task.score(first, text).correct == 1, text
+    for text in ("Marky Twain", "Someone else.\nMark Twain", ""):
+        assert task.score(first, text).correct == 0, text
+    assert task.score(second, "anything").correct == 0, "an alias that is empty after normalisation is no answer"
+    with pytest.raises(UserError, match="test split only"):
+        task.items("validation")
 
 
 def test_truncate():

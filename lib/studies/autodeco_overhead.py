@@ -146,8 +146,8 @@ class Study(BaseStudy):
         ]
         return (
             f"- Extra time a token, AutoDeco against a constant setting: {'; '.join(parts)}.\n"
-            f"- Mean over the sizes: {value:+.2f} %, within [{low:.2f}, {high:.2f}] at each. The paper's Table 3 comes "
-            "to 1.85 %."
+            f"- Mean over the sizes: {value:+.2f} %, within [{low:.2f}, {high:.2f}] at each. The paper's Table 3 "
+            "comes to 1.85 %."
         )
 
     def headlines(self) -> dict[str, dict]:
