@@ -213,21 +213,30 @@ def test_batch_order_and_cache_change_nothing(decoder, prompts, options):
 
 
 def test_shuffled_settings_are_the_rows_own(decoder, prompts):
+    """Each row of the second response goes through the settings of the first in a new order, one a token."""
     ids, mask = prompts
     generator = RowGenerator.of(7, ["a", "b", "c", "d"])
-    first = decode(
-        decoder, ids, AutoDeco(max_new_tokens=9), generator=generator, family=AR, attention_mask=mask, record=True
-    )
-    dealt = deal(first, generator, 9)
+    given = {"generator": generator, "family": AR, "attention_mask": mask, "record": True}
+    first = decode(decoder, ids, AutoDeco(max_new_tokens=9), **given)
+    second = decode(decoder, ids, AutoDeco(max_new_tokens=9, shuffled=True), **given)
+
+    def settings(out, row, name):
+        return [e[name][e["rows"] == row].item() for e in out.trace.events if (e["rows"] == row).any()]
+
+    dealt, moved = deal(first, generator, 9), False
     for row in range(4):
-        own = [e["temperature"][e["rows"] == row].item() for e in first.trace.events if (e["rows"] == row).any()]
-        n = len(own)
-        assert sorted(dealt[row, :n, 0].tolist()) == pytest.approx(sorted(own))
-    assert any(
-        dealt[row, :9, 0].tolist() != [e["temperature"][e["rows"] == row].item() for e in first.trace.events
-                                       if (e["rows"] == row).any()][:9]
-        for row in range(4)
-    )  # fmt: skip
+        for i, name in enumerate(("temperature", "top_p")):
+            own, used = settings(first, row, name), settings(second, row, name)
+            assert sorted(dealt[row, : len(own), i].tolist()) == pytest.approx(sorted(own))
+            assert used == dealt[row, : len(used), i].tolist()
+            moved |= used != own[: len(used)]
+        measured = second.trace.measures
+        assert measured["temperature"][row].item() == pytest.approx(
+            dealt[row, : len(used), 0].mean().item(), abs=1e-4
+        )
+        assert measured["drawn"][row] == len(used)
+    assert moved
+    assert (second.trace.target_forwards == first.trace.target_forwards + second.trace.measures["drawn"]).all()
 
 
 def test_entropy_rule():

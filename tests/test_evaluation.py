@@ -164,6 +164,9 @@ def test_a_run_depends_on_what_its_method_and_task_import_and_on_nothing_else():
         "sandbox.py",
     }
     assert {"autodeco/decode.py", "autoregressive.py"} <= files("autodeco", "gsm8k")
+    methods = ("autoregressive", "vanilla", "remdm", "rcr", "tolerator", "autodeco")
+    assert len({identity._code(method, "gsm8k") for method in methods}) == len(methods)
+    assert identity._code("vanilla", "gsm8k") != identity._code("vanilla", "gsm_symbolic")
     assert identity._code("autodeco", "gsm8k") != identity._code("entropy", "gsm_symbolic")
 
 
