@@ -23,8 +23,6 @@ SHARED = (
 )
 # Large tables of which a run uses little: what it uses is named above or in its identity.
 APART = ("lib.models.registry", "lib.errors")
-# The model whose forward is part of a folder's methods.
-MODELS = {"autodeco": ("autodeco/model.py",)}
 
 
 def code_hash(names: list[str | Path]) -> str:
@@ -68,8 +66,7 @@ def _shape(node) -> str:
 def _code(method: str, task: str) -> str:
     """The hash of the library's part in a run's responses and scores."""
     module = METHODS[method].__module__
-    roots = [LIB / name for name in MODELS.get(module.split(".")[1], ())]
-    files = imported([_file(module), _file(f"lib.tasks.{task}"), *roots])
+    files = imported([_file(module), _file(f"lib.tasks.{task}")])
     return code_hash([*files, *(LIB / name for name in SHARED)])
 
 

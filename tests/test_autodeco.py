@@ -14,21 +14,24 @@ from lib.autodeco import AutoDecoForCausalLM, Heads, HeadsConfig
 from lib.autodeco.decode import (
     AutoDeco,
     EntropyTemperature,
-    autodeco_step,
     deal,
     decode,
     entropy_temperature,
     predicted,
 )
+from lib.autodeco.heads import largest, statistics
 from lib.autodeco.model import fingerprint
+from lib.autodeco.training.adapter import Adapter, train_adapter
 from lib.autodeco.training.control import (
     HELD_OUT_HIGH,
     HELD_OUT_LOW,
     HIGH,
     LOW,
     NO_RANDOMNESS,
+    NONE,
     Commanded,
     Control,
+    command_loss,
     question_of,
     ranking_loss,
     train_control,
@@ -40,6 +43,7 @@ from lib.autodeco.training.states import States
 from lib.autoregressive import Autoregressive
 from lib.autoregressive import decode as plain_decode
 from lib.errors import UserError
+from lib.models.registry import Model
 from lib.sampling import RowGenerator, categorical, warp
 
 FALSE_ALARM = 1e-4  # of each statistical test: seeds are fixed, so it either always passes or never
@@ -95,26 +99,35 @@ def test_heads_have_the_published_sizes():
 
 
 def test_settings_lie_in_their_ranges_and_statistics_are_right():
-    from lib.autodeco.heads import statistics
-
     logits, hidden = torch.randn(50, 24) * 3, torch.randn(50, 32)
-    temperature, top_p = heads()(hidden, logits)
+    temperature, top_p, probs = heads()(hidden, logits)
     assert (0 < temperature).all() and (temperature < 2).all() and (0 < top_p).all() and (top_p < 1).all()
     assert temperature.std() > 0.1 and top_p.std() > 0.05
-    probs = torch.tensor([0.5, 0.2, 0.1, 0.1, 0.05, 0.05])
-    found = statistics((probs.log() * 2)[None], torch.tensor([2.0]))[0]
-    entropy = -(probs * probs.log()).sum()
-    assert found.tolist() == pytest.approx([0.5, entropy.item(), probs.var().item(), 0.95], abs=1e-5)
+    assert torch.equal(probs, warp(logits, temperature))
+
+
+@pytest.mark.parametrize("size", [6, 500, 1280, 5000])
+def test_statistics_are_the_released_codes(size):
+    """Which are the largest probability, -sum p log(p + 1e-8), the variance, and the sum of the five largest."""
+    generator = torch.Generator().manual_seed(size)
+    scaled = torch.randn(40, size, generator=generator) * torch.tensor([0.0, 1.0, 4.0, 50.0]).repeat(10)[:, None]
+    scaled[::7, :2] = torch.finfo(torch.float32).min  # what the heads make of -inf
+    probs = torch.softmax(scaled, -1)
+    entropy = -(probs * torch.log(probs + 1e-8)).sum(-1)
+    theirs = torch.stack([probs.max(-1).values, entropy, probs.var(-1), probs.topk(5).values.sum(-1)], -1)
+    assert torch.allclose(statistics(scaled, probs), theirs, rtol=1e-4, atol=1e-4)
+    assert torch.equal(largest(probs, 5), probs.topk(5).values)
 
 
 def test_the_step_follows_the_exact_distribution():
     logits = torch.tensor([1.0, 0.2, -0.5, 2.0, 0.9])
     draws = 40_000
-    heads = SimpleNamespace(temperature=torch.full((draws, 1), 0.7), top_p=torch.full((draws, 1), 0.8))
-    temperature, top_p = predicted(heads, AutoDeco(temperature=1.5, top_p=0.9))
+    found = {"temperature": torch.full((draws, 1), 0.7), "top_p": torch.full((draws, 1), 0.8)}
+    output = SimpleNamespace(logits=logits.expand(draws, 1, 5), probs=None, **found)
+    temperature, top_p, probs = predicted(output, AutoDeco(temperature=1.5, top_p=0.9))
     assert temperature[0].item() == pytest.approx(0.7 * 1.5) and top_p[0].item() == pytest.approx(0.8 * 0.9)
     uniform = RowGenerator.of(0, ["x"]).uniform(0, 0, draws)[0]
-    tokens = autodeco_step(logits.expand(draws, 5), temperature, top_p, uniform)
+    tokens = categorical(probs, uniform)
     probs = torch.softmax(logits / 1.05, -1)
     order = probs.argsort(descending=True)
     inside = order[: 1 + int((probs[order].cumsum(-1) < 0.72).sum())]
@@ -382,7 +395,7 @@ def test_one_head_alone_leaves_the_other(tmp_path, name, other):
     for key, value in after.state_dict().items():
         assert torch.equal(value, before.state_dict()[key]) == key.startswith(other), key
     hidden = data.hidden.float()
-    found = dict(zip(("temperature", "top_p"), after(hidden, unembedding(hidden)), strict=True))
+    found = dict(zip(("temperature", "top_p"), after(hidden, unembedding(hidden))[:2], strict=True))
     assert (found.pop(name) != 1).any() and (found.popitem()[1] == 1).all(), "without a head its setting is 1"
 
 
@@ -450,7 +463,7 @@ def test_teaching_moves_the_means_the_way_of_the_commands():
 
     parts = {"plain": data, "low": behind(-2.0), "high": behind(2.0)}
     control = Control(steps=150, questions=32)
-    whole = Commanded(question=question_of([[0] * n for n in lengths]), count=70, **parts)
+    whole = Commanded(parts, question_of([[0] * n for n in lengths]), count=70)
     torch.manual_seed(0)
     heads = Heads(CONFIG)
     train_control(heads, unembedding, whole, Recipe(), control)
@@ -458,7 +471,7 @@ def test_teaching_moves_the_means_the_way_of_the_commands():
     means = {}
     for name, part in parts.items():
         hidden = part.hidden[420:].float()
-        means[name] = [value.view(30, 6).mean(1) for value in heads(hidden, unembedding(hidden))]
+        means[name] = [value.view(30, 6).mean(1) for value in heads(hidden, unembedding(hidden))[:2]]
     assert len(new) == 180
     for setting in (0, 1):
         assert ((means["high"][setting] > means["plain"][setting]).float().mean()) > 0.9
@@ -467,5 +480,72 @@ def test_teaching_moves_the_means_the_way_of_the_commands():
 
 
 def test_held_out_commands_are_held_out():
-    assert not set(LOW + HIGH) & set(HELD_OUT_LOW + HELD_OUT_HIGH + (NO_RANDOMNESS,))
-    assert len({*LOW, *HIGH, *HELD_OUT_LOW, *HELD_OUT_HIGH}) == len(LOW + HIGH + HELD_OUT_LOW + HELD_OUT_HIGH)
+    everything = LOW + HIGH + NONE + HELD_OUT_LOW + HELD_OUT_HIGH + (NO_RANDOMNESS,)
+    assert len(set(everything)) == len(everything)
+
+
+def test_a_command_for_no_randomness_adds_its_mean_temperature():
+    found = {
+        "plain": (torch.tensor([0.5, 0.7, 0.6]), torch.tensor([0.9, 0.9, 0.9])),
+        "low": (torch.tensor([0.3, 0.5, 0.4]), torch.tensor([0.8, 0.8, 0.8])),
+        "high": (torch.tensor([0.7, 0.9, 0.8]), torch.tensor([1.0, 1.0, 1.0])),
+    }
+    places, control = torch.tensor([0, 0, 1]), Control(none=2.0)
+    assert command_loss(found, places, 2, control) == pytest.approx(0, abs=1e-6), "all beyond the margins"
+    found["none"] = (torch.tensor([0.1, 0.3, 0.4]), torch.ones(3))
+    assert command_loss(found, places, 2, control).item() == pytest.approx(2 * (0.2 + 0.4) / 2, abs=1e-6)
+
+
+ADAPTER = Adapter(rank=2, steps=60, questions=6, learning_rate=1e-2)
+
+
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory):
+    """A tiny base with heads and an adapter that were trained together, and the folder of both."""
+    folder, model = tmp_path_factory.mktemp("adapted"), Model("tiny", tiny(), Letters(), AR)
+    rows = [(f"question {i}\n", [5 + i % 20, 6, 7, 0]) for i in range(12)]
+    trained, control = heads(), Control(none=1.0)
+    network, curve, _ = train_adapter(model, trained, rows, Recipe(), control, ADAPTER, folder / "work")
+    AutoDecoForCausalLM.from_base(tiny(), trained).save_pretrained(folder / "heads")
+    network.save_pretrained(folder / "heads")
+    return SimpleNamespace(folder=folder, network=network, heads=trained, curve=curve, rows=rows)
+
+
+class Letters:
+    """A tokenizer of single letters for a vocabulary of 24."""
+
+    def encode(self, text, add_special_tokens=False):
+        return [1 + ord(letter) % 23 for letter in text]
+
+
+def test_an_adapter_learns_what_no_randomness_means(adapted):
+    assert adapted.curve[-1]["none"] < adapted.curve[0]["none"] - 0.1, adapted.curve
+    assert not any("base_layer" in name and p.requires_grad for name, p in adapted.network.named_parameters())
+
+
+def test_an_adapter_comes_back_merged(adapted, prompts):
+    ids, mask = prompts
+    loaded = AutoDecoForCausalLM.from_pretrained(adapted.folder / "heads", tiny())
+    with torch.no_grad():
+        ours = loaded(input_ids=ids, attention_mask=mask, with_heads=False)
+        trained = adapted.network(input_ids=ids, attention_mask=mask)
+        plain = tiny()(input_ids=ids, attention_mask=mask)
+    assert torch.allclose(ours.logits, trained.logits, atol=1e-4)
+    assert not torch.allclose(ours.logits, plain.logits, atol=1e-2), "the adapter does nothing"
+    with pytest.raises(UserError, match="adapter"):
+        loaded.save_pretrained(adapted.folder / "again")
+    with pytest.raises(UserError, match="another base"):
+        AutoDecoForCausalLM.from_pretrained(adapted.folder / "heads", tiny(seed=1))
+
+
+def test_adapter_training_goes_on_after_a_kill(adapted):
+    """The saved state of a finished run is the run: nothing is trained again."""
+    fresh = Model("tiny", tiny(), Letters(), AR)
+    given = (adapted.rows, Recipe(), Control(none=1.0))
+    again = heads(seed=9)
+    network, curve, _ = train_adapter(fresh, again, *given, ADAPTER, adapted.folder / "work")
+    assert curve == adapted.curve
+    for key, value in again.state_dict().items():
+        assert torch.equal(value, adapted.heads.state_dict()[key]), key
+    with pytest.raises(UserError, match="another recipe"):
+        train_adapter(fresh, again, *given, Adapter(rank=2, steps=31), adapted.folder / "work")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lib.autodeco.model import distribution
 from lib.autoregressive import loop
 from lib.options import Options
 from lib.sampling import RowGenerator, categorical, warp
@@ -70,15 +71,14 @@ def decode(model, input_ids: Tensor, options: AutoDeco, *, generator, record=Fal
     limit, cache = options.max_new_tokens, options.use_cache
 
     def response(settings: Callable, record: bool) -> Decoded:
-        """Decode with `settings(output, rows, step)` -> temperature [b], top_p [b]; their means are measured."""
+        """Decode by `settings(output, rows, step)` -> temperature [b], top_p [b], probs [b, V]; measure the means."""
         sums, counts = torch.zeros(len(input_ids), 2, dtype=torch.float64), torch.zeros(len(input_ids))
 
         def choose(output, uniform: Tensor, rows: Tensor, step: int):
-            temperature, top_p = settings(output, rows, step)
-            tokens = autodeco_step(output.logits[:, -1], temperature, top_p, uniform)
+            temperature, top_p, probs = settings(output, rows, step)
             sums[rows.cpu()] += torch.stack([temperature, top_p], -1).double().cpu()
             counts[rows.cpu()] += 1
-            return tokens, {"temperature": temperature, "top_p": top_p}
+            return categorical(probs, uniform), {"temperature": temperature, "top_p": top_p}
 
         out = loop(_Plain(model), input_ids, choose, limit, cache, generator=generator, record=record, **given)
         means = (sums / counts[:, None]).round(decimals=4).unbind(-1)
@@ -89,20 +89,22 @@ def decode(model, input_ids: Tensor, options: AutoDeco, *, generator, record=Fal
     if not options.shuffled:
         return first
     dealt = deal(first, generator, limit).to(input_ids.device)
-    second = response(lambda output, rows, step: dealt[rows, step].unbind(-1), record)
+
+    def shuffled(output, rows: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        temperature, top_p = dealt[rows, step].unbind(-1)
+        return temperature, top_p, warp(output.logits[:, -1], temperature, top_p)
+
+    second = response(shuffled, record)
     for counter in ("target_forwards", "positions", "head_positions", "batch_forwards"):
         setattr(second.trace, counter, getattr(first.trace, counter) + getattr(second.trace, counter))
     return second
 
 
-def autodeco_step(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor) -> Tensor:
-    """The next token of each row under its own settings: logits [B, V], the rest [B] -> [B]."""
-    return categorical(warp(logits, temperature, top_p), uniform)
-
-
-def predicted(output, options: AutoDeco) -> tuple[Tensor, Tensor]:
-    """Temperature and top-p [B] that the last position's token is drawn under."""
-    return output.temperature[:, -1] * options.temperature, output.top_p[:, -1] * options.top_p
+def predicted(output, options: AutoDeco) -> tuple[Tensor, Tensor, Tensor]:
+    """Temperature [B], top-p [B] and the distribution [B, V] that the last position's token is drawn from."""
+    temperature, top_p = output.temperature * options.temperature, output.top_p * options.top_p
+    probs = distribution(output, options.temperature, options.top_p)
+    return temperature[:, -1], top_p[:, -1], probs[:, -1]
 
 
 def deal(first: Decoded, generator: RowGenerator, limit: int) -> Tensor:

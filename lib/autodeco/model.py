@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from lib.autodeco.heads import HEADS, Heads, HeadsConfig
 from lib.errors import UserError
-from lib.sampling import warp
+from lib.sampling import nucleus, warp
 
 WEIGHTS = "autodeco_heads.safetensors"  # the name and the keys of the authors' published files
 
@@ -49,9 +49,11 @@ class AutoDecoForCausalLM:
 
         Reads what `save_pretrained` writes and the authors' published form. Raises UserError for a base with
         another fingerprint (`check_base=False` lets it pass) and for a missing or unfitting file. `options` go to
-        the base's `from_pretrained`.
+        the base's `from_pretrained`. An adapter that lies beside the heads, in the form of `peft`, is merged into the
+        base, which then is no longer the plain one.
         """
-        config, weights = _read(folder)
+        local = _folder(folder)
+        config, weights = _read(local)
         if base is None and not config.get("base_model_name_or_path"):
             raise UserError(f"the heads in {folder} do not name their base: pass it as base=")
         if base is None:
@@ -66,6 +68,11 @@ class AutoDecoForCausalLM:
             )
         heads = Heads(_heads_config(config, weights, folder))
         heads.load_state_dict(weights)
+        if (local / "adapter_config.json").exists():
+            from peft import PeftModel
+
+            base = PeftModel.from_pretrained(base, local).merge_and_unload()
+            base.adapter_from = str(local)
         return cls.from_base(base, heads)
 
     def save_pretrained(self, folder: str | Path, base_revision: str | None = None, **_) -> None:
@@ -73,6 +80,8 @@ class AutoDecoForCausalLM:
 
         `base_revision`: the hub's commit of the base, which a loaded model no longer knows.
         """
+        if hasattr(self, "adapter_from"):
+            raise UserError(f"the heads came with an adapter, which is in the base now: copy {self.adapter_from}")
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = {
@@ -94,13 +103,12 @@ class AutoDecoForCausalLM:
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
     def forward(self, *args, with_heads=True, temperature_scale=1.0, top_p_scale=1.0, **kwargs):
-        """The base's output; `temperature` and `top_p` [B, L] are added to it."""
+        """The base's output; `temperature`, `top_p` [B, L] and `probs` [B, L, V] of the heads are added to it."""
         with entering_the_unembedding(self) as hidden:
             output = super().forward(*args, **kwargs)
-        output.temperature, output.top_p = self.heads(hidden[0], output.logits)
+        output.temperature, output.top_p, output.probs = self.heads(hidden[0], output.logits)
         if with_heads:
-            temperature = output.temperature * temperature_scale
-            output.logits = warp(output.logits, temperature, output.top_p * top_p_scale).log()
+            output.logits = distribution(output, temperature_scale, top_p_scale).log()
         return output
 
     def generate(self, *args, generation_config=None, return_settings: bool = False, **kwargs):
@@ -134,6 +142,14 @@ class AutoDecoForCausalLM:
         return out.temperature[:, start - 1 : -1], out.top_p[:, start - 1 : -1]
 
 
+def distribution(output, temperature: float = 1.0, top_p: float = 1.0) -> Tensor:
+    """What is drawn from [B, L, V], of an output with base logits; temperature and top_p multiply the predicted."""
+    top_p = output.top_p * top_p
+    if temperature == 1:  # the heads have scaled already
+        return nucleus(output.probs, top_p[..., None])
+    return warp(output.logits, output.temperature * temperature, top_p)
+
+
 @contextmanager
 def entering_the_unembedding(model):
     """A list that receives the hidden states which a forward hands to the language-model head."""
@@ -157,20 +173,25 @@ def fingerprint(model) -> str:
     return digest.hexdigest()[:16]
 
 
-def _read(folder: str | Path) -> tuple[dict, dict[str, Tensor]]:
-    """Config and head weights of a local folder, or of a hub repository."""
+def _folder(folder: str | Path) -> Path:
+    """A local folder, or the local copy of a hub repository."""
     local = Path(folder)
     if not local.is_dir():
         from huggingface_hub import snapshot_download
 
         try:
-            local = Path(snapshot_download(str(folder), allow_patterns=["config.json", "*.safetensors"]))
+            local = Path(snapshot_download(str(folder), allow_patterns=["*.json", "*.safetensors"]))
         except Exception as error:  # the hub raises many kinds
             reason = str(error).splitlines()[0]
             raise UserError(f"{folder} is no folder, nor a hub repository that can be had: {reason}") from error
+    return local
+
+
+def _read(local: Path) -> tuple[dict, dict[str, Tensor]]:
+    """Config and head weights of a folder."""
     found = [path for path in (local / WEIGHTS, local / "model.safetensors") if path.exists()]
     if not found or not (local / "config.json").exists():
-        raise UserError(f"{folder} holds no heads: config.json and {WEIGHTS} are needed")
+        raise UserError(f"{local} holds no heads: config.json and {WEIGHTS} are needed")
     try:
         weights = load_file(found[0])
         config = json.loads((local / "config.json").read_text())

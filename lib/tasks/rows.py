@@ -1,19 +1,22 @@
-"""Rows of public data sets: from the Hugging Face hub, or from a folder of JSON Lines (`DATA_DIR`)."""
+"""Rows of public data sets: from a folder of JSON Lines (`DATA_DIR`), from `data/` here, or from the hub."""
 
 import os
 from pathlib import Path
 
 from lib.errors import UserError
 
+COMMITTED = Path(__file__).parent / "data"  # see its SOURCES.md
+
 
 def load_rows(hub_id: str, config: str | None, split: str, file: str, revision: str | None = None) -> list[dict]:
     """The rows of one split, in order, with the field names of the hub.
 
-    With DATA_DIR set they are the lines of `$DATA_DIR/<file>`, else they come from the hub at `revision`
-    (None: the newest). Raises UserError where that one place does not have them: no other is tried.
+    With DATA_DIR set they are the lines of `$DATA_DIR/<file>`, else those committed here, and where there are none
+    they come from the hub at `revision` (None: the newest). Raises UserError where that one place does not have
+    them: no other is tried.
     """
-    folder = os.environ.get("DATA_DIR")
-    path = Path(folder, file) if folder else None
+    folder, here = os.environ.get("DATA_DIR"), COMMITTED / f"{file}.gz"
+    path = Path(folder, file) if folder else here if here.is_file() else None
     if path and not path.is_file():
         raise UserError(f"no file {path}: put {hub_id} ({split}) there as JSON Lines, or unset DATA_DIR")
     import datasets  # imported late: it takes seconds

@@ -1,26 +1,42 @@
-"""`python -m lib.autodeco.training [NAME ...]`: train heads on a study model, into `results/checkpoints/`."""
+"""`python -m lib.autodeco.training [NAME ...]`: train heads, into `results/checkpoints/`."""
 
 import argparse
 import json
 import sys
 import time
+from dataclasses import dataclass
+from hashlib import sha256
 
 import torch
 
 from lib.autodeco.model import AutoDecoForCausalLM, fingerprint
+from lib.autodeco.training.adapter import ADAPTERS, train_adapter
 from lib.autodeco.training.control import CONTROLS, commanded_states, train_control
 from lib.autodeco.training.loop import train_heads
 from lib.autodeco.training.recipe import RECIPES
 from lib.autodeco.training.states import states_of, trajectories
 from lib.errors import exit_status, require_known
-from lib.models.registry import load
+from lib.models.registry import entry_of, load
 from lib.paths import BUILD, CHECKPOINTS
 from lib.report import device_name
 from lib.tasks import get_task
 
-BASE = "study-ar"
-TASKS = ("gsm_symbolic", "country_facts", "small_functions")
-PROMPTS, SAMPLES = 1500, 4  # draws a task; the right ones are trained on
+HELD_OUT = 20  # one question in so many is kept for the curve of the loss
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a base's trajectories come from: draws for training items of tasks; the right ones are trained on."""
+
+    tasks: tuple[str, ...]
+    prompts: int
+    samples: int
+
+
+SOURCES = {
+    "study-ar": Source(("gsm_symbolic", "country_facts", "small_functions"), prompts=1500, samples=4),
+    "smollm2-135m": Source(("instructions", "country_facts"), prompts=600, samples=2),
+}
 
 
 def export(name: str, model, curve: list[dict], measured: dict) -> None:
@@ -32,27 +48,56 @@ def export(name: str, model, curve: list[dict], measured: dict) -> None:
     (folder / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in curve))
 
 
+def export_adapter(name: str, adapted) -> None:
+    """The adapter beside the heads, in the form of `peft`, without the model card that it writes."""
+    folder = CHECKPOINTS / name
+    adapted.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)
+
+
 def train_all(names: list[str]) -> None:
-    """Trajectories and their states once, then heads by each recipe on them."""
+    """Heads by each recipe, base by base."""
     require_known("recipe", names, RECIPES)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    base = load(BASE, device, torch.float32)
-    work = BUILD / "autodeco" / f"{BASE}-{fingerprint(base.network)}"  # of another base nothing is taken over
+    for base in SOURCES:
+        if here := [name for name in names if entry_of(name).base == base]:
+            train_on(base, here)
+
+
+def train_on(base_name: str, names: list[str]) -> None:
+    """Trajectories of one base and their states once, then heads by each recipe on them."""
+    device, source = "cuda" if torch.cuda.is_available() else "cpu", SOURCES[base_name]
+    base = load(base_name, device, torch.float32)
+    work = BUILD / "autodeco" / f"{base_name}-{fingerprint(base.network)}"  # of another base nothing is taken over
     rows = []
-    for task in map(get_task, TASKS):
-        rows += trajectories(base, task, PROMPTS, SAMPLES, work / f"{task.name}.jsonl")
-    states, taught = states_of(base, rows), None
+    for task in map(get_task, source.tasks):
+        rows += trajectories(base, task, source.prompts, source.samples, work / f"{task.name}.jsonl")
+    learned, held_out = split(rows)
+    states, unseen = states_of(base, learned), states_of(base, held_out)
     unembedding = base.network.get_output_embeddings()
     for name in names:
-        recipe, control = RECIPES[name], CONTROLS.get(name)
-        heads, curve, seconds = train_heads(unembedding, states, recipe, work / name, device)
-        if control:
-            taught = taught or commanded_states(base, rows, control)
+        recipe, control, adapter = RECIPES[name], CONTROLS.get(name), ADAPTERS.get(name)
+        heads, curve, seconds = train_heads(unembedding, states, recipe, work / name, device, unseen)
+        adapted = None
+        if adapter:
+            fresh = load(base_name, device, torch.float32)  # the adapter is put into it
+            adapted, more, extra = train_adapter(fresh, heads, learned, recipe, control, adapter, work / name, device)
+            curve, seconds = curve + more, seconds + extra
+        elif control:
             start = time.perf_counter()
-            curve += train_control(heads, unembedding, taught, recipe, control)
+            curve += train_control(heads, unembedding, commanded_states(base, learned, control), recipe, control)
             seconds += time.perf_counter() - start
         measured = {"positions": len(states.tokens), "seconds": round(seconds, 1), "device": device_name(device)}
         export(name, AutoDecoForCausalLM.from_base(base.network, heads), curve, measured)
+        if adapted is not None:
+            export_adapter(name, adapted)
+
+
+def split(rows: list[tuple[str, list[int]]]) -> tuple[list, list]:
+    """Rows to learn from and rows held out; all responses to a question are on one side."""
+    kept: tuple[list, list] = ([], [])
+    for row in rows:
+        kept[sha256(row[0].encode()).digest()[0] % HELD_OUT == 0].append(row)
+    return kept
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,6 +6,8 @@ m(x) over the tokens of y, for temperature and for top-p,
     relu(margin - (m(x + high) - m(x))) + relu(margin - (m(x) - m(x + low)))
 
 averaged over questions, plus the training loss of the heads on the plain question. All three see the same y.
+
+One step beyond the paper, a command that asks for no randomness at all: its mean T-hat itself is added to the loss.
 """
 
 import random
@@ -40,6 +42,14 @@ HIGH = (
     "Give an unusual answer.",
     "Explore freely.",
 )
+NONE = (
+    "Leave nothing to chance.",
+    "Use no randomness at all.",
+    "Always choose the likeliest word.",
+    "Decode greedily.",
+    "Set the temperature to zero.",
+    "Answer without any sampling.",
+)
 # The first of each is quoted in the paper.
 HELD_OUT_LOW = (
     "I hope the answers can be as certain as possible.",
@@ -57,7 +67,7 @@ class Control(Options):
     """How heads that already choose well learn to follow commands; the margins are those of the ranking loss.
 
     pool: how many of the responses are learned from. questions: of these, a step. ranking: its weight beside the
-    heads' own loss.
+    heads' own loss. none: weight of the mean T-hat behind a command for no randomness; 0 leaves those out.
     """
 
     pool: int = 1500
@@ -67,6 +77,7 @@ class Control(Options):
     temperature_margin: float = 0.1
     top_p_margin: float = 0.05
     ranking: float = 1.0
+    none: float = 0.0
     seed: int = 0
 
     def check(self) -> None:
@@ -74,35 +85,43 @@ class Control(Options):
             self.require(name, getattr(self, name) >= 1, "1 or more")
         for name in ("learning_rate", "temperature_margin", "top_p_margin", "ranking"):
             self.require(name, getattr(self, name) > 0, "above 0")
+        self.require("none", self.none >= 0, "0 (off) or more")
 
 
-CONTROLS = {"study-ar-control": Control()}
+CONTROLS = {
+    "study-ar-control": Control(),
+    "study-ar-no-randomness": Control(none=1.0),
+    "study-ar-adapter": Control(none=1.0),
+}
 
 
 @dataclass(frozen=True)
 class Commanded:
-    """States of the same responses behind the plain questions and behind a low and a high command.
+    """States of the same responses behind the plain questions and behind commands, by what `commands_of` calls them.
 
     `question` [N] numbers the question of each token, from 0 to `count` - 1.
     """
 
-    plain: States
-    low: States
-    high: States
+    states: dict[str, States]
     question: Tensor
     count: int
 
 
+def commands_of(control: Control) -> dict[str, tuple[str, ...]]:
+    """What is put behind a question to learn from; `plain` is nothing."""
+    commands = {"plain": ("",), "low": LOW, "high": HIGH}
+    return commands | {"none": NONE} if control.none else commands
+
+
 def commanded_states(model: Model, rows: list[tuple[str, list[int]]], control: Control) -> Commanded:
-    """States of some (prompt, response ids) without and with commands, each question with a random pair of them."""
+    """States of some (prompt, response ids) without and with commands, each question with random ones."""
     chooser = random.Random(control.seed)
     chosen = chooser.sample(rows, min(control.pool, len(rows)))
-    found = {
+    states = {
         name: states_of(model, [(commanded(prompt, chooser.choice(commands)), ids) for prompt, ids in chosen])
-        for name, commands in (("plain", ("",)), ("low", LOW), ("high", HIGH))
+        for name, commands in commands_of(control).items()
     }
-    question = question_of([ids for _, ids in chosen])
-    return Commanded(question=question, count=len(chosen), **found)
+    return Commanded(states, question_of([ids for _, ids in chosen]), len(chosen))
 
 
 def question_of(responses: list[list[int]]) -> Tensor:
@@ -116,6 +135,26 @@ def ranking_loss(plain: Tensor, low: Tensor, high: Tensor, margin: float) -> Ten
     return (torch.relu(margin - (high - plain)) + torch.relu(margin - (plain - low))).mean()
 
 
+def command_loss(found: dict[str, tuple[Tensor, Tensor]], places: Tensor, count: int, control: Control) -> Tensor:
+    """Ranking of both settings, and T-hat without randomness: T-hat [n] and P-hat [n] behind each command.
+
+    `places` [n] numbers the question of each token, of `count`.
+    """
+    loss = 0.0
+    for i, margin in enumerate((control.temperature_margin, control.top_p_margin)):
+        means = {name: _mean(settings[i], places, count) for name, settings in found.items()}
+        loss = loss + control.ranking * ranking_loss(means["plain"], means["low"], means["high"], margin)
+    if "none" in found:
+        loss = loss + control.none * _mean(found["none"][0], places, count).mean()
+    return loss
+
+
+def shifts(found: dict[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
+    """How far each command moves the mean T-hat from that of the plain questions, for a curve."""
+    plain = found["plain"][0].mean()
+    return {name: round((found[name][0].mean() - plain).item(), 5) for name in found if name != "plain"}
+
+
 def train_control(heads: Heads, unembedding, data: Commanded, recipe: Recipe, control: Control) -> list[dict]:
     """Train `heads` further, in place; returns a row every ten steps. The base stays as it is."""
     heads.requires_grad_(True)
@@ -125,32 +164,25 @@ def train_control(heads: Heads, unembedding, data: Commanded, recipe: Recipe, co
     for step in tqdm(range(control.steps), desc="control", unit="step"):
         generator = torch.Generator().manual_seed(control.seed * 1_000_003 + step)
         chosen = torch.randint(data.count, (control.questions,), generator=generator)
-        tokens = torch.cat([rows_of[i] for i in chosen.tolist()])
+        rows = torch.cat([rows_of[i] for i in chosen.tolist()])
         places = question_of([rows_of[i].tolist() for i in chosen.tolist()])
-        found = {name: _predict(heads, unembedding, getattr(data, name), tokens) for name in ("plain", "low", "high")}
-        loss = loss_of(*found["plain"], data.plain.tokens[tokens], recipe, generator)
-        for i, margin in ((1, control.temperature_margin), (2, control.top_p_margin)):
-            means = {name: _mean(values[i], places, len(chosen)) for name, values in found.items()}
-            loss = loss + control.ranking * ranking_loss(means["plain"], means["low"], means["high"], margin)
+        found = {}
+        for name, states in data.states.items():
+            hidden = states.hidden[rows].float()
+            with torch.no_grad():
+                logits = unembedding(hidden).float()
+            found[name] = heads(hidden, logits)[:2]
+            if name == "plain":
+                loss = loss_of(logits, *found[name], states.tokens[rows], recipe, generator)
+        loss = loss + command_loss(found, places, len(chosen), control)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(heads.parameters(), 1.0)
         optimiser.step()
         if (step + 1) % 10 == 0:
-            shift = {name: (found[name][1].mean() - found["plain"][1].mean()).item() for name in ("low", "high")}
-            curve.append(
-                {"step": step + 1, "loss": round(loss.item(), 5), **{k: round(v, 5) for k, v in shift.items()}}
-            )
+            curve.append({"step": step + 1, "loss": round(loss.item(), 5), **shifts(found)})
     heads.requires_grad_(False)
     return curve
-
-
-def _predict(heads: Heads, unembedding, states: States, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits [n, V], T-hat [n] and P-hat [n] of some tokens."""
-    hidden = states.hidden[tokens].float()
-    with torch.no_grad():
-        logits = unembedding(hidden).float()
-    return logits, *heads(hidden, logits)
 
 
 def _mean(values: Tensor, places: Tensor, count: int) -> Tensor:

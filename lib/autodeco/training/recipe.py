@@ -16,8 +16,8 @@ class Recipe(Options):
     objective: `paper` or `code` (see soft.py). mask_easy: share of the positions where the base's likeliest token
     is right that are left out of the loss. fine_tuning_weights: weigh a position by the base's probability of its
     token.
-    statistics: the top-p head also sees four numbers of the distribution. width: of
-    the layer between.
+    statistics: the top-p head also sees four numbers of the distribution. width: of the layer between. steps: on
+    study-ar the loss on held-out trajectories falls no further after them.
     """
 
     objective: str = "code"
@@ -27,7 +27,7 @@ class Recipe(Options):
     fine_tuning_weights: bool = True
     statistics: bool = True
     width: int = 256
-    steps: int = 1500
+    steps: int = 600
     batch: int = 1024
     learning_rate: float = 1e-3
     seed: int = 0
@@ -54,5 +54,9 @@ RECIPES = {
     "study-ar-unweighted": replace(DEFAULT, fine_tuning_weights=False),
     "study-ar-soft": replace(DEFAULT, alpha=10.0),
     "study-ar-plain": replace(DEFAULT, statistics=False),
-    "study-ar-control": DEFAULT,  # then taught to follow commands, see control.py
+    # These are then taught to follow commands, see control.py and adapter.py.
+    "study-ar-control": DEFAULT,
+    "study-ar-no-randomness": DEFAULT,
+    "study-ar-adapter": DEFAULT,
+    "smollm2-135m-autodeco": replace(DEFAULT, steps=300, batch=256),
 }

@@ -14,7 +14,7 @@ from lib.autoregressive import Autoregressive, decode
 from lib.models.canvas import position_ids
 from lib.models.registry import Model
 from lib.sampling import RowGenerator
-from lib.tasks.base import Task
+from lib.tasks.base import Item, Task
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,16 @@ def trajectories(
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     done = {(line["item"], line["sample"]) for line in lines}
     items = task.items("train", prompts)
+
+    def asked(item: Item) -> str:
+        return f"{task.instruction}{item.prompt}" if model.family.chat else item.prompt
+
     rows = [(item, s) for item in items for s in range(samples) if (item.id, s) not in done]
     options = Autoregressive(max_new_tokens=task.max_new_tokens, temperature=temperature)
     with open(path, "a") as file:
         for start in tqdm(range(0, len(rows), batch), desc=f"trajectories {task.name}", unit="batch"):
             part = rows[start : start + batch]
-            ids, mask = model.encode([item.prompt for item, _ in part])
+            ids, mask = model.encode([asked(item) for item, _ in part])
             generator = RowGenerator.of(0, [item.id for item, _ in part], [s for _, s in part])
             out = decode(model.network, ids, options, generator=generator, family=model.family, attention_mask=mask)
             texts = [model.text(out.responses[i], int(out.lengths[i])) for i in range(len(part))]
@@ -54,10 +58,10 @@ def trajectories(
                 file.write(json.dumps(line) + "\n")
             file.flush()
             os.fsync(file.fileno())
-    asked = {item.id: item.prompt for item in items}
-    right = [line for line in lines if line["correct"] and line["item"] in asked]
+    of = {item.id: asked(item) for item in items}
+    right = [line for line in lines if line["correct"] and line["item"] in of]
     right.sort(key=lambda line: (line["item"], line["sample"]))
-    return [(asked[line["item"]], line["response"]) for line in right]
+    return [(of[line["item"]], line["response"]) for line in right]
 
 
 @torch.inference_mode()
@@ -65,20 +69,23 @@ def states_of(model: Model, rows: list[tuple[str, list[int]]], batch: int = 64) 
     """Hidden states of the base along (prompt, response ids), computed once; float16 on the CPU."""
     hidden, tokens = [], []
     for start in tqdm(range(0, len(rows), batch), desc="hidden states", unit="batch"):
-        part = rows[start : start + batch]
-        ids, mask = model.encode([prompt for prompt, _ in part])
-        width = max(len(response) for _, response in part)
-        responses = torch.full((len(part), width), model.family.eot_ids[0], device=ids.device)
-        real = torch.zeros_like(responses)
-        for i, (_, response) in enumerate(part):
-            responses[i, : len(response)] = torch.tensor(response, device=ids.device)
-            real[i, : len(response)] = 1
-        ids, mask = torch.cat([ids, responses], 1), torch.cat([mask, real], 1)
-        with entering_the_unembedding(model.network) as seen:
-            model.network(
-                input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), logits_to_keep=width + 1
-            )
-        kept = real.bool()
-        hidden.append(seen[0][:, :-1][kept].half().cpu())
-        tokens.append(responses[kept].cpu())
+        states, ids = response_states(model, rows[start : start + batch])
+        hidden.append(states.half().cpu())
+        tokens.append(ids.cpu())
     return States(torch.cat(hidden), torch.cat(tokens))
+
+
+def response_states(model: Model, rows: list[tuple[str, list[int]]]) -> tuple[Tensor, Tensor]:
+    """One forward over (prompt, response ids): states [N, H] that predict the N response tokens, the tokens [N]."""
+    ids, mask = model.encode([prompt for prompt, _ in rows])
+    width = max(len(response) for _, response in rows)
+    responses = torch.full((len(rows), width), model.family.eot_ids[0], device=ids.device)
+    real = torch.zeros_like(responses)
+    for i, (_, response) in enumerate(rows):
+        responses[i, : len(response)] = torch.tensor(response, device=ids.device)
+        real[i, : len(response)] = 1
+    ids, mask = torch.cat([ids, responses], 1), torch.cat([mask, real], 1)
+    with entering_the_unembedding(model.network) as seen:
+        model.network(input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), logits_to_keep=width + 1)
+    kept = real.bool()
+    return seen[0][:, :-1][kept], responses[kept]

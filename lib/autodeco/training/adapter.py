@@ -1,0 +1,106 @@
+"""Heads trained together with a low-rank adapter of the base, which the paper leaves to future work.
+
+The heads read the base's last hidden state. A base that was never asked to decode without randomness need not
+carry such a command there; an adapter can learn to. The loss is that of the commands (control.py) with the heads'
+own on the plain question, both through base and heads, and the adapted base's cross-entropy of the right answer
+behind every command, so that it goes on answering.
+"""
+
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from torch.nn.functional import cross_entropy
+from tqdm import tqdm
+
+from lib.autodeco.heads import Heads
+from lib.autodeco.training.control import Control, command_loss, commands_of, question_of, shifts
+from lib.autodeco.training.loop import keep, loss_of, resumed
+from lib.autodeco.training.recipe import Recipe
+from lib.autodeco.training.states import response_states
+from lib.evaluation import commanded
+from lib.models.registry import Model
+from lib.options import Options
+
+SAVE_EVERY = 25
+
+
+@dataclass(frozen=True)
+class Adapter(Options):
+    """rank: of the adapter of every linear layer. questions: a step, each plain and behind every kind of command."""
+
+    rank: int = 8
+    steps: int = 250
+    questions: int = 24
+    learning_rate: float = 5e-4
+    seed: int = 0
+
+    def check(self) -> None:
+        for name in ("rank", "steps", "questions"):
+            self.require(name, getattr(self, name) >= 1, "1 or more")
+        self.require("learning_rate", self.learning_rate > 0, "above 0")
+
+
+ADAPTERS = {"study-ar-adapter": Adapter()}
+
+
+def train_adapter(
+    model: Model,
+    heads: Heads,
+    rows: list[tuple[str, list[int]]],
+    recipe: Recipe,
+    control: Control,
+    adapter: Adapter,
+    folder: Path,
+    device: str = "cpu",
+):
+    """Train `heads` and an adapter of `model`, both in place; returns (the adapted network, curve, seconds).
+
+    `rows`: (prompt, right response ids). `folder` holds `adapter.pt`, from which a killed run goes on.
+    """
+    torch.manual_seed(adapter.seed)
+    unembedding = model.network.get_output_embeddings()
+    low_rank = LoraConfig(r=adapter.rank, lora_alpha=2 * adapter.rank, target_modules="all-linear")
+    network = get_peft_model(model.network, low_rank)
+    heads.requires_grad_(True)
+    trained = [*(p for p in network.parameters() if p.requires_grad), *heads.parameters()]
+    optimiser = torch.optim.AdamW(trained, lr=adapter.learning_rate)
+    path, done, curve, seconds = folder / "adapter.pt", 0, [], 0.0
+    if saved := resumed(path, adapter, device):
+        set_peft_model_state_dict(network, saved["adapter"])
+        heads.load_state_dict(saved["heads"])
+        optimiser.load_state_dict(saved["optimiser"])
+        done, curve, seconds = saved["step"], saved["curve"], saved["seconds"]
+    start = time.perf_counter() - seconds
+    for step in tqdm(range(done, adapter.steps), initial=done, total=adapter.steps, desc="adapter", unit="step"):
+        for group in optimiser.param_groups:  # linear decay over the second half
+            group["lr"] = adapter.learning_rate * min(1.0, 2 * (1 - step / adapter.steps))
+        chooser = random.Random(f"{adapter.seed}/{step}")
+        generator = torch.Generator().manual_seed(adapter.seed * 1_000_003 + step)
+        chosen = chooser.sample(rows, adapter.questions)
+        places, found, losses = question_of([ids for _, ids in chosen]).to(device), {}, []
+        for name, commands in commands_of(control).items():
+            asked = [(commanded(prompt, chooser.choice(commands)), ids) for prompt, ids in chosen]
+            hidden, tokens = response_states(model, asked)
+            logits = unembedding(hidden).float()
+            found[name] = heads(hidden, logits)[:2]
+            losses.append(cross_entropy(logits, tokens))
+            if name == "plain":
+                own = loss_of(logits, *found[name], tokens, recipe, generator)
+        loss = own + command_loss(found, places, len(chosen), control) + torch.stack(losses).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimiser.step()
+        if (step + 1) % 10 == 0:
+            curve.append({"step": step + 1, "loss": round(loss.item(), 5), **shifts(found)})
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 == adapter.steps:
+            state = {"adapter": get_peft_model_state_dict(network), "heads": heads.state_dict()}
+            seconds = time.perf_counter() - start
+            times = {"step": step + 1, "curve": curve, "seconds": seconds}
+            keep(path, adapter, {**state, "optimiser": optimiser.state_dict(), **times})
+    heads.requires_grad_(False)
+    return network.eval(), curve, time.perf_counter() - start
