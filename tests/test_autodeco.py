@@ -140,7 +140,7 @@ def test_the_step_follows_the_exact_distribution():
 def test_neutral_heads_change_no_bit(prompts):
     base = tiny()
     ids, mask = prompts
-    model = AutoDecoForCausalLM.from_base(base, Heads.neutral(CONFIG))
+    model = AutoDecoForCausalLM.from_base(base, Heads.saying(CONFIG))
     out = model(input_ids=ids, attention_mask=mask)
     expected = torch.softmax(base(input_ids=ids, attention_mask=mask).logits, -1)
     assert torch.equal(out.logits.exp(), expected.log().exp())
@@ -315,7 +315,7 @@ def test_fingerprint_knows_the_weights_not_the_dtype():
 
 def test_heads_follow_dtype_and_a_zero_temperature_is_raised(prompts):
     """A large negative bias makes T-hat 0 in bfloat16: the draw is greedy, and finite."""
-    cold = Heads.neutral(CONFIG)
+    cold = Heads.saying(CONFIG)
     cold.temp_head.mlp[-1].bias.data.fill_(-200.0)
     base = tiny().bfloat16()
     model = AutoDecoForCausalLM.from_base(base, cold)

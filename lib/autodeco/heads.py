@@ -78,11 +78,11 @@ class Heads(nn.Module):
         self.top_p_head = _mlp(config.hidden_size + 1 + STATISTICS * config.statistics, config.width)
 
     @classmethod
-    def neutral(cls, config: HeadsConfig) -> "Heads":
-        """Heads that say T = 1 and P = 1 everywhere, so that the base distribution stays as it is."""
+    def saying(cls, config: HeadsConfig, temperature: float = 1.0, top_p: float = 1.0) -> "Heads":
+        """Heads that say the same everywhere; by default T = 1 and P = 1, which leaves the base as it is."""
         heads = cls(config)
         with torch.no_grad():
-            for head, share in ((heads.temp_head, 1 / config.hottest), (heads.top_p_head, 1.0)):
+            for head, share in ((heads.temp_head, temperature / config.hottest), (heads.top_p_head, top_p)):
                 head.mlp[-1].weight.zero_()
                 # The sigmoid of 40 is 1 in float32, and that of 0 exactly one half.
                 head.mlp[-1].bias.fill_(40.0 if share >= 1 else torch.logit(torch.tensor(share)).item())

@@ -7,6 +7,14 @@ from lib.errors import require_known
 # Notebook -> module. The first of a paper is its headline notebook, rendered by a plain `make reproduce`.
 STUDIES = {
     "00_study_models": "study_models",
+    "10_autodeco_scores": "autodeco_scores",
+    "11_autodeco_pass_at_k": "autodeco_pass_at_k",
+    "12_autodeco_sweep": "autodeco_sweep",
+    "13_autodeco_ablation": "autodeco_ablation",
+    "14_autodeco_control": "autodeco_control",
+    "15_autodeco_tokens": "autodeco_tokens",
+    "16_autodeco_overhead": "autodeco_overhead",
+    "17_autodeco_real": "autodeco_real",
     "20_tolerator_scores": "tolerator_scores",
 }
 

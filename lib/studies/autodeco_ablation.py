@@ -103,10 +103,13 @@ class Study(BaseStudy):
             rows = curve(name)
             for axis, key in zip(axes, ("loss", "temperature", "top_p"), strict=True):
                 axis.plot(rows.step, rows[key].rolling(10, min_periods=1).mean(), lw=1.2, label=words)
+        rows = curve(FULL).dropna(subset="held_out")
+        axes[0].plot(rows.step, rows.held_out, "k--", lw=1, label="AutoDeco on held-out answers")
         for axis, label in zip(axes, ("loss (losses differ in kind)", "mean temperature", "mean top-p"), strict=True):
             axis.set(xlabel="step", ylabel=label)
             sns.despine(ax=axis)
-        axes[-1].legend(frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
+        handles = axes[0].get_legend_handles_labels()
+        axes[-1].legend(*handles, frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
         return figure
 
     def training(self) -> pd.DataFrame:

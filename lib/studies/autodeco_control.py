@@ -11,7 +11,7 @@ import seaborn as sns
 from lib.autodeco.training.control import HELD_OUT_HIGH, HELD_OUT_LOW, NO_RANDOMNESS
 from lib.evaluation import Run
 from lib.papers import printed
-from lib.report import difference, headline, scores
+from lib.report import comparison_table, difference, headline, scores
 from lib.stats import mean_interval, wilson
 from lib.studies.base import SHORT, BaseStudy
 
@@ -24,17 +24,26 @@ COMMANDS = {
 }
 DIRECTIONS = {"low diversity": -1, "high diversity": 1, "no randomness": -1}
 SETTINGS = {"T": "temperature", "P": "top_p"}
+# What heads were taught, in words; the first is the reference, the second what the paper describes.
+TAUGHT = {
+    "study-ar-autodeco": "never taught",
+    "study-ar-control": "taught low and high",
+    "study-ar-no-randomness": "and no randomness",
+    "study-ar-adapter": "and no randomness, with an adapter",
+}
 
 
 @dataclass(frozen=True)
 class Study(BaseStudy):
-    """Heads before and after they learned from commands, on test questions with commands that are new to both."""
+    """Heads before and after they learned from commands, on test questions with commands that are new to all.
+
+    `heads`: the first were never taught, the second taught as in the paper; the last are one step beyond it.
+    """
 
     items: int = 100
     samples: int = 1
     tasks: tuple[str, ...] = ("math", "qa", "code")
-    heads: str = "study-ar-autodeco"
-    taught: str = "study-ar-control"
+    heads: tuple[str, ...] = tuple(TAUGHT)
 
     notebook = "14_autodeco_control"
     printed = "autodeco"
@@ -47,7 +56,7 @@ class Study(BaseStudy):
                 model, SHORT.get(short, short), "autodeco", command=command, **size
             )
             for short in self.tasks
-            for model in (self.heads, self.taught)
+            for model in self.heads
             for direction, commands in COMMANDS.items()
             for command in commands
         }
@@ -71,10 +80,10 @@ class Study(BaseStudy):
         """
         rows = []
         for task in self.tasks:
-            for model in (self.heads, self.taught):
+            for model in self.heads:
                 plain = {name: self._means(task, model, "none", key)[0] for name, key in SETTINGS.items()}
                 for direction, commands in COMMANDS.items():
-                    row = {"task": task, "heads": model, "command": direction, "items": self.items}
+                    row = {"task": task, "heads": TAUGHT.get(model, model), "command": direction, "items": self.items}
                     for name, key in SETTINGS.items():
                         found = self._means(task, model, direction, key)
                         row[name] = found.mean()
@@ -109,38 +118,51 @@ class Study(BaseStudy):
         shown["accuracy, %"] = rows.accuracy.round(1)
         return shown.set_index(["task", "heads", "command"]).fillna("")
 
-    def figure_shift(self):
-        """Mean temperature of each question with a command against without, a panel a task and direction."""
-        directions = list(DIRECTIONS)
-        figure, axes = plt.subplots(
-            len(self.tasks),
-            len(directions),
-            figsize=(3 * len(directions), 2.8 * len(self.tasks)),
-            squeeze=False,
-            sharex="row",
-            sharey="row",
+    @cached_property
+    def costs(self) -> pd.DataFrame:
+        """Accuracy without a command, minus that of the heads that were never taught, in points; p after Holm."""
+        return comparison_table(
+            [
+                (
+                    {"task": task, "heads": TAUGHT.get(model, model)},
+                    self.lines[task, model, "none", ""],
+                    self.lines[task, self.heads[0], "none", ""],
+                )
+                for task in self.tasks
+                for model in self.heads[1:]
+            ]
         )
-        for line, task in zip(axes, self.tasks, strict=True):
-            for axis, direction in zip(line, directions, strict=True):
-                for model, color, label in ((self.heads, "0.6", "not taught"), (self.taught, "C0", "taught")):
-                    plain = self._means(task, model, "none", "temperature")[0]
-                    found = self._means(task, model, direction, "temperature").mean(0)
-                    axis.plot(plain, found, "o", ms=3, color=color, label=label)
-                low, high = axis.get_xlim()
-                axis.plot([low, high], [low, high], color="0.4", lw=1)
-                axis.set(title=f"{task}: {direction}")
-                sns.despine(ax=axis)
-            line[0].set_ylabel("mean T, with command")
-        for axis in axes[-1]:
-            axis.set_xlabel("mean T, without")
-        axes[0][-1].legend(frameon=False, fontsize="small")
+
+    def figure_shift(self):
+        """Mean temperature behind each kind of command, over questions with 95 % intervals; a panel a task."""
+        figure, axes = plt.subplots(
+            1, len(self.tasks), figsize=(4 * len(self.tasks), 3.4), squeeze=False, sharey=True
+        )
+        for axis, task in zip(axes[0], self.tasks, strict=True):
+            for i, model in enumerate(self.heads):
+                means = [
+                    mean_interval(self._means(task, model, direction, "temperature").mean(0) / 2)
+                    for direction in COMMANDS
+                ]
+                values = np.array([[2 * e.value, 2 * e.low, 2 * e.high] for e in means]).T
+                error = [values[0] - values[1], values[2] - values[0]]
+                x = np.arange(len(COMMANDS)) + 0.12 * (i - (len(self.heads) - 1) / 2)
+                axis.errorbar(x, values[0], error, fmt="o", ms=4, capsize=2, label=TAUGHT.get(model, model))
+            axis.set_xticks(range(len(COMMANDS)), [name.replace(" ", "\n") for name in COMMANDS])
+            axis.set(title=task, ylim=(0, None))
+            sns.despine(ax=axis)
+        axes[0][0].set_ylabel("mean T")
+        axes[0][-1].legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
         return figure
 
     def traces(self, command: str = HELD_OUT_HIGH[0]) -> pd.DataFrame:
-        """Mean settings of the first ten questions without and with one command, by the taught heads."""
+        """Mean settings of ten questions without and with one command, by the heads taught as in the paper."""
         task = self.tasks[0]
         direction = next(name for name, commands in COMMANDS.items() if command in commands)
-        plain, found = self.lines[task, self.taught, "none", ""], self.lines[task, self.taught, direction, command]
+        plain, found = (
+            self.lines[task, self.heads[1], "none", ""],
+            self.lines[task, self.heads[1], direction, command],
+        )
         rows = [
             {
                 "item": a["item"],
@@ -160,28 +182,39 @@ class Study(BaseStudy):
         return wide.loc[["none", "low diversity", "high diversity"], order].rename_axis(index="command", columns=None)
 
     def reading(self) -> str:
-        """What commands do before and after teaching, and whether «no randomness» means none."""
+        """What commands do before and after teaching, whether «no randomness» means none, and what teaching costs."""
+        rows = self.summary.set_index(["heads", "command", "task"])
         lines = []
-        for model, words in ((self.heads, "Heads that were never taught"), (self.taught, "Taught heads")):
-            rows = self.summary[self.summary.heads == model].set_index(["task", "command"])
-            parts = []
+        for model in self.heads:
+            words, parts = TAUGHT.get(model, model), []
             for task in self.tasks:
-                low, high = rows.loc[(task, "low diversity")], rows.loc[(task, "high diversity")]
+                low, high = rows.loc[(words, "low diversity", task)], rows.loc[(words, "high diversity", task)]
                 parts.append(
                     f"{task} T {low.shift_T:+.2f} at {low.consistency_T:.0f} % and {high.shift_T:+.2f} at "
                     f"{high.consistency_T:.0f} %"
                 )
-            lines.append(f"- **{words}**, shift and consistency for low and for high diversity: {'; '.join(parts)}.")
-        rows = self.summary[(self.summary.heads == self.taught) & (self.summary.command == "no randomness")]
-        parts = [f"{r.task} {r.T:.2f} (shift {r.shift_T:+.2f})" for r in rows.itertuples()]
-        lines.append(f"- Told to have no randomness, taught heads choose a mean temperature of {'; '.join(parts)}.")
-        rows = self.summary[(self.summary.heads == self.taught) & self.summary.change.notna()]
-        costs = [f"{r.task} {r.command} {r.change:+.1f}" for r in rows.itertuples()]
-        lines.append(f"- Accuracy behind a command minus without, in points: {'; '.join(costs)}.")
+            lines.append(f"- Heads **{words}**, shift and consistency for low and for high: {'; '.join(parts)}.")
+        for model in self.heads[1:]:
+            words = TAUGHT.get(model, model)
+            parts = [
+                f"{task} {rows.loc[(words, 'no randomness', task)]['T']:.2f} "
+                f"(without {rows.loc[(words, 'none', task)]['T']:.2f})"
+                for task in self.tasks
+            ]
+            lines.append(f"- Told to have no randomness, heads {words} choose a mean T of {'; '.join(parts)}.")
+        for words, part in self.costs.groupby("heads", sort=False):
+            parts = [
+                f"{r.task} {r.difference:+.1f} [{r.low:.1f}, {r.high:.1f}], {r.verdict}" for r in part.itertuples()
+            ]
+            lines.append(f"- Accuracy without a command, {words} minus never taught, in points: {'; '.join(parts)}.")
+        behind = self.summary[self.summary.change.notna()].groupby("heads", sort=False)
+        for words, part in behind:
+            parts = [f"{r.task} {r.command} {r.change:+.1f}" for r in part.itertuples()]
+            lines.append(f"- Accuracy behind a command minus without, {words}, in points: {'; '.join(parts)}.")
         return "\n".join(lines)
 
     def headlines(self) -> dict[str, dict]:
-        """Consistency of the temperature over all questions of all tasks, by the taught heads."""
+        """Consistency of the temperature over all questions of all tasks, by the heads taught as in the paper."""
         found = {}
         for name, direction in (
             ("control_low_consistency", "low diversity"),
@@ -189,8 +222,8 @@ class Study(BaseStudy):
         ):
             moved = []
             for task in self.tasks:
-                plain = self._means(task, self.taught, "none", "temperature")[0]
-                means = self._means(task, self.taught, direction, "temperature")
+                plain = self._means(task, self.heads[1], "none", "temperature")[0]
+                means = self._means(task, self.heads[1], direction, "temperature")
                 moved.append(((means - plain) * DIRECTIONS[direction] > 0).mean(0))
             e = mean_interval(np.concatenate(moved))
             shares = [100 * x for x in (e.value, e.low, e.high)]
@@ -199,7 +232,9 @@ class Study(BaseStudy):
 
     def save(self) -> dict:
         """Everything into the results folder; the manifest in short."""
-        written = self.write({"summary": self.summary}, {"shift": self.figure_shift()}, self.headlines())
+        written = self.write(
+            {"summary": self.summary, "costs": self.costs}, {"shift": self.figure_shift()}, self.headlines()
+        )
         plt.close("all")
         return written
 

@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 
+from lib.errors import UserError, require_known
 from lib.evaluation import Run
 from lib.papers import printed
 from lib.report import cells, comparison_table, difference, headline, summary_row
@@ -15,12 +16,14 @@ from lib.studies.base import SHORT, BaseStudy
 NAMES = {
     "greedy": "greedy",
     "default": "default (T = 1, P = 1)",
-    "card": "0.6 / 0.95",
+    "card": "recommended",
     "entropy": "entropy rule",
     "autodeco": "AutoDeco",
     "constant": "its mean as a constant",
     "shuffled": "its settings shuffled",
 }
+# Temperature and top-p that a model's card recommends; for others what that of R1-Distill does, one of the paper's.
+CARDS = {"smollm2-135m": (0.2, 0.9)}
 # Headline name -> the method that AutoDeco is compared with.
 HEADLINES = {
     "autodeco_vs_default_math": "default",
@@ -37,23 +40,33 @@ class Study(BaseStudy):
     tasks: tuple[str, ...] = ("math", "qa", "code")
     model: str = "study-ar"
     heads: str = "study-ar-autodeco"
+    methods: tuple[str, ...] = tuple(NAMES)
 
     notebook = "10_autodeco_scores"
     printed = "autodeco"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_known("method", self.methods, NAMES)
+        if not {"autodeco", "constant"} <= set(self.methods):
+            raise UserError("methods must hold autodeco and constant: they are what the study compares")
+
     def runs(self) -> dict[tuple, Run]:
         """Keys are (task, method)."""
         size = {"items": self.items, "samples": self.samples}
+        temperature, top_p = CARDS.get(self.model, (0.6, 0.95))
         runs = {}
         for short in self.tasks:
             task = SHORT.get(short, short)
             runs[short, "greedy"] = Run.of(self.model, task, "autoregressive", items=self.items)
             runs[short, "default"] = Run.of(self.model, task, "autoregressive", temperature=1.0, **size)
-            runs[short, "card"] = Run.of(self.model, task, "autoregressive", temperature=0.6, top_p=0.95, **size)
+            runs[short, "card"] = Run.of(
+                self.model, task, "autoregressive", temperature=temperature, top_p=top_p, **size
+            )
             runs[short, "entropy"] = Run.of(self.model, task, "entropy", **size)
             runs[short, "autodeco"] = Run.of(self.heads, task, "autodeco", **size)
             runs[short, "shuffled"] = Run.of(self.heads, task, "autodeco", shuffled=True, **size)
-        return runs
+        return {key: run for key, run in runs.items() if key[1] in self.methods}
 
     def later_runs(self, lines: dict[tuple, list[dict]]) -> dict[tuple, Run]:
         """Ordinary sampling at the mean temperature and top-p that AutoDeco chose on this task."""
@@ -63,6 +76,11 @@ class Study(BaseStudy):
             task, size = SHORT.get(short, short), {"items": self.items, "samples": self.samples}
             runs[short, "constant"] = Run.of(self.model, task, "autoregressive", **mean, **size)
         return runs
+
+    @property
+    def shown(self) -> list[str]:
+        """The methods as a table calls them, in its order."""
+        return [words for name, words in NAMES.items() if name in self.methods]
 
     @cached_property
     def summary(self) -> pd.DataFrame:
@@ -80,7 +98,7 @@ class Study(BaseStudy):
     def table(self) -> pd.DataFrame:
         """Accuracy in % with its 95 % interval: a line a method, a column a task."""
         table = self.summary.assign(cell=cells(self.summary)).pivot(index="method", columns="label", values="cell")
-        return table.loc[list(NAMES.values()), list(self.tasks)].rename_axis(index=None, columns=None)
+        return table.loc[self.shown, list(self.tasks)].rename_axis(index=None, columns=None)
 
     def settings(self) -> pd.DataFrame:
         """Mean temperature and top-p of the tokens, a column a task."""
@@ -102,11 +120,11 @@ class Study(BaseStudy):
     def costs(self) -> pd.DataFrame:
         """Forwards and seconds a response, a column a task."""
         table = self.summary.pivot(index="method", columns="label", values=["forwards", "seconds"])
-        return table.loc[list(NAMES.values())].round(4).rename_axis(index=None, columns=[None, None])
+        return table.loc[self.shown].round(4).rename_axis(index=None, columns=[None, None])
 
     def figure_differences(self):
         """AutoDeco minus each, in points with paired 95 % intervals, a panel a task."""
-        others = [name for name in NAMES.values() if name != NAMES["autodeco"]]
+        others = [name for name in self.shown if name != NAMES["autodeco"]]
         figure, axes = plt.subplots(1, len(self.tasks), figsize=(3.6 * len(self.tasks), 3.2), squeeze=False)
         for axis, task in zip(axes[0], self.tasks, strict=True):
             rows = self.comparisons[self.comparisons.task == task].set_index("against").loc[others[::-1]]
@@ -136,6 +154,8 @@ class Study(BaseStudy):
             ("default", "default sampling"),
             ("greedy", "greedy decoding"),
         ):
+            if method not in self.methods:
+                continue
             parts = [
                 f"{task} {r.difference:+.1f} [{r.low:.1f}, {r.high:.1f}], {r.verdict}"
                 for task, r in rows.loc[NAMES[method]].iterrows()

@@ -12,8 +12,9 @@ from lib.tasks.ifeval import item, score
 FORMS = ("Write a short paragraph about {}.", "Explain {} to a child.", "What should a visitor know about {}?")
 SUBJECTS = (
     "the sea, tea, bicycles, bread, the moon, old maps, rain, wool, a beehive, glass, lighthouses, salt, owls, "
-    "tents, clocks, rice, a village market, snow, paper, bridges, apples, drums, a night train, chess, wind, candles, "
-    "horses, soap, a small museum, rivers, pencils, storms, ferries, gardens, mushrooms, kites, wells, volcanoes"
+    "tents, clocks, rice, a village market, snow, paper, bridges, apples, drums, a night train, chess, wind, "
+    "candles, horses, soap, a small museum, rivers, pencils, storms, ferries, gardens, mushrooms, kites, "
+    "wells, volcanoes"
 ).split(", ")
 # The words of an instruction, the checker's id, its parameters.
 INSTRUCTIONS = (

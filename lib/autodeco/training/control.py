@@ -33,6 +33,12 @@ LOW = (
     "Do not be creative here.",
     "Give the most likely answer.",
     "Stay deterministic.",
+    "I want certain answers only.",
+    "Keep the diversity low.",
+    "Ensure that the output varies little.",
+    "Take no risks with the wording.",
+    "I hope for an exact and sober answer.",
+    "Low temperature, please.",
 )
 HIGH = (
     "Please make the answer as varied as possible.",
@@ -41,6 +47,12 @@ HIGH = (
     "Surprise me with the answer.",
     "Give an unusual answer.",
     "Explore freely.",
+    "I want inventive answers only.",
+    "Keep the diversity high.",
+    "Ensure that the output varies much.",
+    "Take risks with the wording.",
+    "I hope for a fresh and daring answer.",
+    "High temperature, please.",
 )
 NONE = (
     "Leave nothing to chance.",
@@ -49,6 +61,12 @@ NONE = (
     "Decode greedily.",
     "Set the temperature to zero.",
     "Answer without any sampling.",
+    "Your output has to be free of chance.",
+    "Ensure that nothing is drawn at random.",
+    "No variation is wanted at all.",
+    "Be fully deterministic.",
+    "Zero temperature, please.",
+    "Give the same answer every time.",
 )
 # The first of each is quoted in the paper.
 HELD_OUT_LOW = (
@@ -71,9 +89,9 @@ class Control(Options):
     """
 
     pool: int = 1500
-    steps: int = 300
+    steps: int = 1000
     questions: int = 64
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-3
     temperature_margin: float = 0.1
     top_p_margin: float = 0.05
     ranking: float = 1.0
