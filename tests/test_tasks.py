@@ -6,8 +6,8 @@ from itertools import combinations
 import pytest
 
 from lib.errors import UserError
-from lib.tasks import TASKS, get_task, gsm8k, gsm_symbolic, humaneval
-from lib.tasks.base import SPLITS, Item, rows_hash
+from lib.tasks import TASKS, get_task, gsm8k, gsm_symbolic, humaneval, ifeval, instructions
+from lib.tasks.base import SPLITS, Item, Score, rows_hash
 from lib.tasks.rows import load_rows
 
 # The hash of the first 50 test items: where it changes, results before and after do not compare.
@@ -63,7 +63,7 @@ def folder(monkeypatch, tmp_path):
 
 
 def test_registry():
-    assert set(TASKS) == {*EMBEDDED, "gsm8k", "humaneval", "triviaqa"}
+    assert set(TASKS) == {*EMBEDDED, "gsm8k", "humaneval", "triviaqa", "ifeval", "instructions"}
     assert all(get_task(name).name == name for name in TASKS)
     with pytest.raises(UserError, match="gsm_symbolic, country_facts"):
         get_task("mathematics")
@@ -209,3 +209,55 @@ def test_humaneval_takes_the_code_block_of_a_chat_reply():
     }
     for reply, right in replies.items():
         assert humaneval.score_many([(item, reply)])[0].correct == right, reply
+
+
+FOLLOWED = {  # a response that follows an instruction, and one that does not
+    "punctuation:no_comma": ("Bees work all day.", "Bees, it is said, work."),
+    "change_case:english_lowercase": ("the bees work all day and sleep at night.", "The bees work all day."),
+    "change_case:english_capital": ("THE BEES WORK ALL DAY AND SLEEP AT NIGHT.", "THE bees WORK ALL DAY."),
+    "startend:quotation": ('"Bees "work" hard."', 'Bees "work".'),
+    "detectable_format:title": ("<<Bees>>\nThey work.", "# Bees\nThey work."),
+    "detectable_format:number_bullet_lists": ("* one\n* two\n* three", "* one\n* two"),
+    "length_constraints:number_sentences": (
+        "Dr. Smith keeps bees, e.g. in the U.S. and elsewhere. They work.",  # 2, though there are 7 full stops
+        "They work. They sleep. They eat. They fly.",
+    ),
+    "length_constraints:number_words": ("They work.", "They work. " * 25),
+    "keywords:existence": ("The light of a hand lamp.", "The light of a lamp."),
+    "keywords:forbidden_words": ("Bees work.", "Bees work very much."),
+    "detectable_content:postscript": ("Bees work.\nP.S. They sleep.", "Bees work."),
+    "startend:end_checker": ("Bees work. That is all.", "That is all. Bees work."),
+    "detectable_format:number_highlighted_sections": ("*Bees* work *hard*.", "*Bees* work."),
+}
+
+
+@pytest.mark.parametrize(
+    "words, kind, given", instructions.INSTRUCTIONS, ids=[kind for _, kind, _ in instructions.INSTRUCTIONS]
+)
+def test_instructions_are_judged_by_the_checkers(words, kind, given):
+    followed, not_followed = FOLLOWED[kind]
+    question = ifeval.item("x", words, [kind], [given])
+    assert ifeval.score(question, followed) == Score(1, "1/1")
+    assert ifeval.score(question, not_followed) == Score(0, "0/1")
+    both = ifeval.item("x", words, [kind, "detectable_format:json_format"], [given, {}])
+    assert ifeval.score(both, followed) == Score(0, "1/2"), "a prompt counts only where all is followed"
+
+
+def test_ifeval_is_whole_and_apart_from_the_training_prompts(monkeypatch):
+    """541 prompts with 834 instructions of 25 kinds, as published; all can be judged; none is trained on."""
+    monkeypatch.delenv("DATA_DIR", raising=False)
+    items = TASKS["ifeval"].items("test")
+    kinds = [kind for item in items for kind in item.reference["instructions"]]
+    assert (len(items), len(kinds), len(set(kinds))) == (541, 834, 25)
+    judged = {kind: item for item in items for kind in item.reference["instructions"]}
+    scores = [ifeval.score(item, "I do not know. PLEASE ask again.").answer for item in judged.values()]
+    assert all(score.split("/")[1].isdigit() for score in scores) and len(set(scores)) > 1
+    learned = {item.prompt for item in TASKS["instructions"].items("train", 600)}
+    assert len(learned) > 400 and not learned & {item.prompt for item in items}
+    with pytest.raises(UserError, match="test split only"):
+        TASKS["ifeval"].items("train", 1)
+
+
+def test_committed_rows_need_no_network(monkeypatch):
+    monkeypatch.delenv("DATA_DIR", raising=False)
+    assert len(TASKS["triviaqa"].items("test")) == 1000
