@@ -491,9 +491,11 @@ def test_a_command_for_no_randomness_adds_its_mean_temperature():
         "high": (torch.tensor([0.7, 0.9, 0.8]), torch.tensor([1.0, 1.0, 1.0])),
     }
     places, control = torch.tensor([0, 0, 1]), Control(none=2.0)
-    assert command_loss(found, places, 2, control) == pytest.approx(0, abs=1e-6), "all beyond the margins"
+    before = torch.tensor([0.5, 0.7, 0.9])
+    assert command_loss(found, before, places, 2, control) == pytest.approx(0, abs=1e-6), "all beyond the margins"
     found["none"] = (torch.tensor([0.1, 0.3, 0.4]), torch.ones(3))
-    assert command_loss(found, places, 2, control).item() == pytest.approx(2 * (0.2 + 0.4) / 2, abs=1e-6)
+    by_hand = (0.2 + 0.4) / 2 + 2 * (0 + 0.3) / 2
+    assert command_loss(found, before, places, 2, control).item() == pytest.approx(2 * by_hand, abs=1e-6)
 
 
 ADAPTER = Adapter(rank=2, steps=60, questions=6, learning_rate=1e-2)

@@ -6,6 +6,7 @@ own on the plain question, both through base and heads, and the adapted base's c
 behind every command, so that it goes on answering.
 """
 
+import copy
 import random
 import time
 from dataclasses import dataclass
@@ -65,6 +66,7 @@ def train_adapter(
     unembedding = model.network.get_output_embeddings()
     low_rank = LoraConfig(r=adapter.rank, lora_alpha=2 * adapter.rank, target_modules="all-linear")
     network = get_peft_model(model.network, low_rank)
+    before = copy.deepcopy(heads)
     heads.requires_grad_(True)
     trained = [*(p for p in network.parameters() if p.requires_grad), *heads.parameters()]
     optimiser = torch.optim.AdamW(trained, lr=adapter.learning_rate)
@@ -90,7 +92,9 @@ def train_adapter(
             losses.append(cross_entropy(logits, tokens))
             if name == "plain":
                 own = loss_of(logits, *found[name], tokens, recipe, generator)
-        loss = own + command_loss(found, places, len(chosen), control) + torch.stack(losses).mean()
+                with torch.no_grad(), network.disable_adapter():
+                    was = before.temperature(response_states(model, asked)[0])
+        loss = own + command_loss(found, was, places, len(chosen), control) + torch.stack(losses).mean()
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)

@@ -7,9 +7,14 @@ m(x) over the tokens of y, for temperature and for top-p,
 
 averaged over questions, plus the training loss of the heads on the plain question. All three see the same y.
 
-One step beyond the paper, a command that asks for no randomness at all: its mean T-hat itself is added to the loss.
+One step beyond the paper, a command that asks for no randomness at all: with m0 of the heads before,
+
+    m(x + none) + 2 |m(x) - m0(x)|
+
+of the temperature is added. Without the second part all temperatures fall to 0, from where no gradient leads back.
 """
 
+import copy
 import random
 from dataclasses import dataclass
 
@@ -85,7 +90,7 @@ class Control(Options):
     """How heads that already choose well learn to follow commands; the margins are those of the ranking loss.
 
     pool: how many of the responses are learned from. questions: of these, a step. ranking: its weight beside the
-    heads' own loss. none: weight of the mean T-hat behind a command for no randomness; 0 leaves those out.
+    heads' own loss. none: weight of the commands for no randomness; 0 leaves those out.
     """
 
     pool: int = 1500
@@ -153,17 +158,21 @@ def ranking_loss(plain: Tensor, low: Tensor, high: Tensor, margin: float) -> Ten
     return (torch.relu(margin - (high - plain)) + torch.relu(margin - (plain - low))).mean()
 
 
-def command_loss(found: dict[str, tuple[Tensor, Tensor]], places: Tensor, count: int, control: Control) -> Tensor:
+def command_loss(
+    found: dict[str, tuple[Tensor, Tensor]], before: Tensor, places: Tensor, count: int, control: Control
+) -> Tensor:
     """Ranking of both settings, and T-hat without randomness: T-hat [n] and P-hat [n] behind each command.
 
-    `places` [n] numbers the question of each token, of `count`.
+    `before` [n]: T-hat behind the plain question, by the heads before they were taught. `places` [n] numbers the
+    question of each token, of `count`.
     """
     loss = 0.0
     for i, margin in enumerate((control.temperature_margin, control.top_p_margin)):
         means = {name: _mean(settings[i], places, count) for name, settings in found.items()}
         loss = loss + control.ranking * ranking_loss(means["plain"], means["low"], means["high"], margin)
     if "none" in found:
-        loss = loss + control.none * _mean(found["none"][0], places, count).mean()
+        moved = (_mean(found["plain"][0], places, count) - _mean(before, places, count)).abs()
+        loss = loss + control.none * (_mean(found["none"][0], places, count) + 2 * moved).mean()
     return loss
 
 
@@ -175,6 +184,7 @@ def shifts(found: dict[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
 
 def train_control(heads: Heads, unembedding, data: Commanded, recipe: Recipe, control: Control) -> list[dict]:
     """Train `heads` further, in place; returns a row every ten steps. The base stays as it is."""
+    before = copy.deepcopy(heads)
     heads.requires_grad_(True)
     optimiser = torch.optim.AdamW(heads.parameters(), lr=control.learning_rate)
     rows_of = [torch.nonzero(data.question == i).squeeze(-1) for i in range(data.count)]
@@ -191,8 +201,11 @@ def train_control(heads: Heads, unembedding, data: Commanded, recipe: Recipe, co
                 logits = unembedding(hidden).float()
             found[name] = heads(hidden, logits)[:2]
             if name == "plain":
-                loss = loss_of(logits, *found[name], states.tokens[rows], recipe, generator)
-        loss = loss + command_loss(found, places, len(chosen), control)
+                loss, was = (
+                    loss_of(logits, *found[name], states.tokens[rows], recipe, generator),
+                    before.temperature(hidden),
+                )
+        loss = loss + command_loss(found, was, places, len(chosen), control)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(heads.parameters(), 1.0)
