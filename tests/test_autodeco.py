@@ -498,7 +498,7 @@ def test_a_command_for_no_randomness_adds_its_mean_temperature():
     assert command_loss(found, before, places, 2, control).item() == pytest.approx(2 * by_hand, abs=1e-6)
 
 
-ADAPTER = Adapter(rank=2, steps=60, questions=6, learning_rate=1e-2)
+ADAPTER = Adapter(rank=4, steps=120, questions=6, learning_rate=1e-2)
 
 
 @pytest.fixture(scope="module")
@@ -550,4 +550,4 @@ def test_adapter_training_goes_on_after_a_kill(adapted):
     for key, value in again.state_dict().items():
         assert torch.equal(value, adapted.heads.state_dict()[key]), key
     with pytest.raises(UserError, match="another recipe"):
-        train_adapter(fresh, again, *given, Adapter(rank=2, steps=31), adapted.folder / "work")
+        train_adapter(fresh, again, *given, Adapter(rank=4, steps=31), adapted.folder / "work")
