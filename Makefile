@@ -29,7 +29,7 @@ reproduce: env ## decode and render into results/: PROFILE=laptop|night|gpu|pape
 	$(RUN) lib reproduce --profile "$(PROFILE)" --notebook "$(NB)"
 
 smoke: env ## the same in three minutes: does everything run?
-	$(RUN) lib reproduce --profile smoke --notebook "$(NB)"
+	$(RUN) lib reproduce --profile smoke --notebook "$(or $(NB),all)"
 
 render: env ## render again from the responses in results/, such as after a change to a figure
 	$(RUN) lib render --profile "$(PROFILE)" --notebook "$(NB)"

@@ -6,9 +6,10 @@ import re
 import shutil
 import sys
 import time
+from pathlib import Path
 
 from lib.errors import UserError, exit_status
-from lib.paths import BUILD, NOTEBOOKS, ROOT
+from lib.paths import BUILD, NOTEBOOKS, RESULTS, ROOT
 
 
 def reproduce(profile: str, which: str, reuse: bool = False) -> None:
@@ -21,12 +22,11 @@ def reproduce(profile: str, which: str, reuse: bool = False) -> None:
     from lib.models.registry import entry_of
     from lib.render import parameters, render
     from lib.report import write_headlines, write_readme
-    from lib.studies import STUDIES, study_of
+    from lib.studies import study_of
 
     shard = _part(os.environ.get("SHARD"))
-    names = list(STUDIES) if which in ("", "all") else [which]
     todo = []
-    for name in names:
+    for name in _chosen(which, RESULTS / profile if reuse else None):
         study, out = study_of(name), BUILD / "results" / profile / name
         values = parameters(NOTEBOOKS / f"{name}.ipynb", profile)
         overrides = {"out": str(out.relative_to(ROOT)), "reuse": reuse}
@@ -47,6 +47,15 @@ def reproduce(profile: str, which: str, reuse: bool = False) -> None:
         print(f"{path.relative_to(ROOT)} in {time.perf_counter() - started:.0f} s", file=sys.stderr)
     if not shard:
         write_readme(write_headlines())
+
+
+def _chosen(which: str, rendered: Path | None) -> list[str]:
+    """The notebooks that NB names; where it names none those of the headlines, or those in the folder `rendered`."""
+    from lib.studies import HEADLINES, STUDIES
+
+    if which:
+        return list(STUDIES) if which == "all" else [which]
+    return [name for name in STUDIES if (rendered / name).exists()] if rendered else list(HEADLINES)
 
 
 def _part(text: str | None) -> tuple[int, int] | None:

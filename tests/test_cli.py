@@ -15,13 +15,13 @@ from safetensors.torch import save_file
 
 import lib.check  # noqa: F401  modules imported later would keep the test's paths
 from lib import evaluation, identity
-from lib.__main__ import main
+from lib.__main__ import _chosen, main
 from lib.decoders import METHODS
 from lib.evaluation import Run
 from lib.models.registry import MODELS, Model
 from lib.models.study import build_tokenizer
 from lib.paths import ROOT
-from lib.studies import STUDIES, study_of
+from lib.studies import HEADLINES, STUDIES, study_of
 from lib.tasks import TASKS
 
 TABLE = "20_tolerator_scores"
@@ -283,3 +283,11 @@ def test_bad_shard(site, refused, monkeypatch, shard):
     tiny_model(monkeypatch)
     monkeypatch.setenv("SHARD", shard)
     assert "SHARD must be like 0/4" in refused(*reproduce())
+
+
+def test_which_notebooks_a_command_means(tmp_path):
+    assert _chosen("", None) == list(HEADLINES) and set(HEADLINES) < set(STUDIES)
+    assert _chosen("all", None) == _chosen("all", tmp_path) == list(STUDIES)
+    assert _chosen("10_autodeco_scores", tmp_path) == ["10_autodeco_scores"]
+    (tmp_path / "12_autodeco_sweep").mkdir()
+    assert _chosen("", tmp_path) == ["12_autodeco_sweep"], "what was rendered is rendered again"

@@ -4,7 +4,7 @@ from importlib import import_module
 
 from lib.errors import require_known
 
-# Notebook -> module. The first of a paper is its headline notebook, rendered by a plain `make reproduce`.
+# Notebook -> module.
 STUDIES = {
     "00_study_models": "study_models",
     "10_autodeco_scores": "autodeco_scores",
@@ -17,6 +17,8 @@ STUDIES = {
     "17_autodeco_real": "autodeco_real",
     "20_tolerator_scores": "tolerator_scores",
 }
+# What a plain `make reproduce` renders: the models, and a paper's first claim.
+HEADLINES = ("00_study_models", "10_autodeco_scores", "20_tolerator_scores")
 
 
 def study_of(notebook: str):
