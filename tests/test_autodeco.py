@@ -6,9 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from conftest import AR, tiny
 from safetensors.torch import load_file, save_file
 from scipy.stats import chisquare
+from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
 from lib.autodeco import AutoDecoForCausalLM, Heads, HeadsConfig
 from lib.autodeco.decode import (
@@ -19,6 +21,7 @@ from lib.autodeco.decode import (
     entropy_temperature,
     predicted,
 )
+from lib.autodeco.forward import distribution
 from lib.autodeco.heads import largest, statistics
 from lib.autodeco.model import fingerprint
 from lib.autodeco.training.adapter import Adapter, train_adapter
@@ -142,8 +145,9 @@ def test_neutral_heads_change_no_bit(prompts):
     ids, mask = prompts
     model = AutoDecoForCausalLM.from_base(base, Heads.saying(CONFIG))
     out = model(input_ids=ids, attention_mask=mask)
-    expected = torch.softmax(base(input_ids=ids, attention_mask=mask).logits, -1)
-    assert torch.equal(out.logits.exp(), expected.log().exp())
+    expected = base(input_ids=ids, attention_mask=mask).logits
+    assert torch.equal(out.logits, expected)
+    assert torch.equal(distribution(out), torch.softmax(expected, -1))
     assert (out.temperature == 1).all() and (out.top_p == 1).all()
     ours = decode(model, ids, AutoDeco(max_new_tokens=9), generator=3, family=AR, attention_mask=mask)
     plain = plain_decode(
@@ -159,7 +163,7 @@ def test_the_base_stays_as_it_was(prompts):
     assert not hasattr(base, "heads") and type(base).__name__ == "LlamaForCausalLM"
     assert type(model).__name__ == "AutoDecoLlamaForCausalLM" and isinstance(model, type(base))
     assert torch.equal(base(input_ids=prompts[0]).logits, before)
-    assert torch.equal(model(input_ids=prompts[0], with_heads=False).logits, before)
+    assert torch.equal(model(input_ids=prompts[0]).logits, before)
     assert not any(p.requires_grad for p in model.parameters())
 
 
@@ -191,6 +195,97 @@ def test_generate_greedy_is_the_base_greedy(decoder, prompts):
     ids, mask = prompts
     options = {"attention_mask": mask, "max_new_tokens": 8, "do_sample": False}
     assert torch.equal(decoder.generate(ids, **options), tiny().generate(ids, **options))
+
+
+def absolute():
+    """A tiny GPT-2: unlike a Llama it has absolute positions, which `generate` makes from the attention mask."""
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=24, n_embd=32, n_layer=2, n_head=2, n_positions=64, eos_token_id=0, bos_token_id=0, pad_token_id=0
+    )
+    return GPT2LMHeadModel(config).eval()
+
+
+@pytest.mark.parametrize("make", [tiny, absolute])
+@pytest.mark.parametrize("masked", [True, False])
+def test_generate_prepares_its_inputs_as_for_the_base(make, masked, prompts):
+    ids, mask = prompts
+    given = {"attention_mask": mask} if masked else {}
+    given |= {"max_new_tokens": 8, "pad_token_id": 3, "do_sample": True}
+    base, model = make(), AutoDecoForCausalLM.from_base(make(), Heads.saying(CONFIG))
+    torch.manual_seed(3)
+    ours = model.generate(ids, **given)
+    torch.manual_seed(3)
+    assert torch.equal(ours, base.generate(ids, top_k=0, **given))
+
+
+def test_the_prefill_computes_one_position(decoder, prompts, monkeypatch):
+    shapes, real = [], Heads.forward
+    monkeypatch.setattr(
+        Heads, "forward", lambda self, hidden, logits: shapes.append(logits.shape) or real(self, hidden, logits)
+    )
+    decoder.generate(prompts[0], attention_mask=prompts[1], max_new_tokens=3, do_sample=True)
+    assert set(shapes) == {(4, 1, 24)}
+
+
+def test_other_processors_come_before_the_heads(prompts):
+    """A nucleus of one token that another processor forbids must not leave nothing to draw."""
+    ids, mask = prompts
+    model = AutoDecoForCausalLM.from_base(tiny(), Heads.saying(CONFIG, 1.0, 1e-6))
+    given = {"attention_mask": mask, "max_new_tokens": 8}
+    likeliest = tiny().generate(ids, do_sample=False, **given)[:, ids.shape[1]].unique().tolist()
+    for more in ({"min_new_tokens": 8}, {"bad_words_ids": [[token] for token in likeliest]}):
+        ours = model.generate(ids, do_sample=True, **given, **more)
+        assert torch.equal(ours, tiny().generate(ids, do_sample=False, **given, **more)), more
+
+
+def test_settings_of_the_user_multiply_and_those_of_the_base_do_not(decoder, prompts):
+    ids, mask = prompts
+    given = {"attention_mask": mask, "max_new_tokens": 6, "do_sample": True, "return_settings": True}
+
+    def draw(*args, **more):
+        torch.manual_seed(0)
+        return decoder.generate(ids, *args, **given, **more)[0]
+
+    plain = draw()
+    assert not torch.equal(plain, draw(temperature=1.9)) and torch.equal(plain, draw(temperature=None))
+    assert torch.equal(plain, draw(generation_config=decoder.generation_config))
+    assert torch.equal(draw(temperature=1.9), draw(GenerationConfig(temperature=1.9, eos_token_id=0, pad_token_id=0)))
+    assert torch.equal(plain, draw(generation_config=GenerationConfig(eos_token_id=0, pad_token_id=0)))
+    greedy = tiny().generate(ids, attention_mask=mask, max_new_tokens=6, do_sample=False)
+    assert torch.equal(
+        decoder.generate(ids, attention_mask=mask, max_new_tokens=6, do_sample=True, temperature=0.0), greedy
+    )
+    try:
+        decoder.generation_config.update(temperature=0.3, top_k=1)  # as a base may ship
+        assert torch.equal(plain, draw())
+    finally:
+        decoder.generation_config.update(temperature=1.0, top_k=50)
+    for wrong in ({"temperature": -1.0}, {"top_p": 0.0}, {"num_beams": 2}, {"do_sample": False}):
+        with pytest.raises(UserError):
+            decoder.generate(ids, **given | wrong)
+
+
+def test_a_forward_that_a_loader_replaced_is_kept(prompts):
+    """`accelerate` puts its own forward into the model, as `device_map="auto"` does."""
+    hooked = tiny()
+    add_hook_to_module(hooked, AlignDevicesHook(execution_device="cpu"))
+    model = AutoDecoForCausalLM.from_base(hooked, heads())
+    expected = AutoDecoForCausalLM.from_base(tiny(), heads())(input_ids=prompts[0])
+    assert torch.equal(model(input_ids=prompts[0]).temperature, expected.temperature)
+    with pytest.raises(UserError, match="has heads already"):
+        AutoDecoForCausalLM.from_base(model, heads())
+
+
+def test_settings_of_several_sequences_end_with_them(decoder, prompts):
+    ids, mask = prompts
+    out, temperature, top_p = decoder.generate(
+        ids, attention_mask=mask, max_new_tokens=40, do_sample=True, num_return_sequences=2, return_settings=True
+    )
+    new = out[:, ids.shape[1] :]
+    assert temperature.shape == top_p.shape == new.shape and len(out) == 8
+    ended = (new == 0).long().cumsum(-1) - (new == 0).long() > 0
+    assert ended.any() and torch.equal(temperature.isnan(), ended) and torch.equal(top_p.isnan(), ended)
 
 
 def test_settings_come_back_with_the_tokens(decoder, prompts):
@@ -306,6 +401,29 @@ def test_wrong_files_name_their_cure(decoder, tmp_path):
         AutoDecoForCausalLM.from_base(tiny(), Heads(HeadsConfig(31)))
 
 
+def test_heads_of_another_family_or_without_a_part_are_refused(decoder, tmp_path):
+    decoder.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    theirs = {key: value for key, value in config.items() if key != "base_fingerprint"}
+    (tmp_path / "config.json").write_text(json.dumps(theirs | {"base_model_type": "gpt2"}))
+    with pytest.raises(UserError, match="another family"):
+        AutoDecoForCausalLM.from_pretrained(tmp_path, base=tiny())
+    (tmp_path / "config.json").write_text(json.dumps(theirs | {"base_model_name_or_path": str(tmp_path / "gone")}))
+    with pytest.raises(UserError, match="pass base="):
+        AutoDecoForCausalLM.from_pretrained(tmp_path)
+    weights = load_file(tmp_path / "autodeco_heads.safetensors")
+    weights.pop("temp_head.mlp.2.bias")
+    save_file(weights, tmp_path / "autodeco_heads.safetensors")
+    with pytest.raises(UserError, match="temp_head.mlp.2.bias"):
+        AutoDecoForCausalLM.from_pretrained(tmp_path, base=tiny())
+
+
+def test_the_revision_of_the_base_is_kept(decoder, tmp_path):
+    decoder.save_pretrained(tmp_path / "a", base_revision="abc")
+    AutoDecoForCausalLM.from_pretrained(tmp_path / "a", base=tiny()).save_pretrained(tmp_path / "b")
+    assert json.loads((tmp_path / "b" / "config.json").read_text())["base_model_revision"] == "abc"
+
+
 def test_fingerprint_knows_the_weights_not_the_dtype():
     assert fingerprint(tiny()) == fingerprint(tiny().bfloat16()) != fingerprint(tiny(seed=1))
     changed = tiny()
@@ -328,6 +446,10 @@ def test_heads_follow_dtype_and_a_zero_temperature_is_raised(prompts):
 
 
 def test_nan_logits_are_an_error(prompts):
+    sick = heads()
+    sick.top_p_head.mlp[0].weight.data[0] = torch.nan
+    with pytest.raises(UserError, match="NaN"):
+        AutoDecoForCausalLM.from_base(tiny(), sick)(input_ids=prompts[0])
     base = tiny()
     base.lm_head.weight.data[3] = torch.nan
     model = AutoDecoForCausalLM.from_base(base, heads())
@@ -529,7 +651,7 @@ def test_an_adapter_comes_back_merged(adapted, prompts):
     ids, mask = prompts
     loaded = AutoDecoForCausalLM.from_pretrained(adapted.folder / "heads", tiny())
     with torch.no_grad():
-        ours = loaded(input_ids=ids, attention_mask=mask, with_heads=False)
+        ours = loaded(input_ids=ids, attention_mask=mask)
         trained = adapted.network(input_ids=ids, attention_mask=mask)
         plain = tiny()(input_ids=ids, attention_mask=mask)
     assert torch.allclose(ours.logits, trained.logits, atol=1e-4)

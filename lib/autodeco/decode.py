@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lib.autodeco.model import distribution
+from lib.autodeco.forward import distribution
 from lib.autoregressive import loop
 from lib.options import Options
 from lib.sampling import RowGenerator, categorical, warp
@@ -80,7 +80,7 @@ def decode(model, input_ids: Tensor, options: AutoDeco, *, generator, record=Fal
             counts[rows.cpu()] += 1
             return categorical(probs, uniform), {"temperature": temperature, "top_p": top_p}
 
-        out = loop(_Plain(model), input_ids, choose, limit, cache, generator=generator, record=record, **given)
+        out = loop(model, input_ids, choose, limit, cache, generator=generator, record=record, **given)
         means = (sums / counts[:, None]).round(decimals=4).unbind(-1)
         out.trace.measures = {"temperature": means[0], "top_p": means[1], "drawn": counts.long()}
         return out
@@ -129,13 +129,3 @@ def decode_entropy(model, input_ids: Tensor, options: EntropyTemperature, **give
         return categorical(warp(logits, temperature), uniform), {"temperature": temperature}
 
     return loop(model, input_ids, choose, options.max_new_tokens, options.use_cache, **given)
-
-
-class _Plain:
-    """An AutoDeco model called for its base logits, which the step here scales itself."""
-
-    def __init__(self, model):
-        self.model, self.config = model, model.config
-
-    def __call__(self, **inputs):
-        return self.model(**inputs, with_heads=False)

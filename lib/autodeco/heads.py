@@ -106,17 +106,17 @@ class Heads(nn.Module):
     def forward(self, hidden: Tensor, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """T-hat [...], P-hat [...] and softmax(logits / T-hat) [..., V] for hidden [..., H] and logits [..., V].
 
-        T-hat below COLDEST, as where the sigmoid rounds to 0, divides as COLDEST does. Raises UserError for NaN
-        logits.
+        T-hat below COLDEST, as where the sigmoid rounds to 0, divides as COLDEST does. Raises UserError for NaN.
         """
         temperature = self.temperature(hidden)
         seen = temperature.detach() if self.config.detach else temperature
         scaled = logits.float() / seen.clamp(min=COLDEST)[..., None]
         scaled = scaled.clamp_(min=torch.finfo(torch.float32).min)  # -inf times a probability of 0 would be NaN
         probs = torch.softmax(scaled, -1)
-        if torch.isnan(probs[..., 0]).any():
-            raise UserError("the model gave NaN logits: load it in float32, or check its weights")
-        return temperature, self.top_p(hidden, seen, scaled, probs), probs
+        top_p = self.top_p(hidden, seen, scaled, probs)
+        if torch.isnan(temperature + top_p + probs[..., 0]).any():  # the softmax of a row with one NaN is all NaN
+            raise UserError("the model or its heads gave NaN: load them in float32, or check the weights")
+        return temperature, top_p, probs
 
 
 def _mlp(inputs: int, width: int) -> nn.Sequential:

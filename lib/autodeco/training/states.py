@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lib.autodeco.model import entering_the_unembedding
+from lib.autodeco.forward import entering_the_unembedding
 from lib.autoregressive import Autoregressive, decode
 from lib.models.canvas import position_ids
 from lib.models.registry import Model
