@@ -1,5 +1,6 @@
 """AutoDeco: formulas by hand, exact distributions, the drop-in `generate`, files, and training."""
 
+import copy
 import json
 import math
 from types import SimpleNamespace
@@ -25,21 +26,27 @@ from lib.autodeco.forward import distribution
 from lib.autodeco.heads import largest, statistics
 from lib.autodeco.model import fingerprint
 from lib.autodeco.training.adapter import Adapter, train_adapter
-from lib.autodeco.training.control import (
+from lib.autodeco.training.commands import (
     HELD_OUT_HIGH,
     HELD_OUT_LOW,
+    HELD_OUT_NEUTRAL,
     HIGH,
     LOW,
+    NEUTRAL,
     NO_RANDOMNESS,
     NONE,
+)
+from lib.autodeco.training.control import (
     Commanded,
     Control,
     command_loss,
+    commands_of,
     question_of,
     ranking_loss,
     train_control,
 )
 from lib.autodeco.training.loop import train_heads
+from lib.autodeco.training.optimise import optimise
 from lib.autodeco.training.recipe import Recipe
 from lib.autodeco.training.soft import objective, soft_top_p
 from lib.autodeco.training.states import States
@@ -521,35 +528,53 @@ def test_one_head_alone_leaves_the_other(tmp_path, name, other):
     assert (found.pop(name) != 1).any() and (found.popitem()[1] == 1).all(), "without a head its setting is 1"
 
 
-def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):
-    from lib.autodeco.training import loop as training
-
-    monkeypatch.setattr(training, "SAVE_EVERY", 10)
-    unembedding, data = states(500)
-    recipe = Recipe(steps=30, batch=64, width=16)
-    whole, curve, _ = train_heads(unembedding, data, recipe, tmp_path / "whole")
+def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
+    """What all trainings share: a random loss of the step, killed between two saved states."""
 
     class Killed(Exception):
         pass
 
-    calls, real = [], training._loss
+    def run(name, kill_at=None, key="a"):
+        torch.manual_seed(0)
+        module = torch.nn.Linear(4, 1)
+        module.bias.requires_grad_(False)
 
-    def killed(*args):
-        calls.append(1)
-        if len(calls) == 25:
-            raise Killed
-        return real(*args)
+        def loss_at(step):
+            if step == kill_at:
+                raise Killed
+            x = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
+            return (module(x) - x.sum(-1, keepdim=True)).square().mean(), {"weight": module.weight.mean().item()}
 
-    monkeypatch.setattr(training, "_loss", killed)
+        given = {"steps": 60, "learning_rate": 0.05, "path": tmp_path / name, "key": key, "every": 10}
+        curve, _ = optimise(loss_at, {"module": module}, **given)
+        return module, curve
+
+    whole, curve = run("whole.pt")
+    assert curve[-1]["loss"] < curve[0]["loss"] and [row["step"] for row in curve] == [10, 20, 30, 40, 50, 60]
     with pytest.raises(Killed):
-        train_heads(unembedding, data, recipe, tmp_path / "killed")
-    monkeypatch.setattr(training, "_loss", real)
-    resumed, same, _ = train_heads(unembedding, data, recipe, tmp_path / "killed")
-    assert curve == same
-    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
-        assert torch.equal(a, b)
+        run("killed.pt", kill_at=45)
+    resumed, same = run("killed.pt")
+    assert torch.equal(whole.weight, resumed.weight) and curve == same
     with pytest.raises(UserError, match="another recipe"):
-        train_heads(unembedding, data, Recipe(steps=31, batch=64, width=16), tmp_path / "killed")
+        run("killed.pt", key="b")
+
+
+def test_a_finished_training_is_not_taken_for_another(tmp_path):
+    unembedding, data = states(500)
+    recipe = Recipe(steps=20, batch=64, width=16)
+    first, curve, _ = train_heads(unembedding, data, recipe, tmp_path, held_out=data)
+    again, same, _ = train_heads(unembedding, data, recipe, tmp_path, held_out=data)
+    assert curve == same
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+    for other in ((data, Recipe(steps=21, batch=64, width=16)), (states(500, seed=1)[1], recipe)):
+        with pytest.raises(UserError, match="another recipe or from other data"):
+            train_heads(unembedding, *other, tmp_path)
+
+
+def test_the_curve_has_the_loss_on_held_out_answers(tmp_path):
+    unembedding, data = states(500)
+    _, curve, _ = train_heads(unembedding, data, Recipe(steps=200, batch=64, width=16), tmp_path, held_out=data)
+    assert [row["step"] for row in curve if "held_out" in row] == [100, 200]
 
 
 @pytest.mark.parametrize(
@@ -573,51 +598,71 @@ def test_the_ranking_loss_by_hand():
     assert ranking_loss(plain, low, high, 0.1).item() == pytest.approx((0 + 0.08 + 0.2) / 2)
 
 
-def test_teaching_moves_the_means_the_way_of_the_commands():
-    """A command is a shift of one hidden number; after teaching new questions follow it by about the margin."""
+def test_teaching_moves_the_means_the_way_of_the_commands(tmp_path):
+    """A command is a shift of one hidden number; after teaching new questions follow it by about the margin.
+
+    The plain ones and those behind a neutral sentence, a shift of another number, stay where they were.
+    """
     unembedding, data = states(600)
     lengths = [6] * 100
 
-    def behind(shift):
+    def behind(shift, place=5):
         hidden = data.hidden.clone().float()
-        hidden[:, 5] += shift
+        hidden[:, place] += shift
         return States(hidden.half(), data.tokens)
 
-    parts = {"plain": data, "low": behind(-2.0), "high": behind(2.0)}
-    control = Control(steps=150, questions=32)
+    parts = {"plain": data, "low": behind(-2.0), "high": behind(2.0), "neutral": behind(2.0, place=6)}
+    control = Control(steps=200, questions=32)
     whole = Commanded(parts, question_of([[0] * n for n in lengths]), count=70)
     torch.manual_seed(0)
     heads = Heads(CONFIG)
-    train_control(heads, unembedding, whole, Recipe(), control)
-    new = data.hidden[420:].float()  # questions 70 to 99 were never drawn
-    means = {}
-    for name, part in parts.items():
-        hidden = part.hidden[420:].float()
-        means[name] = [value.view(30, 6).mean(1) for value in heads(hidden, unembedding(hidden))[:2]]
-    assert len(new) == 180
-    for setting in (0, 1):
-        assert ((means["high"][setting] > means["plain"][setting]).float().mean()) > 0.9
-        assert ((means["low"][setting] < means["plain"][setting]).float().mean()) > 0.9
+    before = copy.deepcopy(heads)
+    curve, _ = train_control(heads, unembedding, whole, Recipe(), control, tmp_path, watched=whole)
+
+    def means(by):  # of questions 70 to 99, which were never drawn
+        found = {}
+        for name, part in parts.items():
+            hidden = part.hidden[420:].float()
+            found[name] = [value.view(30, 6).mean(1) for value in by(hidden, unembedding(hidden))[:2]]
+        return found
+
+    was, now = means(before), means(heads)
+    for setting, margin in ((0, control.temperature_margin), (1, control.top_p_margin)):
+        assert (now["high"][setting] > now["plain"][setting]).float().mean() > 0.9
+        assert (now["low"][setting] < now["plain"][setting]).float().mean() > 0.9
+        for name in ("plain", "neutral"):
+            assert (now[name][setting] - was["plain"][setting]).abs().mean() < margin, name
+    assert curve[-1]["watched_low"] < 0 < curve[-1]["watched_high"]
     assert not any(p.requires_grad for p in heads.parameters())
 
 
-def test_held_out_commands_are_held_out():
-    everything = LOW + HIGH + NONE + HELD_OUT_LOW + HELD_OUT_HIGH + (NO_RANDOMNESS,)
+def test_held_out_sentences_are_held_out():
+    everything = LOW + HIGH + NONE + NEUTRAL + HELD_OUT_LOW + HELD_OUT_HIGH + HELD_OUT_NEUTRAL + (NO_RANDOMNESS,)
     assert len(set(everything)) == len(everything)
+    learned, watched = commands_of(Control(none=1.0)), commands_of(Control(none=1.0), watched=True)
+    assert set(learned) == set(watched) == {"plain", "low", "high", "neutral", "none"}
+    assert not any(set(learned[name]) & set(watched[name]) for name in learned if name != "plain")
+    assert "none" not in commands_of(Control())
 
 
-def test_a_command_for_no_randomness_adds_its_mean_temperature():
+def test_the_loss_of_commands_by_hand():
+    ones = torch.ones(3)
     found = {
-        "plain": (torch.tensor([0.5, 0.7, 0.6]), torch.tensor([0.9, 0.9, 0.9])),
-        "low": (torch.tensor([0.3, 0.5, 0.4]), torch.tensor([0.8, 0.8, 0.8])),
-        "high": (torch.tensor([0.7, 0.9, 0.8]), torch.tensor([1.0, 1.0, 1.0])),
+        "plain": (torch.tensor([0.5, 0.7, 0.6]), 0.9 * ones),
+        "low": (torch.tensor([0.3, 0.5, 0.4]), 0.8 * ones),
+        "high": (torch.tensor([0.7, 0.9, 0.8]), ones),
+        "neutral": (torch.tensor([0.5, 0.7, 0.6]), 0.9 * ones),
     }
-    places, control = torch.tensor([0, 0, 1]), Control(none=2.0)
-    before = torch.tensor([0.5, 0.7, 0.9])
-    assert command_loss(found, before, places, 2, control) == pytest.approx(0, abs=1e-6), "all beyond the margins"
-    found["none"] = (torch.tensor([0.1, 0.3, 0.4]), torch.ones(3))
-    by_hand = (0.2 + 0.4) / 2 + 2 * (0 + 0.3) / 2
-    assert command_loss(found, before, places, 2, control).item() == pytest.approx(2 * by_hand, abs=1e-6)
+    places, control = torch.tensor([0, 0, 1]), Control(none=2.0, keep=3.0)
+
+    def loss():
+        return float(command_loss(found, found["plain"], places, 2, control))
+
+    assert loss() == pytest.approx(0, abs=1e-6), "all beyond the margins, nothing moved"
+    found["neutral"] = (torch.tensor([0.5, 0.7, 0.9]), 0.8 * ones)
+    assert loss() == pytest.approx(3 * (0.3 / 2 + 0.1), abs=1e-6)
+    found["none"] = (torch.tensor([0.1, 0.3, 0.4]), ones)
+    assert loss() == pytest.approx(3 * (0.3 / 2 + 0.1) + 2 * (0.2 + 0.4) / 2, abs=1e-6)
 
 
 ADAPTER = Adapter(rank=4, steps=120, questions=6, learning_rate=1e-2)

@@ -8,16 +8,17 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from lib.autodeco.training.control import HELD_OUT_HIGH, HELD_OUT_LOW, NO_RANDOMNESS
+from lib.autodeco.training.commands import HELD_OUT_HIGH, HELD_OUT_LOW, HELD_OUT_NEUTRAL, NO_RANDOMNESS
 from lib.evaluation import Run
 from lib.papers import printed
 from lib.report import comparison_table, difference, headline, scores
 from lib.stats import mean_interval, wilson
 from lib.studies.base import SHORT, BaseStudy
 
-# Commands that no head was trained on, by the direction that they ask for.
+# Sentences that no head was trained on, by the direction that they ask for; neutral ones ask for nothing.
 COMMANDS = {
     "none": ("",),
+    "neutral": HELD_OUT_NEUTRAL,
     "low diversity": HELD_OUT_LOW,
     "high diversity": HELD_OUT_HIGH,
     "no randomness": (NO_RANDOMNESS,),
@@ -87,13 +88,14 @@ class Study(BaseStudy):
                     for name, key in SETTINGS.items():
                         found = self._means(task, model, direction, key)
                         row[name] = found.mean()
-                        if direction in DIRECTIONS:
+                        if direction != "none":
                             row[f"shift_{name}"] = (found - plain[name]).mean()
+                        if direction in DIRECTIONS:
                             moved = ((found - plain[name]) * DIRECTIONS[direction] > 0).mean(0)
                             row |= _share(f"consistency_{name}", moved)
                     keys = [(task, model, direction, command) for command in commands]
                     row["accuracy"] = 100 * np.mean([scores(self.lines[key]).mean() for key in keys])
-                    if direction in DIRECTIONS:
+                    if direction != "none":
                         changes = [difference(self.lines[key], self.lines[task, model, "none", ""]) for key in keys]
                         row["change"] = np.mean([e.value for e in changes])
                     rows.append(row)

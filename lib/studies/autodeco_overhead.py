@@ -35,9 +35,9 @@ class Study(BaseStudy):
     items: int = 20
     samples: int = 1
     model: str = "smollm2-135m"
-    tokens: int = 24
+    tokens: int = 32
     batches: tuple[int, ...] = (1, 16)
-    prompts: tuple[int, ...] = (32, 256, 1024)
+    prompts: tuple[int, ...] = (8, 256, 1024)
 
     notebook = "16_autodeco_overhead"
     printed = "autodeco"
@@ -56,6 +56,7 @@ class Study(BaseStudy):
         model, _ = self.pair
         items = items_of("gsm_symbolic", "test", 64)
         text = model.tokenizer.encode("\n".join(item.prompt for item in items), add_special_tokens=False)
+        text = text * (2 + length // len(text))
         starts = [97 * row % (len(text) - length) for row in range(batch)]
         return torch.tensor([text[start : start + length] for start in starts], device=self.device)
 

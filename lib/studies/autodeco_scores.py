@@ -22,7 +22,7 @@ NAMES = {
     "constant": "its mean as a constant",
     "shuffled": "its settings shuffled",
 }
-# Temperature and top-p that a model's card recommends; for others what that of R1-Distill does, one of the paper's.
+# Temperature and top-p that a model's card recommends; the study models have none and take R1-Distill's.
 CARDS = {"smollm2-135m": (0.2, 0.9)}
 # Headline name -> the method that AutoDeco is compared with.
 HEADLINES = {
@@ -166,16 +166,16 @@ class Study(BaseStudy):
     def answer(self) -> str:
         """The first paragraph of the report, from the comparison with the constant."""
         rows = self.comparisons[self.comparisons.against == NAMES["constant"]]
-        said = {
-            word: [row.task for row in rows.itertuples() if row.verdict == word]
-            for word in ("higher", "lower", "tied")
-        }
-        words = {"higher": "yes", "lower": "no, worse", "tied": "tied"}
-        parts = [f"{words[word]} on {', '.join(tasks)}" for word, tasks in said.items() if tasks]
+        words = {"higher": "yes", "lower": "no, worse", "tied": "not decided"}
+        parts = [
+            f"{words[row.verdict]} on {row.task} ({row.difference:+.1f} points [{row.low:.1f}, {row.high:.1f}], "
+            f"{row.items} items)"
+            for row in rows.itertuples()
+        ]
         return (
-            f"**Is token-level control better than the right constant?** {'; '.join(parts).capitalize()} "
-            f"(AutoDeco against ordinary sampling at its own mean temperature and top-p, {self.items} items a task, "
-            f"{self.samples} samples each, p < 0.05 after Holm)."
+            f"**Is token-level control better than the right constant?** {'; '.join(parts).capitalize()}. AutoDeco "
+            f"against ordinary sampling at its own mean temperature and top-p, {self.samples} samples an item, "
+            "paired on items; decided means p < 0.05 after Holm."
         )
 
     def headlines(self) -> dict[str, dict]:

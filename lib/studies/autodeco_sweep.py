@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 
@@ -13,7 +14,7 @@ from lib.report import cells, comparison_table, summary_row
 from lib.studies.autodeco_scores import mean_setting
 from lib.studies.base import SHORT, BaseStudy
 
-TEMPERATURES = tuple(round(0.1 * i, 1) for i in range(1, 16))
+TEMPERATURES = tuple(round(0.1 * i, 1) for i in range(16))  # 0 is greedy
 TOP_PS = tuple(round(0.1 * i, 1) for i in range(1, 10))
 SPLITS = ("validation", "test")
 
@@ -41,7 +42,8 @@ class Study(BaseStudy):
     def _run(self, short: str, split: str, temperature: float, top_p: float = 1.0) -> Run:
         items = self.items if split == "test" else self.validation_items
         task, options = SHORT.get(short, short), {"temperature": temperature, "top_p": top_p}
-        return Run.of(self.model, task, "autoregressive", items=items, samples=self.samples, split=split, **options)
+        samples = self.samples if temperature else 1  # greedy draws nothing
+        return Run.of(self.model, task, "autoregressive", items=items, samples=samples, split=split, **options)
 
     def runs(self) -> dict[tuple, Run]:
         """Keys are (task, split, temperature, top_p), and (task, "test", "autodeco", None)."""
@@ -60,7 +62,7 @@ class Study(BaseStudy):
         for short in self.tasks:
             best = {split: best_temperature(lines, short, split) for split in SPLITS}
             for split, temperature in sorted({*best.items(), ("test", best["validation"])}):
-                for top_p in TOP_PS:
+                for top_p in TOP_PS if temperature else ():  # top-p changes nothing in greedy decoding
                     runs[short, split, temperature, top_p] = self._run(short, split, temperature, top_p)
         return runs
 
@@ -170,4 +172,4 @@ def best_temperature(lines: dict[tuple, list[dict]], task: str, split: str) -> f
 
 def _best(lines: dict[tuple, list[dict]], keys: list[tuple]) -> tuple:
     """The key with the highest accuracy; of equals the one nearest to plain sampling."""
-    return max(keys, key=lambda key: (sum(line["correct"] for line in lines[key]), -abs(key[2] - 1), key[3]))
+    return max(keys, key=lambda key: (np.mean([line["correct"] for line in lines[key]]), -abs(key[2] - 1), key[3]))

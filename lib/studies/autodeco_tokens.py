@@ -14,6 +14,7 @@ from lib.evaluation import Run, model_of
 from lib.identity import items_of
 from lib.sampling import RowGenerator
 from lib.studies.base import SHORT, BaseStudy
+from lib.tasks import get_task
 
 SETTINGS = {"temperature": "predicted temperature", "top_p": "predicted top-p"}
 COLUMNS = 72  # characters a line of the picture
@@ -43,7 +44,11 @@ class Study(BaseStudy):
         """
         rows = []
         for (short,), run in self.runs().items():
-            rows += _tokens(short, run, self.device)
+            found = _tokens(short, run, self.device)
+            drawn = sum(line["drawn"] for line in self.lines[(short,)][:: self.samples])
+            if len(found) != drawn:
+                raise ValueError(f"{short}: {len(found)} tokens came back, the runs have {drawn}")
+            rows += found
         return pd.DataFrame(rows)
 
     def figure_text(self, setting: str = "temperature", responses: int = 3):
@@ -137,10 +142,11 @@ def kind_of(text: str) -> str:
 def _tokens(short: str, run: Run, device: str) -> list[dict]:
     """The drawn tokens of each item's first response."""
     model, items = model_of(run.model, device), items_of(run.task, run.split, run.items)
+    instruction = get_task(run.task).instruction
     rows = []
     for start in range(0, len(items), 64):
         part = items[start : start + 64]
-        ids, mask = model.encode([item.prompt for item in part])
+        ids, mask = model.encode([item.prompt for item in part], instruction)
         generator = RowGenerator.of(run.seed, [item.id for item in part])
         given = {"generator": generator, "family": model.family, "attention_mask": mask, "record": True}
         events = decode(model.network, ids, run.resolved(), **given).trace.events

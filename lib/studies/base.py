@@ -12,7 +12,7 @@ import torch
 
 from lib.errors import UserError
 from lib.evaluation import RUNS, Run, lines_of, run_all
-from lib.identity import LIB, imported, run_id
+from lib.identity import LIB, imported, items_of, run_id
 from lib.paths import NOTEBOOKS, RESULTS, ROOT
 from lib.report import file_hashes, save, style
 
@@ -87,7 +87,9 @@ class BaseStudy:
         first = self.runs()
         run_all(list(first.values()), device=self.device, shard=shard)
         lines = {key: lines_of(run, RUNS, self.device) for key, run in first.items()}
-        if all(len(lines[key]) == run.items * run.samples for key, run in first.items()):
+        # A task may have fewer items than are asked for.
+        wanted = {key: len(items_of(run.task, run.split, run.items)) * run.samples for key, run in first.items()}
+        if all(len(lines[key]) == wanted[key] for key in first):
             run_all(list(self.later_runs(lines).values()), device=self.device, shard=shard)
 
     @cached_property

@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-import time
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -83,9 +82,11 @@ def train_on(base_name: str, names: list[str]) -> None:
             adapted, more, extra = train_adapter(fresh, heads, learned, recipe, control, adapter, work / name, device)
             curve, seconds = curve + more, seconds + extra
         elif control:
-            start = time.perf_counter()
-            curve += train_control(heads, unembedding, commanded_states(base, learned, control), recipe, control)
-            seconds += time.perf_counter() - start
+            data = commanded_states(base, learned, control)
+            watched = commanded_states(base, held_out, control, watched=True)
+            given = (recipe, control, work / name, device, watched)
+            more, extra = train_control(heads, unembedding, data, *given)
+            curve, seconds = curve + more, seconds + extra
         measured = {"positions": len(states.tokens), "seconds": round(seconds, 1), "device": device_name(device)}
         export(name, AutoDecoForCausalLM.from_base(base.network, heads), curve, measured)
         if adapted is not None:

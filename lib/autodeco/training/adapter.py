@@ -7,19 +7,20 @@ behind every command, so that it goes on answering.
 """
 
 import copy
+import json
 import random
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import LoraConfig, get_peft_model
+from torch import Tensor
 from torch.nn.functional import cross_entropy
-from tqdm import tqdm
 
 from lib.autodeco.heads import Heads
 from lib.autodeco.training.control import Control, command_loss, commands_of, question_of, shifts
-from lib.autodeco.training.loop import keep, loss_of, resumed
+from lib.autodeco.training.loop import loss_of
+from lib.autodeco.training.optimise import optimise
 from lib.autodeco.training.recipe import Recipe
 from lib.autodeco.training.states import response_states
 from lib.evaluation import commanded
@@ -60,7 +61,7 @@ def train_adapter(
 ):
     """Train `heads` and an adapter of `model`, both in place; returns (the adapted network, curve, seconds).
 
-    `rows`: (prompt, right response ids). `folder` holds `adapter.pt`, from which a killed run goes on.
+    `rows`: (prompt, right response ids). `folder` keeps the state, so that a killed run goes on.
     """
     torch.manual_seed(adapter.seed)
     unembedding = model.network.get_output_embeddings()
@@ -68,18 +69,8 @@ def train_adapter(
     network = get_peft_model(model.network, low_rank)
     before = copy.deepcopy(heads)
     heads.requires_grad_(True)
-    trained = [*(p for p in network.parameters() if p.requires_grad), *heads.parameters()]
-    optimiser = torch.optim.AdamW(trained, lr=adapter.learning_rate)
-    path, done, curve, seconds = folder / "adapter.pt", 0, [], 0.0
-    if saved := resumed(path, adapter, device):
-        set_peft_model_state_dict(network, saved["adapter"])
-        heads.load_state_dict(saved["heads"])
-        optimiser.load_state_dict(saved["optimiser"])
-        done, curve, seconds = saved["step"], saved["curve"], saved["seconds"]
-    start = time.perf_counter() - seconds
-    for step in tqdm(range(done, adapter.steps), initial=done, total=adapter.steps, desc="adapter", unit="step"):
-        for group in optimiser.param_groups:  # linear decay over the second half
-            group["lr"] = adapter.learning_rate * min(1.0, 2 * (1 - step / adapter.steps))
+
+    def loss_at(step: int) -> tuple[Tensor, dict]:
         chooser = random.Random(f"{adapter.seed}/{step}")
         generator = torch.Generator().manual_seed(adapter.seed * 1_000_003 + step)
         chosen = chooser.sample(rows, adapter.questions)
@@ -93,18 +84,14 @@ def train_adapter(
             if name == "plain":
                 own = loss_of(logits, *found[name], tokens, recipe, generator)
                 with torch.no_grad(), network.disable_adapter():
-                    was = before.temperature(response_states(model, asked)[0])
+                    hidden = response_states(model, asked)[0]
+                    was = before(hidden, unembedding(hidden).float())[:2]
         loss = own + command_loss(found, was, places, len(chosen), control) + torch.stack(losses).mean()
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimiser.step()
-        if (step + 1) % 10 == 0:
-            curve.append({"step": step + 1, "loss": round(loss.item(), 5), **shifts(found)})
-        if (step + 1) % SAVE_EVERY == 0 or step + 1 == adapter.steps:
-            state = {"adapter": get_peft_model_state_dict(network), "heads": heads.state_dict()}
-            seconds = time.perf_counter() - start
-            times = {"step": step + 1, "curve": curve, "seconds": seconds}
-            keep(path, adapter, {**state, "optimiser": optimiser.state_dict(), **times})
+        return loss, shifts(found)
+
+    key = json.dumps([rows, *(options.to_dict() for options in (recipe, control, adapter))])
+    given = {"steps": adapter.steps, "learning_rate": adapter.learning_rate, "path": folder / "adapter.pt"}
+    trained = {"adapter": network, "heads": heads}
+    curve, seconds = optimise(loss_at, trained, key=key, device=device, every=SAVE_EVERY, **given)
     heads.requires_grad_(False)
-    return network.eval(), curve, time.perf_counter() - start
+    return network.eval(), curve, seconds

@@ -16,7 +16,7 @@ class Recipe(Options):
     objective: `paper` or `code` (see soft.py). mask_easy: share of the positions where the base's likeliest token
     is right that are left out of the loss. fine_tuning_weights: weigh a position by the base's probability of its
     token.
-    statistics: the top-p head also sees four numbers of the distribution. width: of the layer between. steps: on
+    statistics, width, hottest, detach: of the heads, see heads.py. steps: on
     study-ar the loss on held-out trajectories falls no further after them.
     """
 
@@ -27,6 +27,8 @@ class Recipe(Options):
     fine_tuning_weights: bool = True
     statistics: bool = True
     width: int = 256
+    hottest: float = 2.0
+    detach: bool = True
     steps: int = 600
     batch: int = 1024
     learning_rate: float = 1e-3

@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -11,10 +12,11 @@ from tqdm import tqdm
 
 from lib.autodeco.forward import entering_the_unembedding
 from lib.autoregressive import Autoregressive, decode
+from lib.evaluation import read_lines
 from lib.models.canvas import position_ids
 from lib.models.registry import Model
 from lib.sampling import RowGenerator
-from lib.tasks.base import Item, Task
+from lib.tasks.base import Item, Task, rows_hash
 
 
 @dataclass(frozen=True)
@@ -24,18 +26,26 @@ class States:
     hidden: Tensor
     tokens: Tensor
 
+    def fingerprint(self) -> str:
+        """A hash of the positions."""
+        digest = sha256(self.tokens.numpy().tobytes())
+        digest.update(self.hidden[:: max(1, len(self.hidden) // 1000)].numpy().tobytes())
+        return digest.hexdigest()[:16]
+
 
 def trajectories(
     model: Model, task: Task, prompts: int, samples: int, path: Path, temperature: float = 1.0, batch: int = 64
 ) -> list[tuple[str, list[int]]]:
     """(prompt, response ids with EoT) of the right ones among `samples` draws for each of `prompts` training items.
 
-    `path` keeps a line a drawn response, right or wrong, so that a killed run goes on from there.
+    `path` keeps a line a drawn response, right or wrong, so that a killed run goes on from there. A line counts
+    for the question that it answers.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    done = {(line["item"], line["sample"]) for line in lines}
     items = task.items("train", prompts)
+    row_of = {item.id: rows_hash([item])[:8] for item in items}
+    lines = [line for line in read_lines(path) if row_of.get(line["item"]) == line["row"]]
+    done = {(line["item"], line["sample"]) for line in lines}
 
     def asked(item: Item) -> str:
         return f"{task.instruction}{item.prompt}" if model.family.chat else item.prompt
@@ -53,13 +63,14 @@ def trajectories(
             for i, ((item, s), score) in enumerate(zip(part, scores, strict=True)):
                 end = min(int(out.lengths[i]) + 1, options.max_new_tokens)
                 response = out.responses[i, :end].tolist()
-                line = {"item": item.id, "sample": s, "correct": score.correct, "response": response}
+                line = {"item": item.id, "row": row_of[item.id], "sample": s, "correct": score.correct}
+                line["response"] = response
                 lines.append(line)
                 file.write(json.dumps(line) + "\n")
             file.flush()
             os.fsync(file.fileno())
     of = {item.id: asked(item) for item in items}
-    right = [line for line in lines if line["correct"] and line["item"] in of]
+    right = [line for line in lines if line["correct"]]
     right.sort(key=lambda line: (line["item"], line["sample"]))
     return [(of[line["item"]], line["response"]) for line in right]
 
