@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from lib.autodeco import AutoDecoForCausalLM, Heads, HeadsConfig
 from lib.models.registry import Family
 
 torch.set_num_threads(1)
@@ -37,6 +38,24 @@ def tiny(vocabulary: int = 24, seed: int = 0, scale: float = 20.0) -> LlamaForCa
     model = LlamaForCausalLM(config).eval()
     model.lm_head.weight.data *= scale
     return model
+
+
+CONFIG = HeadsConfig(hidden_size=32, width=16)
+
+
+def heads(seed=0, **changes):
+    """Random heads whose settings differ by position."""
+    torch.manual_seed(seed)
+    out = Heads(HeadsConfig(**{"hidden_size": 32, "width": 16} | changes))
+    with torch.no_grad():
+        for head in (out.temp_head, out.top_p_head):
+            head.mlp[-1].weight *= 8
+    return out.requires_grad_(False)
+
+
+@pytest.fixture
+def decoder():
+    return AutoDecoForCausalLM.from_base(tiny(), heads())
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+import torch
 
 from lib.autodeco.training.commands import HELD_OUT_HIGH, HELD_OUT_LOW, HELD_OUT_NEUTRAL, NO_RANDOMNESS
-from lib.evaluation import Run
+from lib.evaluation import Run, commanded, model_of
+from lib.identity import items_of
+from lib.models.registry import Model
 from lib.papers import printed
 from lib.report import comparison_table, difference, headline, scores
 from lib.stats import mean_interval, wilson
@@ -157,25 +160,27 @@ class Study(BaseStudy):
         axes[0][-1].legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
         return figure
 
-    def traces(self, command: str = HELD_OUT_HIGH[0]) -> pd.DataFrame:
-        """Mean settings of ten questions without and with one command, by the heads taught as in the paper."""
-        task = self.tasks[0]
-        direction = next(name for name, commands in COMMANDS.items() if command in commands)
-        plain, found = (
-            self.lines[task, self.heads[1], "none", ""],
-            self.lines[task, self.heads[1], direction, command],
-        )
-        rows = [
-            {
-                "item": a["item"],
-                "T": a["temperature"],
-                "T with": b["temperature"],
-                "P": a["top_p"],
-                "P with": b["top_p"],
-            }
-            for a, b in zip(plain, found, strict=True)
-        ]
-        return pd.DataFrame(rows[:10])
+    def figure_traces(self, questions: int = 3):
+        """Temperature and top-p token by token behind each sentence, by the heads taught as in the paper.
+
+        Of the first questions of the first task; the response is that to the plain question for all, so that only
+        the sentence differs.
+        """
+        task, model = self.tasks[0], model_of(self.heads[1], self.device)
+        items = items_of(SHORT.get(task, task), "test", self.items)[:questions]
+        said = {line["item"]: line["text"] for line in self.lines[task, self.heads[1], "none", ""][:: self.samples]}
+        sentences = {"none": "", "low diversity": HELD_OUT_LOW[0], "high diversity": HELD_OUT_HIGH[0]}
+        figure, axes = plt.subplots(questions, 2, figsize=(12, 2.4 * questions), squeeze=False, sharex="row")
+        for line, item in zip(axes, items, strict=True):
+            for name, sentence in sentences.items():
+                settings, tokens = _along(model, commanded(item.prompt, sentence), said[item.id])
+                for axis, values, label in zip(line, settings, ("T", "P"), strict=True):
+                    axis.plot(values, "-" if name == "none" else ":", lw=1.4, label=name)
+                    axis.set(title=item.id, ylabel=label, ylim=(0, None))
+                    axis.set_xticks(range(len(tokens)), tokens, fontsize=7)
+                    sns.despine(ax=axis)
+        axes[0][-1].legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+        return figure
 
     def paper(self) -> pd.DataFrame:
         """The paper's Table 4 as printed."""
@@ -235,10 +240,22 @@ class Study(BaseStudy):
     def save(self) -> dict:
         """Everything into the results folder; the manifest in short."""
         written = self.write(
-            {"summary": self.summary, "costs": self.costs}, {"shift": self.figure_shift()}, self.headlines()
+            {"summary": self.summary, "costs": self.costs},
+            {"shift": self.figure_shift(), "traces": self.figure_traces()},
+            self.headlines(),
         )
         plt.close("all")
         return written
+
+
+@torch.inference_mode()
+def _along(model: Model, prompt: str, text: str) -> tuple[np.ndarray, list[str]]:
+    """T-hat and P-hat [2, tokens] at each token of a response and its end, and the tokens as text."""
+    ids, _ = model.encode([prompt])
+    response = [*model.tokenizer.encode(text, add_special_tokens=False), model.family.eot_ids[0]]
+    out = model.network(input_ids=torch.cat([ids, ids.new_tensor([response])], 1))
+    settings = torch.stack([out.temperature[0], out.top_p[0]])[:, ids.shape[1] - 1 : -1]
+    return settings.float().cpu().numpy(), [model.tokenizer.decode([i]) for i in response[:-1]] + ["\u25a0"]
 
 
 def _share(name: str, moved: np.ndarray) -> dict[str, float]:

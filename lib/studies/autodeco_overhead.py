@@ -109,25 +109,33 @@ class Study(BaseStudy):
         return pd.DataFrame(rows)
 
     def flops(self, prompt: int) -> tuple[float, float]:
-        """Floating-point operations a response of the base, and of the heads beside: 2 a weight and position.
+        """Floating-point operations a response of the base, and of the heads beside.
 
-        As the paper counts, without attention; embeddings that are looked up count nothing.
+        The base's as the paper counts: 2 a weight and position, without attention; embeddings that are looked up
+        count nothing. The heads' statistics take about 8 a token and word of the vocabulary besides their weights.
         """
         model, with_heads = self.pair
         config, network = model.network.config, model.network
         total = sum(p.numel() for p in network.parameters())
         looked_up = 0 if config.tie_word_embeddings else config.vocab_size * config.hidden_size
-        heads = sum(p.numel() for p in with_heads.heads.parameters())
-        return 2.0 * (total - looked_up) * (prompt + self.tokens), 2.0 * heads * self.tokens
+        heads = 2.0 * sum(p.numel() for p in with_heads.heads.parameters()) + 8.0 * config.vocab_size
+        return 2.0 * (total - looked_up) * (prompt + self.tokens), heads * self.tokens
 
     def memory(self) -> pd.DataFrame:
-        """Bytes of the weights of the base and of the heads, in this dtype."""
+        """MB at the end of a response, a row a prompt length, weights, KV cache and heads without buffers."""
         model, with_heads = self.pair
-        sizes = {
-            name: sum(p.numel() * p.element_size() for p in module.parameters()) / 1e6
-            for name, module in (("base", model.network), ("heads", with_heads.heads))
-        }
-        return pd.DataFrame([sizes]).round(2).rename(columns=lambda name: f"{name}, MB")
+        config, weight = model.network.config, next(model.network.parameters())
+        base, heads = (
+            sum(p.numel() * p.element_size() for p in module.parameters()) / 1e6
+            for module in (model.network, with_heads.heads)
+        )
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        a_token = 2 * config.num_hidden_layers * config.num_key_value_heads * size * weight.element_size() / 1e6
+        rows = []
+        for prompt in self.prompts:
+            default = base + a_token * (prompt + self.tokens)
+            rows.append({"prompt": prompt, "default": default, "AutoDeco": default + heads, "extra": heads})
+        return pd.DataFrame(rows).assign(percent=lambda t: 100 * t.extra / t.default).round(2).set_index("prompt")
 
     def figure_overhead(self):
         """Extra time a token in % with its 95 % interval, a line a size."""

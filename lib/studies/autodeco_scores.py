@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 
@@ -118,9 +119,18 @@ class Study(BaseStudy):
         )
 
     def costs(self) -> pd.DataFrame:
-        """Forwards and seconds a response, a column a task."""
-        table = self.summary.pivot(index="method", columns="label", values=["forwards", "seconds"])
+        """Forwards and seconds a response, and the share in % that the length limit cut; a column a task."""
+        rows = self.summary.assign(
+            cut=[
+                100 * np.mean([line["tokens_kept"] == self._limit(key) for line in lines])
+                for key, lines in self.lines.items()
+            ]
+        )
+        table = rows.pivot(index="method", columns="label", values=["forwards", "seconds", "cut"])
         return table.loc[self.shown].round(4).rename_axis(index=None, columns=[None, None])
+
+    def _limit(self, key: tuple) -> int:
+        return dict(self.all_runs[key].options)["max_new_tokens"]
 
     def figure_differences(self):
         """AutoDeco minus each, in points with paired 95 % intervals, a panel a task."""
