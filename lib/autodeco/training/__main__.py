@@ -35,6 +35,7 @@ class Source:
 SOURCES = {
     "study-ar": Source(("gsm_symbolic", "country_facts", "small_functions"), prompts=1500, samples=4),
     "smollm2-135m": Source(("instructions", "country_facts"), prompts=600, samples=2),
+    "r1-qwen-7b": Source(("gsm8k",), prompts=1500, samples=4),
 }
 
 
@@ -103,8 +104,11 @@ def split(rows: list[tuple[str, list[int]]]) -> tuple[list, list]:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lib.autodeco.training", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(RECIPES)}; all if none is named")
-    names = parser.parse_args(arguments).names or list(RECIPES)
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"{', '.join(RECIPES)}; all for small bases if none is named"
+    )
+    small = [name for name in RECIPES if entry_of(entry_of(name).base).tier != "paper"]
+    names = parser.parse_args(arguments).names or small
     return exit_status(lambda: train_all(names))
 
 

@@ -61,4 +61,5 @@ RECIPES = {
     "study-ar-no-randomness": DEFAULT,
     "study-ar-adapter": DEFAULT,
     "smollm2-135m-autodeco": replace(DEFAULT, steps=300, batch=256),
+    "r1-qwen-7b-autodeco": replace(DEFAULT, steps=400, batch=256),
 }
