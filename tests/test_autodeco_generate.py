@@ -1,13 +1,17 @@
 """AutoDeco in `transformers`: the drop-in `generate`, and the files of heads."""
 
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from conftest import AR, CONFIG, heads, tiny
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
+from transformers.utils import hub
 
 from lib.autodeco import AutoDecoForCausalLM, Heads, HeadsConfig
 from lib.autodeco.decode import (
@@ -159,6 +163,24 @@ def test_save_and_load_give_the_same_output(decoder, prompts, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"config.json", "autodeco_heads.safetensors"}
     again = AutoDecoForCausalLM.from_pretrained(tmp_path, base=tiny())
     assert torch.equal(again(input_ids=prompts[0]).logits, decoder(input_ids=prompts[0]).logits)
+
+
+def test_push_to_hub_sends_the_heads_alone(decoder, monkeypatch):
+    """Up to the network, which is not there: the repository is made in words, and the files are those of a folder."""
+    sent = {}
+
+    class Hub:
+        def create_repo(self, name, **_):
+            return SimpleNamespace(repo_id=name)
+
+    def upload(self, folder, repo, **_):
+        sent[repo] = {path.name for path in Path(folder).iterdir()}
+
+    monkeypatch.setattr(hub, "hf_api", Hub)
+    monkeypatch.setattr(hub, "create_and_tag_model_card", lambda *_, **__: ModelCard("---\n---\n"))
+    monkeypatch.setattr(type(decoder), "_upload_modified_files", upload)
+    decoder.push_to_hub("someone/heads")
+    assert sent == {"someone/heads": {"config.json", "autodeco_heads.safetensors", "README.md"}}
 
 
 def test_the_authors_form_round_trips(decoder, prompts, tmp_path):

@@ -69,7 +69,8 @@ class Study(BaseStudy):
             setting=[f"{r.temperature:.2f} / {r.top_p:.2f}" for r in self.summary.itertuples()],
         )
         table = rows.pivot(index="variant", columns="label", values=["accuracy", "setting"])
-        return table.loc[[DEFAULT, *WORDS.values()]].rename_axis(index=None, columns=[None, None])
+        columns = [(value, task) for value in ("accuracy", "setting") for task in self.tasks]
+        return table.loc[[DEFAULT, *WORDS.values()], columns].rename_axis(index=None, columns=[None, None])
 
     @cached_property
     def comparisons(self) -> pd.DataFrame:
