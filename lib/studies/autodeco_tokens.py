@@ -57,13 +57,21 @@ class Study(BaseStudy):
         lines = _layout(here)
         low, high = self.tokens[setting].quantile([0.02, 0.98])
         norm, cmap = plt.Normalize(low, high), sns.color_palette("rocket_r", as_cmap=True)
-        figure, axis = plt.subplots(figsize=(10, 0.34 * len(lines) + 0.6))
+        width = max(x + len(text) for line in lines for x, text, _ in line)
+        figure, axis = plt.subplots(figsize=(0.09 * width + 1.5, 0.22 * len(lines) + 0.4))
         for y, line in enumerate(lines):
-            for x, text, value in line:
-                ground = "none" if value is None else cmap(norm(value[setting]), alpha=0.75)
-                box = {"facecolor": ground, "edgecolor": "none", "boxstyle": "square,pad=0.12"}
-                axis.text(x, -y, text, family="monospace", fontsize=9, bbox=box, va="center", parse_math=False)
-        axis.set(xlim=(0, COLUMNS + 4), ylim=(-len(lines), 1))
+            for x, text, row in line:
+                if row is None:
+                    axis.text(x, -y, text, fontsize=8, color="0.4", va="center")
+                    continue
+                ground = cmap(norm(row[setting]))
+                axis.add_patch(plt.Rectangle((x, -y - 0.45), len(text), 0.9, color=ground, ec="white", lw=0.5))
+                ink = "white" if sum(ground[:3]) < 1.6 else "black"
+                for i, letter in enumerate(text):  # one by one, so that each stands on its ground
+                    axis.text(
+                        x + i + 0.5, -y, letter, family="monospace", fontsize=8, color=ink, ha="center", va="center"
+                    )
+        axis.set(xlim=(0, width), ylim=(-len(lines), 1))
         axis.axis("off")
         figure.colorbar(plt.cm.ScalarMappable(norm, cmap), ax=axis, label=SETTINGS[setting], shrink=0.7)
         return figure
