@@ -135,6 +135,8 @@ class Study(BaseStudy):
                 sns.despine(ax=axis)
             left.set(title=f"{task}: top-p 1", ylabel="accuracy, %")
             right.set(title=f"{task}: temperature {temperature}")
+            if not temperature:
+                right.text(0.5, 0.5, "greedy: top-p changes nothing", ha="center", transform=right.transAxes)
         axes[-1][0].set_xlabel("temperature")
         axes[-1][1].set_xlabel("top-p")
         axes[0][1].legend(frameon=False, fontsize="small")
