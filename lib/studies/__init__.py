@@ -15,6 +15,7 @@ STUDIES = {
     "15_autodeco_tokens": "autodeco_tokens",
     "16_autodeco_overhead": "autodeco_overhead",
     "17_autodeco_real": "autodeco_real",
+    "18_autodeco_control_real": "autodeco_control_real",
     "20_tolerator_scores": "tolerator_scores",
 }
 # What a plain `make reproduce` renders: the models, and a paper's first claim.

@@ -14,8 +14,8 @@ from lib.evaluation import Run, commanded, model_of
 from lib.identity import items_of
 from lib.models.registry import Model
 from lib.papers import printed
-from lib.report import comparison_table, difference, headline, scores
-from lib.stats import mean_interval, wilson
+from lib.report import comparison_table, difference, scores
+from lib.stats import Estimate, mean_interval, wilson
 from lib.studies.base import SHORT, BaseStudy
 
 # Sentences that no head was trained on, by the direction that they ask for; neutral ones ask for nothing.
@@ -28,13 +28,18 @@ COMMANDS = {
 }
 DIRECTIONS = {"low diversity": -1, "high diversity": 1, "no randomness": -1}
 SETTINGS = {"T": "temperature", "P": "top_p"}
-# What heads were taught, in words; the first is the reference, the second what the paper describes.
+# What heads were taught, by the end of their name.
 TAUGHT = {
-    "study-ar-autodeco": "never taught",
-    "study-ar-control": "taught low and high",
-    "study-ar-no-randomness": "and no randomness",
-    "study-ar-adapter": "and no randomness, with an adapter",
+    "autodeco": "never taught",
+    "control": "taught low and high",
+    "no-randomness": "and no randomness",
+    "adapter": "and no randomness, with an adapter",
 }
+
+
+def words(heads: str) -> str:
+    """What these heads were taught."""
+    return next((text for name, text in TAUGHT.items() if heads.endswith(f"-{name}")), heads)
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class Study(BaseStudy):
     items: int = 100
     samples: int = 1
     tasks: tuple[str, ...] = ("math", "qa", "code")
-    heads: tuple[str, ...] = tuple(TAUGHT)
+    heads: tuple[str, ...] = tuple(f"study-ar-{name}" for name in TAUGHT)
 
     notebook = "14_autodeco_control"
     printed = "autodeco"
@@ -87,7 +92,7 @@ class Study(BaseStudy):
             for model in self.heads:
                 plain = {name: self._means(task, model, "none", key)[0] for name, key in SETTINGS.items()}
                 for direction, commands in COMMANDS.items():
-                    row = {"task": task, "heads": TAUGHT.get(model, model), "command": direction, "items": self.items}
+                    row = {"task": task, "heads": words(model), "command": direction, "items": self.items}
                     for name, key in SETTINGS.items():
                         found = self._means(task, model, direction, key)
                         row[name] = found.mean()
@@ -129,7 +134,7 @@ class Study(BaseStudy):
         return comparison_table(
             [
                 (
-                    {"task": task, "heads": TAUGHT.get(model, model)},
+                    {"task": task, "heads": words(model)},
                     self.lines[task, model, "none", ""],
                     self.lines[task, self.heads[0], "none", ""],
                 )
@@ -152,7 +157,7 @@ class Study(BaseStudy):
                 values = np.array([[2 * e.value, 2 * e.low, 2 * e.high] for e in means]).T
                 error = [values[0] - values[1], values[2] - values[0]]
                 x = np.arange(len(COMMANDS)) + 0.12 * (i - (len(self.heads) - 1) / 2)
-                axis.errorbar(x, values[0], error, fmt="o", ms=4, capsize=2, label=TAUGHT.get(model, model))
+                axis.errorbar(x, values[0], error, fmt="o", ms=4, capsize=2, label=words(model))
             axis.set_xticks(range(len(COMMANDS)), [name.replace(" ", "\n") for name in COMMANDS])
             axis.set(title=task, ylim=(0, None))
             sns.despine(ax=axis)
@@ -193,49 +198,46 @@ class Study(BaseStudy):
         rows = self.summary.set_index(["heads", "command", "task"])
         lines = []
         for model in self.heads:
-            words, parts = TAUGHT.get(model, model), []
+            parts = []
             for task in self.tasks:
-                low, high = rows.loc[(words, "low diversity", task)], rows.loc[(words, "high diversity", task)]
+                low, high = (rows.loc[(words(model), f"{kind} diversity", task)] for kind in ("low", "high"))
                 parts.append(
                     f"{task} T {low.shift_T:+.2f} at {low.consistency_T:.0f} % and {high.shift_T:+.2f} at "
                     f"{high.consistency_T:.0f} %"
                 )
-            lines.append(f"- Heads **{words}**, shift and consistency for low and for high: {'; '.join(parts)}.")
+            lines.append(
+                f"- Heads **{words(model)}**, shift and consistency for low and for high: {'; '.join(parts)}."
+            )
         for model in self.heads[1:]:
-            words = TAUGHT.get(model, model)
             parts = [
-                f"{task} {rows.loc[(words, 'no randomness', task)]['T']:.2f} "
-                f"(without {rows.loc[(words, 'none', task)]['T']:.2f})"
+                f"{task} {rows.loc[(words(model), 'no randomness', task)]['T']:.2f} "
+                f"(without {rows.loc[(words(model), 'none', task)]['T']:.2f})"
                 for task in self.tasks
             ]
-            lines.append(f"- Told to have no randomness, heads {words} choose a mean T of {'; '.join(parts)}.")
-        for words, part in self.costs.groupby("heads", sort=False):
+            lines.append(f"- Told to have no randomness, heads {words(model)} choose a mean T of {'; '.join(parts)}.")
+        for taught, part in self.costs.groupby("heads", sort=False):
             parts = [
                 f"{r.task} {r.difference:+.1f} [{r.low:.1f}, {r.high:.1f}], {r.verdict}" for r in part.itertuples()
             ]
-            lines.append(f"- Accuracy without a command, {words} minus never taught, in points: {'; '.join(parts)}.")
+            lines.append(f"- Accuracy without a command, {taught} minus never taught, in points: {'; '.join(parts)}.")
         behind = self.summary[self.summary.change.notna()].groupby("heads", sort=False)
-        for words, part in behind:
+        for taught, part in behind:
             parts = [f"{r.task} {r.command} {r.change:+.1f}" for r in part.itertuples()]
-            lines.append(f"- Accuracy behind a command minus without, {words}, in points: {'; '.join(parts)}.")
+            lines.append(f"- Accuracy behind a command minus without, {taught}, in points: {'; '.join(parts)}.")
         return "\n".join(lines)
 
+    def consistency(self, direction: str) -> Estimate:
+        """Share of all questions of all tasks whose mean temperature follows, by the heads taught as in the paper."""
+        moved = []
+        for task in self.tasks:
+            plain = self._means(task, self.heads[1], "none", "temperature")[0]
+            means = self._means(task, self.heads[1], direction, "temperature")
+            moved.append(((means - plain) * DIRECTIONS[direction] > 0).mean(0))
+        return mean_interval(np.concatenate(moved))
+
     def headlines(self) -> dict[str, dict]:
-        """Consistency of the temperature over all questions of all tasks, by the heads taught as in the paper."""
-        found = {}
-        for name, direction in (
-            ("control_low_consistency", "low diversity"),
-            ("control_high_consistency", "high diversity"),
-        ):
-            moved = []
-            for task in self.tasks:
-                plain = self._means(task, self.heads[1], "none", "temperature")[0]
-                means = self._means(task, self.heads[1], direction, "temperature")
-                moved.append(((means - plain) * DIRECTIONS[direction] > 0).mean(0))
-            e = mean_interval(np.concatenate(moved))
-            shares = [100 * x for x in (e.value, e.low, e.high)]
-            found[name] = headline(*shares, e.n, "%", self.profile, self.notebook)
-        return found
+        """None: the headline is the model that was trained on language, see autodeco_control_real.py."""
+        return {}
 
     def save(self) -> dict:
         """Everything into the results folder; the manifest in short."""

@@ -10,7 +10,7 @@ import torch
 
 from lib.autodeco.model import AutoDecoForCausalLM, fingerprint
 from lib.autodeco.training.adapter import ADAPTERS, train_adapter
-from lib.autodeco.training.control import CONTROLS, commanded_states, train_control
+from lib.autodeco.training.control import CONTROLS, commanded_states, drawn, train_control
 from lib.autodeco.training.loop import train_heads
 from lib.autodeco.training.recipe import RECIPES
 from lib.autodeco.training.states import states_of, trajectories
@@ -80,7 +80,9 @@ def train_on(base_name: str, names: list[str]) -> None:
         adapted = None
         if adapter:
             fresh = load(base_name, device, torch.float32)  # the adapter is put into it
-            adapted, more, extra = train_adapter(fresh, heads, learned, recipe, control, adapter, work / name, device)
+            adapted, more, extra = train_adapter(
+                fresh, heads, drawn(learned, control), recipe, control, adapter, work / name, device
+            )
             curve, seconds = curve + more, seconds + extra
         elif control:
             data = commanded_states(base, learned, control)

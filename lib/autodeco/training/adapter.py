@@ -46,7 +46,7 @@ class Adapter(Options):
         self.require("learning_rate", self.learning_rate > 0, "above 0")
 
 
-ADAPTERS = {"study-ar-adapter": Adapter()}
+ADAPTERS = {"study-ar-adapter": Adapter(), "smollm2-135m-adapter": Adapter(steps=80, questions=4)}
 
 
 def train_adapter(

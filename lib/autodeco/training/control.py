@@ -15,7 +15,7 @@ randomness at all.
 import copy
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -38,11 +38,12 @@ WATCHED = 2  # the last commands of each kind are not learned from: the curve sh
 class Control(Options):
     """How heads that already choose well learn to follow commands; the margins are those of the ranking loss.
 
-    pool: how many of the responses are learned from. questions: of these, a step. ranking, keep, none: weights of
-    the parts of the loss; none = 0 leaves its commands out.
+    pool: how many of the responses are learned from. tokens: of each response, its first. questions: a step.
+    ranking, keep, none: weights of the parts of the loss; none = 0 leaves its commands out.
     """
 
     pool: int = 1500
+    tokens: int = 256
     steps: int = 600
     questions: int = 64
     learning_rate: float = 1e-3
@@ -54,7 +55,7 @@ class Control(Options):
     seed: int = 0
 
     def check(self) -> None:
-        for name in ("pool", "steps", "questions"):
+        for name in ("pool", "tokens", "steps", "questions"):
             self.require(name, getattr(self, name) >= 1, "1 or more")
         for name in ("learning_rate", "temperature_margin", "top_p_margin", "ranking"):
             self.require(name, getattr(self, name) > 0, "above 0")
@@ -62,10 +63,14 @@ class Control(Options):
             self.require(name, getattr(self, name) >= 0, "0 (off) or more")
 
 
+SMALL = Control(pool=300, tokens=32, questions=8, steps=300)  # of a larger base, for two cores
 CONTROLS = {
     "study-ar-control": Control(),
     "study-ar-no-randomness": Control(none=1.0),
     "study-ar-adapter": Control(none=1.0),
+    "smollm2-135m-control": SMALL,
+    "smollm2-135m-no-randomness": replace(SMALL, none=1.0),
+    "smollm2-135m-adapter": replace(SMALL, none=1.0),
 }
 
 
@@ -92,12 +97,18 @@ def commanded_states(
 ) -> Commanded:
     """States of some (prompt, response ids) without and with a sentence, each question with random ones."""
     chooser = random.Random(control.seed)
-    chosen = chooser.sample(rows, min(control.pool, len(rows)))
+    chosen = drawn(rows, control)
     states = {
         name: states_of(model, [(commanded(prompt, chooser.choice(commands)), ids) for prompt, ids in chosen])
         for name, commands in commands_of(control, watched).items()
     }
     return Commanded(states, question_of([ids for _, ids in chosen]), len(chosen))
+
+
+def drawn(rows: list[tuple[str, list[int]]], control: Control) -> list[tuple[str, list[int]]]:
+    """The (prompt, response ids) that are learned from, of each response its first tokens."""
+    chosen = random.Random(control.seed).sample(rows, min(control.pool, len(rows)))
+    return [(prompt, ids[: control.tokens]) for prompt, ids in chosen]
 
 
 def question_of(responses: list[list[int]]) -> Tensor:

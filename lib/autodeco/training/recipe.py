@@ -60,6 +60,9 @@ RECIPES = {
     "study-ar-control": DEFAULT,
     "study-ar-no-randomness": DEFAULT,
     "study-ar-adapter": DEFAULT,
-    "smollm2-135m-autodeco": replace(DEFAULT, steps=300, batch=256),
+    **{
+        f"smollm2-135m-{name}": replace(DEFAULT, steps=300, batch=256)
+        for name in ("autodeco", "control", "no-randomness", "adapter")
+    },
     "r1-qwen-7b-autodeco": replace(DEFAULT, steps=400, batch=256),
 }
