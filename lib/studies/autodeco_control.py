@@ -17,6 +17,7 @@ from lib.papers import printed
 from lib.report import comparison_table, difference, scores
 from lib.stats import Estimate, mean_interval, wilson
 from lib.studies.base import SHORT, BaseStudy
+from lib.tasks import get_task
 
 # Sentences that no head was trained on, by the direction that they ask for; neutral ones ask for nothing.
 COMMANDS = {
@@ -178,11 +179,13 @@ class Study(BaseStudy):
         figure, axes = plt.subplots(questions, 2, figsize=(12, 2.4 * questions), squeeze=False, sharex="row")
         for line, item in zip(axes, items, strict=True):
             for name, sentence in sentences.items():
-                settings, tokens = _along(model, commanded(item.prompt, sentence), said[item.id])
+                asked = commanded(item.prompt, sentence)
+                settings, tokens = _along(model, asked, get_task(SHORT.get(task, task)).instruction, said[item.id])
                 for axis, values, label in zip(line, settings, ("T", "P"), strict=True):
                     axis.plot(values, "-" if name == "none" else ":", lw=1.4, label=name)
                     axis.set(title=item.id, ylabel=label, ylim=(0, None))
-                    axis.set_xticks(range(len(tokens)), tokens, fontsize=7)
+                    if len(tokens) <= 40:  # more could not be read
+                        axis.set_xticks(range(len(tokens)), tokens, fontsize=7)
                     sns.despine(ax=axis)
         axes[0][-1].legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
         return figure
@@ -251,9 +254,9 @@ class Study(BaseStudy):
 
 
 @torch.inference_mode()
-def _along(model: Model, prompt: str, text: str) -> tuple[np.ndarray, list[str]]:
+def _along(model: Model, prompt: str, instruction: str, text: str) -> tuple[np.ndarray, list[str]]:
     """T-hat and P-hat [2, tokens] at each token of a response and its end, and the tokens as text."""
-    ids, _ = model.encode([prompt])
+    ids, _ = model.encode([prompt], instruction)
     response = [*model.tokenizer.encode(text, add_special_tokens=False), model.family.eot_ids[0]]
     out = model.network(input_ids=torch.cat([ids, ids.new_tensor([response])], 1))
     settings = torch.stack([out.temperature[0], out.top_p[0]])[:, ids.shape[1] - 1 : -1]
