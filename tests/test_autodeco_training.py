@@ -269,7 +269,7 @@ def test_the_loss_of_commands_by_hand():
     assert loss() == pytest.approx(3 * (0.3 / 2 + 0.1) + 2 * (0.2 + 0.4) / 2, abs=1e-6)
 
 
-ADAPTER = Adapter(rank=4, steps=120, questions=6, learning_rate=1e-2)
+ADAPTER = Adapter(rank=4, steps=200, questions=6, learning_rate=1e-2)
 
 
 @pytest.fixture(scope="module")
@@ -292,7 +292,8 @@ class Letters:
 
 
 def test_an_adapter_learns_what_no_randomness_means(adapted):
-    assert adapted.curve[-1]["none"] < adapted.curve[0]["none"] - 0.1, adapted.curve
+    last = adapted.curve[-1]
+    assert last["plain"] + last["none"] < 0.75 * (last["plain"] + last["neutral"]), last
     assert not any("base_layer" in name and p.requires_grad for name, p in adapted.network.named_parameters())
 
 

@@ -28,6 +28,7 @@ from lib.models.registry import Model
 from lib.options import Options
 
 SAVE_EVERY = 25
+WINDOW = 8  # a step's questions are drawn from this many times as many of like length
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,9 @@ class Adapter(Options):
     """rank: of the adapter of every linear layer. questions: a step, each plain and behind every kind of command."""
 
     rank: int = 8
-    steps: int = 250
+    steps: int = 400
     questions: int = 24
-    learning_rate: float = 5e-4
+    learning_rate: float = 2e-3
     seed: int = 0
 
     def check(self) -> None:
@@ -46,7 +47,7 @@ class Adapter(Options):
         self.require("learning_rate", self.learning_rate > 0, "above 0")
 
 
-ADAPTERS = {"study-ar-adapter": Adapter(), "smollm2-135m-adapter": Adapter(steps=80, questions=4)}
+ADAPTERS = {"study-ar-adapter": Adapter(), "smollm2-135m-adapter": Adapter(steps=100, questions=4)}
 
 
 def train_adapter(
@@ -67,13 +68,15 @@ def train_adapter(
     unembedding = model.network.get_output_embeddings()
     low_rank = LoraConfig(r=adapter.rank, lora_alpha=2 * adapter.rank, target_modules="all-linear")
     network = get_peft_model(model.network, low_rank)
+    ordered = sorted(rows, key=lambda row: len(row[0]) + len(row[1]))  # a step's are of like length: less padding
     before = copy.deepcopy(heads)
     heads.requires_grad_(True)
 
     def loss_at(step: int) -> tuple[Tensor, dict]:
         chooser = random.Random(f"{adapter.seed}/{step}")
         generator = torch.Generator().manual_seed(adapter.seed * 1_000_003 + step)
-        chosen = chooser.sample(rows, adapter.questions)
+        first = chooser.randrange(max(1, len(ordered) - WINDOW * adapter.questions + 1))
+        chosen = chooser.sample(ordered[first : first + WINDOW * adapter.questions], adapter.questions)
         places, found, losses = question_of([ids for _, ids in chosen]).to(device), {}, []
         for name, commands in commands_of(control).items():
             asked = [(commanded(prompt, chooser.choice(commands)), ids) for prompt, ids in chosen]
