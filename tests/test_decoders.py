@@ -47,19 +47,19 @@ def family_of(options):
 
 @pytest.fixture
 def model(model):
-    """Heads go with it: only AutoDeco asks for what they say."""
+    """Heads go with it: only AutoDeco looks at what they say."""
     torch.manual_seed(5)
     return Both(model, AutoDecoForCausalLM.from_base(model, Heads(HeadsConfig(32, width=16))))
 
 
 class Both:
-    """A base for every method but AutoDeco, which gets the same base with heads."""
+    """A base for the diffusion methods; those token by token get the same base with heads, whose logits are equal."""
 
     def __init__(self, base, heads):
         self.base, self.heads, self.config = base, heads, base.config
 
     def __call__(self, **inputs):
-        return (self.heads if "with_heads" in inputs else self.base)(**inputs)
+        return (self.heads if "past_key_values" in inputs else self.base)(**inputs)
 
     def __getattr__(self, name):
         return getattr(self.base, name)
