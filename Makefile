@@ -34,7 +34,7 @@ smoke: env ## the same in three minutes: does everything run?
 render: env ## render again from the responses in results/, such as after a change to a figure
 	$(RUN) lib render --profile "$(PROFILE)" --notebook "$(NB)"
 
-train: env ## train the study models and their heads anew (about 75 minutes on two cores; goes on after a kill)
+train: env ## train the study models and their heads anew (about three hours on two cores; goes on after a kill)
 	$(RUN) lib.training
 	$(RUN) lib.autodeco.training
 

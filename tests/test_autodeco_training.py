@@ -236,7 +236,8 @@ def test_teaching_moves_the_means_the_way_of_the_commands(tmp_path):
         assert (now["low"][setting] < now["plain"][setting]).float().mean() > 0.9
         for name in ("plain", "neutral"):
             assert (now[name][setting] - was["plain"][setting]).abs().mean() < margin, name
-    assert curve[-1]["watched_low"] < 0 < curve[-1]["watched_high"]
+    for row, setting in ((curve[19], "temperature"), (curve[-1], "top_p")):
+        assert row[f"watched_{setting}_low"] < 0 < row[f"watched_{setting}_high"]
     assert not any(p.requires_grad for p in heads.parameters())
 
 
@@ -260,7 +261,12 @@ def test_the_loss_of_commands_by_hand():
     places, control = torch.tensor([0, 0, 1]), Control(none=2.0, keep=3.0)
 
     def loss():
-        return float(command_loss(found, found["plain"], places, 2, control))
+        parts = [{name: values[i] for name, values in found.items()} for i in range(2)]
+        settings = ("temperature", "top_p")
+        return sum(
+            float(command_loss(part, part["plain"], places, 2, control, setting))
+            for part, setting in zip(parts, settings, strict=True)
+        )
 
     assert loss() == pytest.approx(0, abs=1e-6), "all beyond the margins, nothing moved"
     found["neutral"] = (torch.tensor([0.5, 0.7, 0.9]), 0.8 * ones)
@@ -293,7 +299,8 @@ class Letters:
 
 def test_an_adapter_learns_what_no_randomness_means(adapted):
     last = adapted.curve[-1]
-    assert last["plain"] + last["none"] < 0.75 * (last["plain"] + last["neutral"]), last
+    plain, none, neutral = (last[f"temperature_{name}"] for name in ("plain", "none", "neutral"))
+    assert plain + none < 0.75 * (plain + neutral), last
     assert not any("base_layer" in name and p.requires_grad for name, p in adapted.network.named_parameters())
 
 

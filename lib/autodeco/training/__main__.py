@@ -1,7 +1,9 @@
 """`python -m lib.autodeco.training [NAME ...]`: train heads, into `results/checkpoints/`."""
 
 import argparse
+import copy
 import json
+import random
 import sys
 from dataclasses import dataclass
 from hashlib import sha256
@@ -74,15 +76,17 @@ def train_on(base_name: str, names: list[str]) -> None:
     learned, held_out = split(rows)
     states, unseen = states_of(base, learned), states_of(base, held_out)
     unembedding = base.network.get_output_embeddings()
+    trained = {}  # what several start from is trained once
     for name in names:
         recipe, control, adapter = RECIPES[name], CONTROLS.get(name), ADAPTERS.get(name)
-        heads, curve, seconds = train_heads(unembedding, states, recipe, work / name, device, unseen)
+        if recipe not in trained:
+            trained[recipe] = train_heads(unembedding, states, recipe, work / name, device, unseen)
+        heads, curve, seconds = copy.deepcopy(trained[recipe])
         adapted = None
         if adapter:
             fresh = load(base_name, device, torch.float32)  # the adapter is put into it
-            adapted, more, extra = train_adapter(
-                fresh, heads, drawn(learned, control), recipe, control, adapter, work / name, device
-            )
+            pool = drawn(learned, control, random.Random(control.seed))
+            adapted, more, extra = train_adapter(fresh, heads, pool, recipe, control, adapter, work / name, device)
             curve, seconds = curve + more, seconds + extra
         elif control:
             data = commanded_states(base, learned, control)

@@ -17,7 +17,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from lib.autodeco.heads import Heads
+from lib.autodeco.heads import HEADS, Heads
 from lib.autodeco.training.control import Control, command_loss, commands_of, question_of, shifts
 from lib.autodeco.training.loop import loss_of
 from lib.autodeco.training.optimise import optimise
@@ -89,8 +89,12 @@ def train_adapter(
                 with torch.no_grad(), network.disable_adapter():
                     hidden = response_states(model, asked)[0]
                     was = before(hidden, unembedding(hidden).float())[:2]
-        loss = own + command_loss(found, was, places, len(chosen), control) + torch.stack(losses).mean()
-        return loss, shifts(found)
+        loss, shown = own + torch.stack(losses).mean(), {}
+        for i, setting in enumerate(HEADS):
+            values = {name: settings[i] for name, settings in found.items()}
+            loss = loss + command_loss(values, was[i], places, len(chosen), control, setting)
+            shown |= shifts(values, setting)
+        return loss, shown
 
     key = json.dumps([rows, *(options.to_dict() for options in (recipe, control, adapter))])
     given = {"steps": adapter.steps, "learning_rate": adapter.learning_rate, "path": folder / "adapter.pt"}

@@ -12,9 +12,9 @@ is too weak for that. One step beyond the paper, none * m(x + none) of the tempe
 randomness at all.
 """
 
-import copy
 import json
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,14 +39,16 @@ class Control(Options):
     """How heads that already choose well learn to follow commands; the margins are those of the ranking loss.
 
     pool: how many of the responses are learned from. tokens: of each response, its first. questions: a step.
+    positions: tokens of the plain questions at which a step takes the heads' own training loss.
     ranking, keep, none: weights of the parts of the loss; none = 0 leaves its commands out.
     """
 
     pool: int = 1500
     tokens: int = 256
-    steps: int = 600
+    steps: int = 1000
     questions: int = 64
-    learning_rate: float = 1e-3
+    positions: int = 256
+    learning_rate: float = 2e-3
     temperature_margin: float = 0.1
     top_p_margin: float = 0.05
     ranking: float = 1.0
@@ -55,7 +57,7 @@ class Control(Options):
     seed: int = 0
 
     def check(self) -> None:
-        for name in ("pool", "tokens", "steps", "questions"):
+        for name in ("pool", "tokens", "steps", "questions", "positions"):
             self.require(name, getattr(self, name) >= 1, "1 or more")
         for name in ("learning_rate", "temperature_margin", "top_p_margin", "ranking"):
             self.require(name, getattr(self, name) > 0, "above 0")
@@ -63,7 +65,7 @@ class Control(Options):
             self.require(name, getattr(self, name) >= 0, "0 (off) or more")
 
 
-SMALL = Control(pool=300, tokens=32, questions=8, steps=300)  # of a larger base, for two cores
+SMALL = Control(pool=300, tokens=32, positions=64)  # of a larger base, for two cores
 CONTROLS = {
     "study-ar-control": Control(),
     "study-ar-no-randomness": Control(none=1.0),
@@ -97,7 +99,7 @@ def commanded_states(
 ) -> Commanded:
     """States of some (prompt, response ids) without and with a sentence, each question with random ones."""
     chooser = random.Random(control.seed)
-    chosen = drawn(rows, control)
+    chosen = drawn(rows, control, chooser)
     states = {
         name: states_of(model, [(commanded(prompt, chooser.choice(commands)), ids) for prompt, ids in chosen])
         for name, commands in commands_of(control, watched).items()
@@ -105,9 +107,9 @@ def commanded_states(
     return Commanded(states, question_of([ids for _, ids in chosen]), len(chosen))
 
 
-def drawn(rows: list[tuple[str, list[int]]], control: Control) -> list[tuple[str, list[int]]]:
+def drawn(rows: list[tuple[str, list[int]]], control: Control, chooser: random.Random) -> list[tuple[str, list[int]]]:
     """The (prompt, response ids) that are learned from, of each response its first tokens."""
-    chosen = random.Random(control.seed).sample(rows, min(control.pool, len(rows)))
+    chosen = chooser.sample(rows, min(control.pool, len(rows)))
     return [(prompt, ids[: control.tokens]) for prompt, ids in chosen]
 
 
@@ -123,34 +125,52 @@ def ranking_loss(plain: Tensor, low: Tensor, high: Tensor, margin: float) -> Ten
 
 
 def command_loss(
-    found: dict[str, tuple[Tensor, Tensor]],
-    before: tuple[Tensor, Tensor],
-    places: Tensor,
-    count: int,
-    control: Control,
+    found: dict[str, Tensor], before: Tensor, places: Tensor, count: int, control: Control, setting: str
 ) -> Tensor:
-    """The loss of the module's head, but for the training loss: T-hat [n] and P-hat [n] behind each sentence.
+    """The loss of the module's head for one setting, but for the training loss: its values [n] behind each sentence.
 
-    `before`: the same behind the plain question, by the heads before they were taught. `places` [n] numbers the
+    `before` [n]: the same behind the plain question, by the heads before they were taught. `places` [n] numbers the
     question of each token, of `count`.
     """
-    loss = 0.0
-    for i, margin in enumerate((control.temperature_margin, control.top_p_margin)):
-        means = {name: mean_by(settings[i], places, count) for name, settings in found.items()}
-        was = mean_by(before[i], places, count)
-        loss = loss + control.ranking * ranking_loss(means["plain"], means["low"], means["high"], margin)
-        moved = (means["plain"] - was).abs() + (means["neutral"] - was).abs()
-        loss = loss + control.keep * moved.mean()
-        if i == 0 and "none" in means:
-            loss = loss + control.none * means["none"].mean()
+    means = {name: mean_by(values, places, count) for name, values in found.items()}
+    was = mean_by(before, places, count)
+    margin = control.temperature_margin if setting == "temperature" else control.top_p_margin
+    moved = (means["plain"] - was).abs() + (means["neutral"] - was).abs()
+    loss = control.ranking * ranking_loss(means["plain"], means["low"], means["high"], margin)
+    loss = loss + control.keep * moved.mean()
+    if "none" in means and setting == "temperature":
+        loss = loss + control.none * means["none"].mean()
     return loss
 
 
-def shifts(found: dict[str, tuple[Tensor, Tensor]], prefix: str = "") -> dict[str, float]:
-    """Mean T-hat behind the plain questions, and how far each kind of sentence moves it, for a curve."""
-    plain = found["plain"][0].mean()
-    moved = {f"{prefix}{name}": (found[name][0].mean() - plain).item() for name in found if name != "plain"}
-    return {f"{prefix}plain": plain.item(), **moved}
+def shifts(found: dict[str, Tensor], prefix: str) -> dict[str, float]:
+    """The mean of a setting behind the plain questions, and how far each kind of sentence moves it, for a curve."""
+    plain = found["plain"].mean()
+    moved = {f"{prefix}_{name}": (found[name].mean() - plain).item() for name in found if name != "plain"}
+    return {f"{prefix}_plain": plain.item(), **moved}
+
+
+@dataclass(frozen=True)
+class Said:
+    """What heads say along N positions: T-hat [N] and P-hat [N], and what enters the top-p head [N, ...]."""
+
+    temperature: Tensor
+    top_p: Tensor
+    inputs: Tensor
+
+
+@torch.no_grad()
+def said(heads: Heads, unembedding, states: States, device: str = "cpu", batch: int = 1024) -> Said:
+    """By `heads`, at all positions of `states`."""
+    inputs: list[Tensor] = []
+    handle = heads.top_p_head.register_forward_pre_hook(lambda _, entering: inputs.append(entering[0]))
+    try:
+        parts = [part.float().to(device) for part in states.hidden.split(batch)]
+        found = [heads(part, unembedding(part).float())[:2] for part in parts]
+    finally:
+        handle.remove()
+    temperature, top_p = (torch.cat(part) for part in zip(*found, strict=True))
+    return Said(temperature, top_p, torch.cat(inputs))
 
 
 def train_control(
@@ -165,44 +185,78 @@ def train_control(
 ) -> tuple[list[dict], float]:
     """Train `heads` further, in place; returns (curve, seconds). The base stays as it is.
 
-    The curve shows the mean T-hat of the plain questions and the shifts from it, every hundredth step those of
-    `watched` too. `folder` keeps the state, so that a killed run goes on.
+    First the temperature head, which needs no look at the vocabulary, then the top-p head at the temperatures that
+    it finally says, so that what enters it is computed once. The curve shows the mean of the plain questions and
+    the shifts from it, every hundredth step those of `watched` too. `folder` keeps the state, so that a killed run
+    goes on.
     """
-    before = copy.deepcopy(heads)
-    key = json.dumps([recipe.to_dict(), control.to_dict(), *(s.fingerprint() for s in data.states.values())])
-    heads.requires_grad_(True)
-    rows_of = [torch.nonzero(data.question == i).squeeze(-1) for i in range(data.count)]
+    before = said(heads, unembedding, data.states["plain"], device)
+    data_key = [recipe.to_dict(), control.to_dict(), *(s.fingerprint() for s in data.states.values())]
+    curve, seconds = [], 0.0
+    heads.requires_grad_(False)
+    for setting, head in (("temperature", heads.temp_head), ("top_p", heads.top_p_head)):
+        head.requires_grad_(True)
+        loss_at = teaching(
+            setting, heads, unembedding, data, getattr(before, setting), recipe, control, device, watched
+        )
+        given = {"steps": control.steps, "learning_rate": control.learning_rate, "device": device}
+        given |= {"path": folder / f"control_{setting}.pt", "key": json.dumps([setting, *data_key])}
+        more, took = optimise(loss_at, {setting: head}, **given)
+        head.requires_grad_(False)
+        curve, seconds = curve + more, seconds + took
+    return curve, seconds
 
-    def predicted(states: States, rows: Tensor, by: Heads) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        hidden = states.hidden[rows].float().to(device)
-        with torch.no_grad():
-            logits = unembedding(hidden).float()
-        return logits, by(hidden, logits)[:2]
+
+def teaching(
+    setting: str,
+    heads: Heads,
+    unembedding,
+    data: Commanded,
+    before: Tensor,
+    recipe: Recipe,
+    control: Control,
+    device: str,
+    watched: Commanded | None,
+) -> Callable[[int], tuple[Tensor, dict]]:
+    """What `optimise` minimises to teach the head of one setting; `before` [N]: its values before it was taught."""
+    rows_of = [torch.nonzero(data.question == i).squeeze(-1) for i in range(data.count)]
+    plain = data.states["plain"]
+    inputs, unseen = (
+        {name: _entering(setting, heads, unembedding, s, device) for name, s in (part.states if part else {}).items()}
+        for part in (data, watched)
+    )
+
+    def says(entering: Tensor) -> Tensor:
+        if setting == "temperature":
+            return heads.temperature(entering)
+        return torch.sigmoid(heads.top_p_head(entering).squeeze(-1).float())
 
     def loss_at(step: int) -> tuple[Tensor, dict]:
         generator = torch.Generator().manual_seed(control.seed * 1_000_003 + step)
         chosen = torch.randint(data.count, (control.questions,), generator=generator)
         rows = torch.cat([rows_of[i] for i in chosen.tolist()])
         places = question_of([rows_of[i].tolist() for i in chosen.tolist()]).to(device)
-        found = {}
-        for name, states in data.states.items():
-            logits, found[name] = predicted(states, rows, heads)
-            if name == "plain":
-                own = loss_of(logits, *found[name], states.tokens[rows].to(device), recipe, generator)
-                with torch.no_grad():
-                    was = predicted(states, rows, before)[1]
-        shown = shifts(found)
-        if watched is not None and (step + 1) % 100 == 0:
+        found = {name: says(entering[rows]) for name, entering in inputs.items()}
+        loss = command_loss(found, before[rows], places, len(chosen), control, setting)
+        some = rows[torch.randperm(len(rows), generator=generator)[: control.positions]]
+        hidden = plain.hidden[some].float().to(device)
+        with torch.no_grad():
+            logits = unembedding(hidden).float()
+        own = loss_of(logits, *heads(hidden, logits)[:2], plain.tokens[some].to(device), recipe, generator)
+        shown = shifts(found, setting)
+        if unseen and (step + 1) % 100 == 0:
             with torch.no_grad():
-                everything = torch.arange(len(watched.question))
-                seen = {name: predicted(states, everything, heads)[1] for name, states in watched.states.items()}
-            shown |= shifts(seen, "watched_")
-        return own + command_loss(found, was, places, len(chosen), control), shown
+                shown |= shifts({name: says(entering) for name, entering in unseen.items()}, f"watched_{setting}")
+        return own + loss, shown
 
-    given = {"steps": control.steps, "learning_rate": control.learning_rate, "path": folder / "control.pt"}
-    curve, seconds = optimise(loss_at, {"heads": heads}, key=key, device=device, **given)
-    heads.requires_grad_(False)
-    return curve, seconds
+    return loss_at
+
+
+def _entering(setting: str, heads: Heads, unembedding, states: States, device: str) -> Tensor:
+    """What enters the head of a setting along the positions, in float32."""
+    if setting == "temperature":
+        return states.hidden.float().to(device)
+    return said(heads, unembedding, states, device).inputs
 
 
 def mean_by(values: Tensor, places: Tensor, count: int) -> Tensor:
