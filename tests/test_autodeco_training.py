@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -31,6 +32,7 @@ from lib.autodeco.training.control import (
     commands_of,
     question_of,
     ranking_loss,
+    said,
     train_control,
 )
 from lib.autodeco.training.loop import train_heads
@@ -239,6 +241,28 @@ def test_teaching_moves_the_means_the_way_of_the_commands(tmp_path):
     for row, setting in ((curve[19], "temperature"), (curve[-1], "top_p")):
         assert row[f"watched_{setting}_low"] < 0 < row[f"watched_{setting}_high"]
     assert not any(p.requires_grad for p in heads.parameters())
+    # The top-p head was taught at the temperatures that the first phase ended with.
+    first = torch.load(tmp_path / "control_temperature.pt", weights_only=True)["parameters"]
+    assert torch.equal(first["temperature.mlp.0.weight"], heads.temp_head.mlp[0].weight)
+    inputs = said(heads, unembedding, data).inputs
+    hidden = data.hidden.float()
+    assert torch.allclose(inputs[:, hidden.shape[1]], heads.temperature(hidden))
+    assert torch.allclose(torch.sigmoid(heads.top_p_head(inputs)[:, 0]), heads(hidden, unembedding(hidden))[1])
+    for lost in ((), ("top_p",), ("temperature", "top_p")):  # a kill after both phases, after the first, within it
+        for setting in lost:
+            (tmp_path / f"control_{setting}.pt").unlink()
+        again = copy.deepcopy(before)
+        found, _ = train_control(again, unembedding, whole, Recipe(), control, tmp_path, watched=whole)
+        assert found == curve, lost
+        assert all(torch.equal(p, q) for p, q in zip(again.parameters(), heads.parameters(), strict=True)), lost
+
+
+def test_commands_are_taught_to_both_heads_or_none(tmp_path):
+    unembedding, data = states(12)
+    whole = Commanded({"plain": data}, question_of([[0] * 12]), count=1)
+    one = Heads(replace(CONFIG, heads=("temperature",)))
+    with pytest.raises(UserError, match="both are used"):
+        train_control(one, unembedding, whole, Recipe(), Control(), tmp_path)
 
 
 def test_held_out_sentences_are_held_out():
@@ -251,28 +275,27 @@ def test_held_out_sentences_are_held_out():
 
 
 def test_the_loss_of_commands_by_hand():
-    ones = torch.ones(3)
+    """Two questions, the first of two tokens: means are 0.6 and 0.6 before, then as written out."""
+    places = torch.tensor([0, 0, 1])
+    before = torch.tensor([0.5, 0.7, 0.6])
+    control = Control(ranking=5.0, keep=3.0, none=2.0, temperature_margin=0.1, top_p_margin=0.05)
     found = {
-        "plain": (torch.tensor([0.5, 0.7, 0.6]), 0.9 * ones),
-        "low": (torch.tensor([0.3, 0.5, 0.4]), 0.8 * ones),
-        "high": (torch.tensor([0.7, 0.9, 0.8]), ones),
-        "neutral": (torch.tensor([0.5, 0.7, 0.6]), 0.9 * ones),
+        "plain": before + 0.01,  # 0.61, 0.61: moved by 0.01
+        "low": torch.tensor([0.5, 0.5, 0.6]),  # 0.50, 0.60: the second is 0.01 below plain
+        "high": torch.tensor([0.7, 0.9, 0.63]),  # 0.80, 0.63: the second is 0.02 above plain
+        "neutral": torch.tensor([0.6, 0.6, 0.9]),  # 0.60, 0.90: moved by 0 and 0.3
     }
-    places, control = torch.tensor([0, 0, 1]), Control(none=2.0, keep=3.0)
 
-    def loss():
-        parts = [{name: values[i] for name, values in found.items()} for i in range(2)]
-        settings = ("temperature", "top_p")
-        return sum(
-            float(command_loss(part, part["plain"], places, 2, control, setting))
-            for part, setting in zip(parts, settings, strict=True)
-        )
+    def loss(setting):
+        return float(command_loss(found, before, places, 2, control, setting))
 
-    assert loss() == pytest.approx(0, abs=1e-6), "all beyond the margins, nothing moved"
-    found["neutral"] = (torch.tensor([0.5, 0.7, 0.9]), 0.8 * ones)
-    assert loss() == pytest.approx(3 * (0.3 / 2 + 0.1), abs=1e-6)
-    found["none"] = (torch.tensor([0.1, 0.3, 0.4]), ones)
-    assert loss() == pytest.approx(3 * (0.3 / 2 + 0.1) + 2 * (0.2 + 0.4) / 2, abs=1e-6)
+    kept = 3.0 * (0.01 + (0 + 0.3) / 2)
+    assert loss("temperature") == pytest.approx(5 * ((0.1 - 0.02) + (0.1 - 0.01)) / 2 + kept, abs=1e-6)
+    assert loss("top_p") == pytest.approx(5 * ((0.05 - 0.02) + (0.05 - 0.01)) / 2 + kept, abs=1e-6)
+    plain, found["none"] = loss("top_p"), torch.tensor([0.1, 0.3, 0.4])
+    assert loss("top_p") == pytest.approx(plain), "only the temperature is asked to be none"
+    expected = 5 * ((0.1 - 0.02) + (0.1 - 0.01)) / 2 + kept + 2 * (0.2 + 0.4) / 2
+    assert loss("temperature") == pytest.approx(expected, abs=1e-6)
 
 
 ADAPTER = Adapter(rank=4, steps=200, questions=6, learning_rate=1e-2)

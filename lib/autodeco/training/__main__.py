@@ -1,7 +1,6 @@
 """`python -m lib.autodeco.training [NAME ...]`: train heads, into `results/checkpoints/`."""
 
 import argparse
-import copy
 import json
 import random
 import sys
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from lib.autodeco.model import AutoDecoForCausalLM, fingerprint
 from lib.autodeco.training.adapter import ADAPTERS, train_adapter
@@ -45,16 +45,27 @@ def export(name: str, model, curve: list[dict], measured: dict) -> None:
     """Heads, config, recipe, curve and what the training took."""
     folder = CHECKPOINTS / name
     model.save_pretrained(folder)
-    (folder / "recipe.json").write_text(json.dumps(RECIPES[name].to_dict(), indent=2) + "\n")
+    (folder / "recipe.json").write_text(json.dumps(recipe_of(name), indent=2) + "\n")
     (folder / "measured.json").write_text(json.dumps(measured, indent=2) + "\n")
     (folder / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in curve))
 
 
+def recipe_of(name: str) -> dict:
+    """Everything that these heads were trained with."""
+    taught = {"control": CONTROLS.get(name), "adapter": ADAPTERS.get(name)}
+    return RECIPES[name].to_dict() | {key: options.to_dict() for key, options in taught.items() if options}
+
+
 def export_adapter(name: str, adapted) -> None:
-    """The adapter beside the heads, in the form of `peft`, without the model card that it writes."""
+    """The adapter beside the heads in float16, in the form of `peft`, without the model card that it writes."""
     folder = CHECKPOINTS / name
     adapted.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)
+    path = folder / "adapter_model.safetensors"
+    save_file({key: value.half() for key, value in load_file(path).items()}, path, metadata={"format": "pt"})
+    config = json.loads((folder / "adapter_config.json").read_text())
+    config["target_modules"].sort()  # peft writes a set, each time in another order
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
 def train_all(names: list[str]) -> None:
@@ -76,12 +87,11 @@ def train_on(base_name: str, names: list[str]) -> None:
     learned, held_out = split(rows)
     states, unseen = states_of(base, learned), states_of(base, held_out)
     unembedding = base.network.get_output_embeddings()
-    trained = {}  # what several start from is trained once
     for name in names:
         recipe, control, adapter = RECIPES[name], CONTROLS.get(name), ADAPTERS.get(name)
-        if recipe not in trained:
-            trained[recipe] = train_heads(unembedding, states, recipe, work / name, device, unseen)
-        heads, curve, seconds = copy.deepcopy(trained[recipe])
+        # By recipe and not by name: heads that several start from are trained once.
+        first = work / f"heads-{sha256(json.dumps(recipe.to_dict()).encode()).hexdigest()[:16]}"
+        heads, curve, seconds = train_heads(unembedding, states, recipe, first, device, unseen)
         adapted = None
         if adapter:
             fresh = load(base_name, device, torch.float32)  # the adapter is put into it

@@ -36,9 +36,9 @@ class Adapter(Options):
     """rank: of the adapter of every linear layer. questions: a step, each plain and behind every kind of command."""
 
     rank: int = 8
-    steps: int = 400
+    steps: int = 200
     questions: int = 24
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     seed: int = 0
 
     def check(self) -> None:
@@ -47,7 +47,7 @@ class Adapter(Options):
         self.require("learning_rate", self.learning_rate > 0, "above 0")
 
 
-ADAPTERS = {"study-ar-adapter": Adapter(), "smollm2-135m-adapter": Adapter(steps=100, questions=4)}
+ADAPTERS = {"study-ar-adapter": Adapter(), "smollm2-135m-adapter": Adapter(steps=60, questions=4, learning_rate=3e-4)}
 
 
 def train_adapter(

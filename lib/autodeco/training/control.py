@@ -6,10 +6,11 @@ over the tokens of y and m0(x), that of the heads before, for temperature and fo
     relu(margin - (m(x + high) - m(x))) + relu(margin - (m(x) - m(x + low)))
     + keep (|m(x) - m0(x)| + |m(x + neutral) - m0(x)|)
 
-averaged over questions, plus the training loss of the heads on the plain question. All see the same y. The second
-line holds the plain question and one with a sentence that asks for nothing where they were: the training loss alone
-is too weak for that. One step beyond the paper, none * m(x + none) of the temperature, for commands that ask for no
-randomness at all.
+averaged over questions, plus the training loss of the heads on some tokens of the plain question. All see the same
+y. The second line holds the plain question and one with a sentence that asks for nothing where they were: the
+training loss alone is too weak for that. It pulls only as hard as a margin that cannot be met pulls, such as one
+above a top-p of 1: then the plain question may fall. One step beyond the paper, none * m(x + none) of the
+temperature, for commands that ask for no randomness at all.
 """
 
 import json
@@ -21,12 +22,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lib.autodeco.heads import Heads
+from lib.autodeco.heads import HEADS, Heads
 from lib.autodeco.training.commands import HIGH, LOW, NEUTRAL, NONE
 from lib.autodeco.training.loop import loss_of
 from lib.autodeco.training.optimise import optimise
 from lib.autodeco.training.recipe import Recipe
 from lib.autodeco.training.states import States, states_of
+from lib.errors import UserError
 from lib.evaluation import commanded
 from lib.models.registry import Model
 from lib.options import Options
@@ -127,7 +129,7 @@ def ranking_loss(plain: Tensor, low: Tensor, high: Tensor, margin: float) -> Ten
 def command_loss(
     found: dict[str, Tensor], before: Tensor, places: Tensor, count: int, control: Control, setting: str
 ) -> Tensor:
-    """The loss of the module's head for one setting, but for the training loss: its values [n] behind each sentence.
+    """The loss at the top of this file for one setting, but for the training loss: `found` [n] behind each sentence.
 
     `before` [n]: the same behind the plain question, by the heads before they were taught. `places` [n] numbers the
     question of each token, of `count`.
@@ -185,20 +187,21 @@ def train_control(
 ) -> tuple[list[dict], float]:
     """Train `heads` further, in place; returns (curve, seconds). The base stays as it is.
 
-    First the temperature head, which needs no look at the vocabulary, then the top-p head at the temperatures that
-    it finally says, so that what enters it is computed once. The curve shows the mean of the plain questions and
-    the shifts from it, every hundredth step those of `watched` too. `folder` keeps the state, so that a killed run
-    goes on.
+    First the temperature head, whose commands need no look at the vocabulary, then the top-p head at the temperatures
+    that it finally says, so that what enters it is computed once. Seconds are those of the steps. The curve shows the
+    mean of the plain questions and the shifts from it, every hundredth step those of `watched` too. `folder` keeps
+    the state, so that a killed run goes on. Raises UserError for heads of which one is not used.
     """
-    before = said(heads, unembedding, data.states["plain"], device)
+    if set(heads.config.heads) != set(HEADS):
+        raise UserError("commands are taught to heads of which both are used: train temperature and top_p")
+    first = said(heads, unembedding, data.states["plain"], device)
+    before = {"temperature": first.temperature, "top_p": first.top_p}
     data_key = [recipe.to_dict(), control.to_dict(), *(s.fingerprint() for s in data.states.values())]
     curve, seconds = [], 0.0
     heads.requires_grad_(False)
     for setting, head in (("temperature", heads.temp_head), ("top_p", heads.top_p_head)):
         head.requires_grad_(True)
-        loss_at = teaching(
-            setting, heads, unembedding, data, getattr(before, setting), recipe, control, device, watched
-        )
+        loss_at = teaching(setting, heads, unembedding, data, before[setting], recipe, control, device, watched)
         given = {"steps": control.steps, "learning_rate": control.learning_rate, "device": device}
         given |= {"path": folder / f"control_{setting}.pt", "key": json.dumps([setting, *data_key])}
         more, took = optimise(loss_at, {setting: head}, **given)
@@ -218,7 +221,7 @@ def teaching(
     device: str,
     watched: Commanded | None,
 ) -> Callable[[int], tuple[Tensor, dict]]:
-    """What `optimise` minimises to teach the head of one setting; `before` [N]: its values before it was taught."""
+    """What `optimise` minimises to teach one head; `before` [N]: its values before anything was taught."""
     rows_of = [torch.nonzero(data.question == i).squeeze(-1) for i in range(data.count)]
     plain = data.states["plain"]
     inputs, unseen = (
