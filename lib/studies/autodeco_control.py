@@ -159,7 +159,8 @@ class Study(BaseStudy):
                 error = [values[0] - values[1], values[2] - values[0]]
                 x = np.arange(len(COMMANDS)) + 0.12 * (i - (len(self.heads) - 1) / 2)
                 axis.errorbar(x, values[0], error, fmt="o", ms=4, capsize=2, label=words(model))
-            axis.set_xticks(range(len(COMMANDS)), [name.replace(" ", "\n") for name in COMMANDS], fontsize=8)
+            names = [name.removesuffix(" diversity").replace(" ", "\n") for name in COMMANDS]
+            axis.set_xticks(range(len(COMMANDS)), names, fontsize=8)
             axis.set(title=task, ylim=(0, None))
             sns.despine(ax=axis)
         axes[0][0].set_ylabel("mean T")
