@@ -11,15 +11,30 @@ from lib.autoregressive import Autoregressive
 from lib.errors import UserError, require_known
 from lib.models.registry import Family
 from lib.options import Options
-from lib.tolerator import Rcr, Remdm, Tolerator, Vanilla, fill, rcr, refine, remdm
+from lib.tolerator import (
+    Rcr,
+    Remdm,
+    RemdmPort,
+    Settle,
+    Tolerator,
+    Vanilla,
+    fill,
+    rcr,
+    refine,
+    remdm,
+    remdm_port,
+    settle,
+)
 from lib.trace import Decoded
 
 DECODERS = {
     Autoregressive: autoregressive.decode,
     Vanilla: fill.decode,
     Remdm: remdm.decode,
+    RemdmPort: remdm_port.decode,
     Rcr: rcr.decode,
     Tolerator: refine.decode,
+    Settle: settle.decode,
     AutoDeco: autodeco.decode,
     EntropyTemperature: autodeco.decode_entropy,
 }
@@ -27,8 +42,10 @@ METHODS = {
     "autoregressive": Autoregressive,
     "vanilla": Vanilla,
     "remdm": Remdm,
+    "remdm_port": RemdmPort,
     "rcr": Rcr,
     "tolerator": Tolerator,
+    "settle": Settle,
     "autodeco": AutoDeco,
     "entropy": EntropyTemperature,
 }

@@ -12,8 +12,8 @@ from scipy.stats import chisquare
 from lib.models.registry import Family
 from lib.sampling import RowGenerator
 from lib.tolerator import Rcr, Remdm, Tolerator, Vanilla, refine
-from lib.tolerator.canvas import top_count
-from lib.tolerator.fill import fill_step, penalise_eot, plan, transfer_counts
+from lib.tolerator.canvas import penalise_eot, top_count
+from lib.tolerator.fill import fill_step, plan, transfer_counts
 from lib.tolerator.rcr import rcr_step
 from lib.tolerator.refine import Refinement, choose, masked_count, refine_step, refinement_rate
 from lib.tolerator.remdm import alpha, remdm_step, sigma
@@ -51,6 +51,10 @@ def expand(tensor):
     return tensor.expand(DRAWS, *tensor.shape)
 
 
+def start(tokens):
+    return Refinement.start(tokens, torch.zeros(tokens.shape, dtype=torch.float64))
+
+
 @pytest.mark.parametrize("form", ["off", "prob_div", "logit_div"])
 @pytest.mark.parametrize("rule", ["confidence", "entropy", "margin"])
 def test_fill_step_follows_the_enumerated_distribution(rule, form):
@@ -69,7 +73,7 @@ def test_fill_step_follows_the_enumerated_distribution(rule, form):
             scores = [float(q.topk(2).values.diff().neg()) for q in tempered[:2]]
         exact[(a, 1, 4) if scores[0] >= scores[1] else (1, b, 4)] += p
     region = torch.ones(3, dtype=torch.bool)
-    out, kept = fill_step(expand(tokens), expand(LOGITS), region, 1, options, FIVE, uniform(0, 3, 2))
+    out, kept, _ = fill_step(expand(tokens), expand(LOGITS), region, 1, options, FIVE, uniform(0, 3, 2))
     assert (kept.sum(-1) == 1).all() and not kept[:, 2].any()
     assert_follows(out, exact)
 
@@ -77,7 +81,7 @@ def test_fill_step_follows_the_enumerated_distribution(rule, form):
 def test_random_rule_keeps_each_position_alike():
     options = Vanilla(canvas=3, steps=3, rule="random")
     masks = torch.full((3,), 1)
-    _, kept = fill_step(
+    _, kept, _ = fill_step(
         expand(masks), expand(LOGITS), torch.ones(3, dtype=torch.bool), 1, options, FIVE, uniform(1, 3, 2)
     )
     assert_follows(kept.long(), {(1, 0, 0): 1 / 3, (0, 1, 0): 1 / 3, (0, 0, 1): 1 / 3})
@@ -86,12 +90,12 @@ def test_random_rule_keeps_each_position_alike():
 def test_fill_step_stays_in_its_block():
     options = Vanilla(canvas=3, steps=3)
     region = torch.tensor([False, True, False])
-    _, kept = fill_step(expand(torch.full((3,), 1)), expand(LOGITS), region, 2, options, FIVE, uniform(2, 3, 2))
+    _, kept, _ = fill_step(expand(torch.full((3,), 1)), expand(LOGITS), region, 2, options, FIVE, uniform(2, 3, 2))
     assert kept.tolist()[0] == [False, True, False]
 
 
 def test_refinement_subset_is_uniform_over_the_unlocked():
-    state = Refinement.start(expand(torch.tensor([2, 3, 4, 0])))
+    state = start(expand(torch.tensor([2, 3, 4, 0])))
     state.locked = expand(torch.tensor([False, True, False, False])).clone()
     chosen = choose(state, 0.5, uniform(3, 4))  # 3 unlocked: 3 - floor(1.5) = 2 are masked
     assert_follows(chosen.long(), {(1, 0, 1, 0): 1 / 3, (1, 0, 0, 1): 1 / 3, (0, 0, 1, 1): 1 / 3})
@@ -103,14 +107,14 @@ def test_refine_step_follows_the_exact_distribution(form):
     probs = torch.softmax(penalise_eot(LOGITS, 0, form, 2.0) / 0.6, -1)
     exact = {(a, 3, c): float(probs[0, a] * probs[2, c]) for a in range(5) for c in range(5)}
     chosen = expand(torch.tensor([True, False, True]))
-    state = Refinement.start(expand(torch.tensor([2, 3, 4])))
+    state = start(expand(torch.tensor([2, 3, 4])))
     out = refine_step(state, chosen, expand(LOGITS), options, 0, uniform(4, 3))
     assert_follows(out.tokens, exact)
 
 
 def test_update_rate_replaces_the_least_likely_old_tokens():
     options = Tolerator(canvas=3, forwards=4, update_rate=0.5, refine_temperature=0.0, eot_form="off")
-    state = Refinement.start(torch.tensor([[3, 0, 2]]))  # all of low probability; the third the lowest
+    state = start(torch.tensor([[3, 0, 2]]))  # all of low probability; the third the lowest
     old = torch.softmax(LOGITS, -1)[torch.arange(3), state.tokens[0]]
     out = refine_step(state, torch.tensor([[True, True, True]]), LOGITS[None], options, 0, torch.full((1, 3), 0.5))
     changed = (out.tokens != state.tokens)[0]
@@ -140,7 +144,7 @@ def test_remdm_step_follows_the_enumerated_transition(variant, eta):
         for b in (1, 3)
         for c in (1, 2)
     }
-    out, _ = remdm_step(expand(tokens), expand(confidence), expand(LOGITS), t, s, options, 1, uniform(5, 3, 2))
+    out, _ = remdm_step(expand(tokens), expand(confidence), expand(LOGITS), t, s, options, FIVE, uniform(5, 3, 2))
     assert_follows(out, exact)
 
 
@@ -173,7 +177,7 @@ def test_remdm_without_remasking_is_the_plain_reverse_process():
         0.5,
         0.25,
         options,
-        1,
+        FIVE,
         uniform(6, 3, 2),
     )
     assert (out[:, 1:] == torch.tensor([3, 2])).all()
@@ -193,7 +197,7 @@ def test_rcr_step_follows_the_enumerated_distribution_and_revises_decoded_tokens
         exact[tuple(out)] += float(tempered[0, a] * tempered[2, c])
     region = torch.ones(3, dtype=torch.bool)
     out, _ = rcr_step(
-        expand(torch.tensor([1, 3, 1])), expand(confidence), expand(LOGITS), region, 1, options, 1, uniform(7, 3)
+        expand(torch.tensor([1, 3, 1])), expand(confidence), expand(LOGITS), region, 1, options, FIVE, uniform(7, 3)
     )
     assert (out[:, 1] == 1).any(), "a decoded token can be masked again"
     assert_follows(out, exact)
@@ -337,16 +341,15 @@ def test_rules_that_read_a_distribution_keep_the_surest_at_temperature_zero(rule
     logits = torch.tensor([[[0.0, -9, 1.0, 0.9, 0.8], [0.0, -9, 1.0, 3.0, 0.8], [0.0, -9, 9.0, 0.9, 0.8]]])
     options = Vanilla(canvas=3, steps=3, rule=rule, temperature=0.0)
     tokens = torch.full((1, 3), 1)
-    out, kept = fill_step(tokens, logits, torch.ones(3).bool(), 1, options, FIVE, torch.full((2, 1, 3), 0.5))
+    out, kept, _ = fill_step(tokens, logits, torch.ones(3).bool(), 1, options, FIVE, torch.full((2, 1, 3), 0.5))
     assert kept.tolist() == [[False, False, True]] and out.tolist() == [[1, 1, 2]]
 
 
 def test_a_token_put_back_is_no_draw():
     """With update_rate 1/2 one of two masked positions keeps its old token: its streak stays."""
     options = Tolerator(canvas=2, forwards=4, update_rate=0.5, lock_after=2, refine_temperature=0.0)
-    state = Refinement(
-        torch.tensor([[2, 3]]), torch.tensor([[2, 3]]), torch.tensor([[1, 1]]), torch.zeros(1, 2, dtype=torch.bool)
-    )
+    state = start(torch.tensor([[2, 3]]))
+    state.last, state.streak = torch.tensor([[2, 3]]), torch.tensor([[1, 1]])
     logits = torch.tensor([[[0.0, -9, 5.0, 0, 0], [0.0, -9, 0.0, 0.1, 0]]])  # the old token is likelier at 0
     after = refine_step(state, torch.tensor([[True, True]]), logits, options, 0, torch.full((1, 2), 0.5))
     assert after.streak.tolist() == [[1, 2]] and after.locked.tolist() == [[False, True]]

@@ -1,11 +1,14 @@
 """TOLERATOR (arXiv 2510.05090) and the diffusion decoders it is compared with: vanilla, ReMDM, RCR.
 
-Read `refine.py` for the method, `fill.py` for its first stage, which is also the vanilla decoder.
+Read `refine.py` for the method, `fill.py` for its first stage, which is also the vanilla decoder. `settle.py` is a
+rule of our own.
 """
 
 from lib.tolerator.fill import Vanilla
 from lib.tolerator.rcr import Rcr
 from lib.tolerator.refine import Tolerator
 from lib.tolerator.remdm import Remdm
+from lib.tolerator.remdm_port import RemdmPort
+from lib.tolerator.settle import Settle
 
-__all__ = ["Rcr", "Remdm", "Tolerator", "Vanilla"]
+__all__ = ["Rcr", "Remdm", "RemdmPort", "Settle", "Tolerator", "Vanilla"]

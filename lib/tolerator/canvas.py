@@ -1,4 +1,6 @@
-"""The canvas: what the four diffusion decoders share. Prompts stay as they are, only the canvas changes."""
+"""The canvas: what the diffusion decoders share. Prompts stay as they are, only the canvas changes."""
+
+import math
 
 import torch
 from torch import Tensor
@@ -9,6 +11,7 @@ from lib.models.registry import Family
 from lib.sampling import RowGenerator, categorical, gather, warp
 from lib.trace import Decoded, Trace
 
+EOT_FORMS = ("off", "prob_div", "logit_div")
 # Streams of randomness within a step (see RowGenerator.uniform).
 TOKENS, POSITIONS, TRANSITIONS = 0, 1, 2
 
@@ -16,7 +19,8 @@ TOKENS, POSITIONS, TRANSITIONS = 0, 1, 2
 class Canvas:
     """Prompt ids [B, P] and a canvas of G positions behind them; counts every forward.
 
-    `tokens` [B, G] starts as all masks. Steps are pure functions of it; the loops assign their results.
+    `tokens` [B, G] starts as all masks, `confidence` [B, G] is the untempered probability that each token had when it
+    was drawn. Steps are pure functions of them; the loops assign their results.
     """
 
     def __init__(
@@ -30,6 +34,7 @@ class Canvas:
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         self.attention_mask = torch.cat([mask, mask.new_ones(rows, width)], 1)
         self.tokens = torch.full((rows, width), family.mask_id, device=input_ids.device)
+        self.confidence = torch.zeros(rows, width, dtype=torch.float64, device=input_ids.device)
         self.generator = RowGenerator.coerce(generator, rows)
         self.trace = Trace.start(rows, record)
         self._lengths = self.attention_mask.sum(-1)
@@ -80,11 +85,15 @@ def draw_at(
     """
     chosen = logits[where]
     drawn = categorical(warp(chosen, temperature, top_p), uniform[where])
-    tokens = torch.zeros(where.shape, dtype=torch.long, device=logits.device)
-    confidence = torch.zeros(where.shape, dtype=torch.float64, device=logits.device)
-    tokens[where] = drawn
-    confidence[where] = gather(torch.softmax(chosen, -1), drawn).double()
-    return tokens, confidence
+    sure = gather(torch.softmax(chosen, -1), drawn)
+    return spread(drawn, where), spread(sure.double(), where)
+
+
+def spread(values: Tensor, where: Tensor) -> Tensor:
+    """Values [M] at the M positions that `where` [B, G] marks, 0 elsewhere."""
+    out = values.new_zeros(where.shape)
+    out[where] = values
+    return out
 
 
 def top_count(score: Tensor, eligible: Tensor, count: Tensor | int) -> Tensor:
@@ -97,3 +106,19 @@ def top_count(score: Tensor, eligible: Tensor, count: Tensor | int) -> Tensor:
     rank = torch.empty_like(ranked).scatter_(-1, ranked, places)
     count = torch.as_tensor(count, device=score.device).reshape(-1, 1)
     return (rank < count) & eligible
+
+
+def penalise_eot(logits: Tensor, eot_id: int, form: str, lambda_: float) -> Tensor:
+    """The EoT penalty on logits [..., V], in either published form.
+
+    `prob_div`, the paper's formula: p(EoT) is divided by lambda before normalising, z - log(lambda).
+    `logit_div`, the released code and the paper's prose: z / lambda, which *raises* a negative logit.
+    """
+    if form == "off" or lambda_ == 1:
+        return logits
+    logits = logits.clone()
+    if form == "prob_div":
+        logits[..., eot_id] -= math.log(lambda_)
+    else:
+        logits[..., eot_id] /= lambda_
+    return logits

@@ -3,7 +3,6 @@
 It is also TOLERATOR's first stage, the fill-up (paper section 3.3).
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -12,11 +11,10 @@ from torch import Tensor
 from lib.models.registry import Family
 from lib.options import Options
 from lib.sampling import categorical, gather, warp
-from lib.tolerator.canvas import TOKENS, Canvas, top_count
+from lib.tolerator.canvas import EOT_FORMS, TOKENS, Canvas, penalise_eot, spread, top_count
 from lib.trace import Decoded
 
 RULES = ("confidence", "entropy", "margin", "random")
-EOT_FORMS = ("off", "prob_div", "logit_div")
 SCHEDULES = ("even", "dream")
 
 
@@ -31,7 +29,7 @@ class Vanilla(Options):
         its two largest probabilities (both untempered at temperature 0); `random`.
     schedule: `even` keeps G/T tokens a step, the first G mod T steps one more (LLaDA); `dream` keeps
         floor(masked * (1 - s/t)) with times from 1 to 0.001, all in the last step.
-    eot_form, eot_lambda: see `penalise_eot`.
+    eot_form, eot_lambda: see `penalise_eot` in canvas.py.
     """
 
     canvas: int = 32
@@ -63,22 +61,6 @@ class Vanilla(Options):
         self.require("eot_lambda", self.eot_lambda > 0, "above 0")
 
 
-def penalise_eot(logits: Tensor, eot_id: int, form: str, lambda_: float) -> Tensor:
-    """The EoT penalty on logits [..., V], in either published form.
-
-    `prob_div`, the paper's formula: p(EoT) is divided by lambda before normalising, z - log(lambda).
-    `logit_div`, the released code and the paper's prose: z / lambda, which *raises* a negative logit.
-    """
-    if form == "off" or lambda_ == 1:
-        return logits
-    logits = logits.clone()
-    if form == "prob_div":
-        logits[..., eot_id] -= math.log(lambda_)
-    else:
-        logits[..., eot_id] /= lambda_
-    return logits
-
-
 def transfer_counts(width: int, steps: int, schedule: str = "even") -> list[int]:
     """How many tokens each of `steps` forwards keeps; they sum to `width`."""
     if schedule == "even":
@@ -105,11 +87,11 @@ def plan(options: Vanilla) -> list[tuple[int, int, int]]:
 
 def fill_step(
     tokens: Tensor, logits: Tensor, region: Tensor, count: int, options: Vanilla, family: Family, uniform: Tensor
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """One fill-up step: draw every masked position of the region, keep the `count` best.
 
     tokens [B, G], logits [B, G, V], region [G] or [B, G] bool, uniform [2, B, G] (tokens; random rule).
-    Returns the new tokens and the kept positions, both [B, G].
+    Returns the new tokens, the kept positions and the untempered probability of each drawn token, all [B, G].
     """
     open_ = (tokens == family.mask_id) & region
     logits = penalise_eot(logits[open_], family.eot_ids[0], options.eot_form, options.eot_lambda)
@@ -118,8 +100,9 @@ def fill_step(
     if options.temperature == 0 and options.rule in ("entropy", "margin"):
         # All mass on one token would make every position equally sure; Dream does not temper there.
         probs = warp(logits, 1.0, options.top_p, options.top_k)
+    sure = gather(torch.softmax(logits, -1), drawn)
     if options.rule == "confidence":
-        score = gather(torch.softmax(logits, -1), drawn)
+        score = sure
     elif options.rule == "entropy":
         score = torch.special.xlogy(probs, probs).sum(-1)
     elif options.rule == "margin":
@@ -127,12 +110,10 @@ def fill_step(
         score = top[..., 0] - top[..., 1]
     else:
         score = uniform[1][open_]
-    scores = torch.zeros(tokens.shape, dtype=torch.float64, device=tokens.device)
-    scores[open_] = score.double()
-    kept = top_count(scores, open_, count)
+    kept = top_count(spread(score.double(), open_), open_, count)
     tokens = tokens.clone()
     tokens[kept] = drawn[kept[open_]]
-    return tokens, kept
+    return tokens, kept, spread(sure.double(), open_)
 
 
 def fill(canvas: Canvas, options: Vanilla) -> None:
@@ -142,7 +123,8 @@ def fill(canvas: Canvas, options: Vanilla) -> None:
         region = (columns >= first) & (columns < last)
         logits = canvas.logits(canvas.tokens, canvas.masked() & region)
         uniform = torch.stack([canvas.uniform(step, TOKENS), canvas.uniform(step, TOKENS + 1)])
-        canvas.tokens, kept = fill_step(canvas.tokens, logits, region, count, options, canvas.family, uniform)
+        canvas.tokens, kept, sure = fill_step(canvas.tokens, logits, region, count, options, canvas.family, uniform)
+        canvas.confidence = torch.where(kept, sure, canvas.confidence)
         canvas.record(stage="fill", step=step, changed=kept, tokens=canvas.tokens)
 
 

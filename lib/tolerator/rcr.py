@@ -5,27 +5,29 @@ repository's port in: the confidence is the untempered probability; from both in
 block, and what is owed follows the even schedule of vanilla decoding (there round(k G / T)).
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
 
 from lib.models.registry import Family
 from lib.options import Options
-from lib.tolerator.canvas import TOKENS, Canvas, draw_at, top_count
+from lib.tolerator.canvas import TOKENS, Canvas, draw_at, penalise_eot, top_count
 from lib.tolerator.fill import Vanilla, plan
 from lib.trace import Decoded
 
 
 @dataclass(frozen=True)
 class Rcr(Options):
-    """Options of RCR: steps T over a canvas of G, blocks and temperatures as in vanilla decoding."""
+    """Options of RCR: steps T over a canvas of G, blocks, temperatures and EoT penalty as in vanilla decoding."""
 
     canvas: int = 32
     steps: int = 32
     block: int = 0
     temperature: float = 0.3
     top_p: float = 0.9
+    eot_form: str = "off"
+    eot_lambda: float = 1.2
 
     def check(self) -> None:
         self.require("steps", 1 <= self.steps <= self.canvas, f"from 1 to the canvas length, {self.canvas}")
@@ -33,9 +35,7 @@ class Rcr(Options):
 
     @property
     def schedule(self) -> Vanilla:
-        return Vanilla(
-            canvas=self.canvas, steps=self.steps, block=self.block, temperature=self.temperature, top_p=self.top_p
-        )
+        return Vanilla(**asdict(self))
 
 
 def rcr_step(
@@ -45,7 +45,7 @@ def rcr_step(
     region: Tensor,
     owed: int,
     options: Rcr,
-    mask_id: int,
+    family: Family,
     uniform: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Fill every mask of the region [G], then mask again the `owed` positions of it with the lowest confidence.
@@ -53,12 +53,13 @@ def rcr_step(
     The confidence [B, G] of a position is the probability its token had when it was last filled, so a token
     decoded early can be revised later. uniform [B, G].
     """
-    filled = (tokens == mask_id) & region
+    filled = (tokens == family.mask_id) & region
+    logits = penalise_eot(logits, family.eot_ids[0], options.eot_form, options.eot_lambda)
     drawn, sure = draw_at(filled, logits, uniform, options.temperature, options.top_p)
     tokens = torch.where(filled, drawn, tokens)
     confidence = torch.where(filled, sure, confidence)
     remasked = top_count(-confidence, region.expand_as(filled), owed)
-    return tokens.masked_fill(remasked, mask_id), confidence
+    return tokens.masked_fill(remasked, family.mask_id), confidence
 
 
 def decode(
@@ -66,7 +67,6 @@ def decode(
 ) -> Decoded:
     """RCR on prompts [B, P], left-padded; T forwards on the even schedule."""
     canvas = Canvas(model, family, input_ids, attention_mask, options.canvas, generator, record)
-    confidence = torch.zeros(canvas.tokens.shape, dtype=torch.float64, device=canvas.tokens.device)
     columns = torch.arange(canvas.width, device=canvas.tokens.device)
     owed = {}
     for step, (first, last, count) in enumerate(plan(options.schedule)):
@@ -74,8 +74,8 @@ def decode(
         region = (columns >= first) & (columns < last)
         logits = canvas.logits(canvas.tokens, canvas.masked() & region)
         before = canvas.tokens
-        canvas.tokens, confidence = rcr_step(
-            before, confidence, logits, region, owed[first], options, family.mask_id, canvas.uniform(step, TOKENS)
+        canvas.tokens, canvas.confidence = rcr_step(
+            before, canvas.confidence, logits, region, owed[first], options, family, canvas.uniform(step, TOKENS)
         )
         canvas.record(stage="rcr", step=step, changed=canvas.tokens != before, tokens=canvas.tokens)
     return canvas.close()

@@ -6,7 +6,7 @@ two step counts); batches; [MASK] is never drawn; locking is an option, off by d
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -14,11 +14,12 @@ from torch import Tensor
 from lib.models.registry import Family
 from lib.options import Options
 from lib.sampling import gather
-from lib.tolerator.canvas import POSITIONS, TOKENS, Canvas, draw_at, top_count
-from lib.tolerator.fill import EOT_FORMS, RULES, Vanilla, fill, penalise_eot
+from lib.tolerator.canvas import EOT_FORMS, POSITIONS, TOKENS, Canvas, draw_at, penalise_eot, top_count
+from lib.tolerator.fill import RULES, Vanilla, fill
 from lib.trace import Decoded
 
 RATES = ("cosine", "exponential", "constant")
+SUBSETS = ("random", "folds", "confidence")
 REFINE = 1000  # refinement draws count their steps from here, apart from the fill-up's
 
 
@@ -36,6 +37,12 @@ class Tolerator(Options):
     lock_after: lock a position whose last R draws agree, a token put back being no draw; 0 is off, as in the
         paper (the code's default is 10).
     block, rule, top_p: of the fill-up, as in vanilla decoding.
+
+    Not published, for controls:
+    subset: which positions are masked. `random`: fresh in every iteration, as published; `folds`: the next ones of
+        an order that is drawn once a response, so that all take turns; `confidence`: those whose token was the least
+        probable when it was drawn.
+    greedy_last: the last iteration takes the likeliest tokens.
     """
 
     canvas: int = 32
@@ -54,6 +61,8 @@ class Tolerator(Options):
     block: int = 0
     rule: str = "confidence"
     top_p: float = 1.0
+    subset: str = "random"
+    greedy_last: bool = False
 
     def check(self) -> None:
         self.require("forwards", self.forwards >= 2, "2 or more (one to fill up, one to refine)")
@@ -67,6 +76,7 @@ class Tolerator(Options):
         self.require("update_rate", 0 < self.update_rate <= 1, "in (0, 1]")
         self.require("lock_after", self.lock_after >= 0, "0 (off) or more")
         self.require("rule", self.rule in RULES, f"one of {', '.join(RULES)}")
+        self.require("subset", self.subset in SUBSETS, f"one of {', '.join(SUBSETS)}")
         for name in ("canvas", "forwards"):
             self.require(name, getattr(self, name) >= 1, "1 or more")
         self.require(
@@ -119,30 +129,45 @@ def masked_count(unlocked: Tensor, gamma: float) -> Tensor:
 
 @dataclass
 class Refinement:
-    """State of the second stage, all [B, G]: tokens, last draw of a position (-1: none), its streak, locks."""
+    """State of the second stage, all [B, G].
+
+    Of each position its token, last draw (-1: none) and its streak, whether it is locked, how often it was masked,
+    and the untempered probability of its token when that was drawn.
+    """
 
     tokens: Tensor
     last: Tensor
     streak: Tensor
     locked: Tensor
+    visits: Tensor
+    confidence: Tensor
 
     @classmethod
-    def start(cls, tokens: Tensor) -> "Refinement":
+    def start(cls, tokens: Tensor, confidence: Tensor) -> "Refinement":
         zeros = torch.zeros_like(tokens)
-        return cls(tokens, zeros - 1, zeros, zeros.bool())
+        return cls(tokens, zeros - 1, zeros, zeros.bool(), zeros, confidence)
 
     def select(self, rows: Tensor) -> "Refinement":
-        return Refinement(self.tokens[rows], self.last[rows], self.streak[rows], self.locked[rows])
+        return Refinement(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     def put(self, rows: Tensor, other: "Refinement") -> None:
-        for name in ("tokens", "last", "streak", "locked"):
-            getattr(self, name)[rows] = getattr(other, name)
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name).index_copy(0, rows, getattr(other, field.name)))
 
 
-def choose(state: Refinement, gamma: float, uniform: Tensor) -> Tensor:
-    """S^(k), [B, G]: a uniformly random subset of the unlocked positions, fresh in every iteration."""
+def choose(state: Refinement, gamma: float, uniform: Tensor, subset: str = "random") -> Tensor:
+    """S^(k), [B, G]: as many unlocked positions as gamma says, which ones by `subset`.
+
+    uniform [B, G]: fresh in every iteration for `random`, the same in all of them for `folds`.
+    """
     unlocked = ~state.locked
-    return top_count(uniform, unlocked, masked_count(unlocked.sum(-1), gamma))
+    if subset == "random":
+        score = uniform
+    elif subset == "folds":
+        score = uniform - state.visits
+    else:
+        score = -state.confidence
+    return top_count(score, unlocked, masked_count(unlocked.sum(-1), gamma))
 
 
 def refine_step(
@@ -153,7 +178,7 @@ def refine_step(
     logits [B, G, V] come from the canvas with `chosen` masked; uniform [B, G].
     """
     logits = penalise_eot(logits, eot_id, options.eot_form, options.refine_eot_lambda)
-    drawn, _ = draw_at(chosen, logits, uniform, options.refine_temperature)
+    drawn, sure = draw_at(chosen, logits, uniform, options.refine_temperature)
     replaced = chosen
     if options.update_rate < 1:
         old = gather(torch.softmax(logits, -1), state.tokens)
@@ -163,27 +188,37 @@ def refine_step(
     streak = torch.where(replaced, torch.where(tokens == state.last, state.streak + 1, 1), state.streak)
     last = torch.where(replaced, tokens, state.last)
     locked = state.locked | (streak >= options.lock_after) if options.lock_after else state.locked
-    return Refinement(tokens, last, streak, locked)
+    confidence = torch.where(replaced, sure, state.confidence)
+    return Refinement(tokens, last, streak, locked, state.visits + chosen, confidence)
 
 
 def decode(
     model, input_ids: Tensor, options: Tolerator, *, generator, family: Family, attention_mask=None, record=False
 ) -> Decoded:
-    """TOLERATOR on prompts [B, P], left-padded. A row whose positions are all locked leaves the batch."""
+    """TOLERATOR on prompts [B, P], left-padded. A row whose positions are all locked leaves the batch.
+
+    The trace measures, of every iteration [B, K], how many positions were `masked` and how many tokens `changed`.
+    """
     canvas = Canvas(model, family, input_ids, attention_mask, options.canvas, generator, record)
     fill(canvas, options.fill_up)
-    state = Refinement.start(canvas.tokens)
+    state = Refinement.start(canvas.tokens, canvas.confidence)
+    counts = torch.zeros(2, len(input_ids), options.refine_steps, dtype=torch.long)
     for k in range(options.refine_steps):
         rows = (~state.locked).any(-1).nonzero().squeeze(-1)
         if not len(rows):
             break
         part = state.select(rows)
         gamma = refinement_rate(k, options.refine_steps, options)
-        chosen = choose(part, gamma, canvas.uniform(REFINE + k, POSITIONS, rows))
+        order = REFINE + (0 if options.subset == "folds" else k)
+        chosen = choose(part, gamma, canvas.uniform(order, POSITIONS, rows), options.subset)
         logits = canvas.logits(part.tokens.masked_fill(chosen, family.mask_id), chosen, rows)
         uniform = canvas.uniform(REFINE + k, TOKENS, rows)
-        after = refine_step(part, chosen, logits, options, family.eot_ids[0], uniform)
+        greedy = options.greedy_last and k + 1 == options.refine_steps
+        how = replace(options, refine_temperature=0.0) if greedy else options
+        after = refine_step(part, chosen, logits, how, family.eot_ids[0], uniform)
         state.put(rows, after)
+        counts[:, rows.cpu(), k] = torch.stack([chosen.sum(-1), (after.tokens != part.tokens).sum(-1)]).cpu()
         canvas.record(stage="refine", step=k, rows=rows, changed=chosen, tokens=after.tokens, locked=after.locked)
     canvas.tokens = state.tokens
+    canvas.trace.measures |= {"masked": counts[0], "changed": counts[1]}
     return canvas.close()

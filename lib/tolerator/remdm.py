@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lib.models.registry import Family
 from lib.options import Options
-from lib.tolerator.canvas import TOKENS, TRANSITIONS, Canvas, draw_at
+from lib.tolerator.canvas import EOT_FORMS, TOKENS, TRANSITIONS, Canvas, draw_at, penalise_eot
 from lib.trace import Decoded
 
 VARIANTS = ("cap", "rescale", "conf", "loop")
@@ -24,7 +24,7 @@ class Remdm(Options):
     steps: forwards T. variant: how the remasking probability sigma is set. eta: its cap (`cap`), its share of
     the largest allowed (`rescale`), or its value within the window (`loop`).
     t_on, t_off, alpha_on: the window of `loop` in diffusion time (1 is all masks) and the share of
-    tokens held decoded within it.
+    tokens held decoded within it. temperature, top_p, eot_form, eot_lambda: as in vanilla decoding.
     """
 
     canvas: int = 32
@@ -36,6 +36,8 @@ class Remdm(Options):
     alpha_on: float = 0.9
     temperature: float = 0.3
     top_p: float = 0.9
+    eot_form: str = "off"
+    eot_lambda: float = 1.2
 
     def check(self) -> None:
         self.require("canvas", self.canvas >= 1, "1 or more")
@@ -47,6 +49,8 @@ class Remdm(Options):
         self.require("alpha_on", 0 < self.alpha_on < 1, "in (0, 1)")
         self.require("temperature", self.temperature >= 0, "0 or more")
         self.require("top_p", 0 < self.top_p <= 1, "in (0, 1]")
+        self.require("eot_form", self.eot_form in EOT_FORMS, f"one of {', '.join(EOT_FORMS)}")
+        self.require("eot_lambda", self.eot_lambda > 0, "above 0")
 
 
 def alpha(t: float, options: Remdm) -> float:
@@ -83,7 +87,7 @@ def remdm_step(
     t: float,
     s: float,
     options: Remdm,
-    mask_id: int,
+    family: Family,
     uniform: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """The reverse transition from time t to s < t (ReMDM eq. 7), for every position at once.
@@ -92,7 +96,8 @@ def remdm_step(
     (alpha_s - (1 - sigma) alpha_t) / (1 - alpha_t). uniform [2, B, G] (transition, token); `confidence`
     [B, G] is the probability of a token when it was decoded.
     """
-    masked = tokens == mask_id
+    masked = tokens == family.mask_id
+    logits = penalise_eot(logits, family.eot_ids[0], options.eot_form, options.eot_lambda)
     alpha_t, alpha_s = alpha(t, options), alpha(s, options)
     remask = sigma(t, alpha_t, alpha_s, options, masked, confidence)
     decode_probability = (alpha_s - (1 - remask) * alpha_t) / (1 - alpha_t)
@@ -100,7 +105,7 @@ def remdm_step(
     remasked = ~masked & (uniform[0] < remask)
     drawn, sure = draw_at(decoded, logits, uniform[1], options.temperature, options.top_p)
     confidence = torch.where(decoded, sure, confidence)
-    return torch.where(decoded, drawn, tokens).masked_fill(remasked, mask_id), confidence
+    return torch.where(decoded, drawn, tokens).masked_fill(remasked, family.mask_id), confidence
 
 
 def decode(
@@ -108,12 +113,13 @@ def decode(
 ) -> Decoded:
     """ReMDM on prompts [B, P], left-padded: T forwards at times 1, 1 - 1/T, ..., 1/T; no mask is left at 0."""
     canvas = Canvas(model, family, input_ids, attention_mask, options.canvas, generator, record)
-    confidence = torch.zeros(canvas.tokens.shape, dtype=torch.float64, device=canvas.tokens.device)
     for step in range(options.steps):
         t, s = 1 - step / options.steps, 1 - (step + 1) / options.steps
         logits = canvas.logits(canvas.tokens, canvas.masked())
         uniform = torch.stack([canvas.uniform(step, TRANSITIONS), canvas.uniform(step, TOKENS)])
         before = canvas.tokens
-        canvas.tokens, confidence = remdm_step(before, confidence, logits, t, s, options, family.mask_id, uniform)
+        canvas.tokens, canvas.confidence = remdm_step(
+            before, canvas.confidence, logits, t, s, options, family, uniform
+        )
         canvas.record(stage="remdm", step=step, changed=canvas.tokens != before, tokens=canvas.tokens)
     return canvas.close()
