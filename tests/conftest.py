@@ -5,12 +5,20 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+from dataclasses import replace
+from functools import partial
+
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from lib import evaluation, identity
 from lib.autodeco import AutoDecoForCausalLM, Heads, HeadsConfig
-from lib.models.registry import Family
+from lib.evaluation import run_all
+from lib.models.registry import Family, Model
+from lib.models.study import build_tokenizer
+from lib.studies import base, tolerator_cost, tolerator_steps
+from lib.tasks import get_task
 
 torch.set_num_threads(1)
 
@@ -87,3 +95,29 @@ class Counter:
         self.calls += 1
         self.rows += len(inputs["input_ids"])
         return self.model(**inputs)
+
+
+@pytest.fixture
+def random_models(tmp_path, monkeypatch):
+    """The study models as random ones with a tokenizer of QA, and runs and results under tmp_path.
+
+    Gives their made-up fingerprints by name, to be changed at will.
+    """
+    texts = [text for item in get_task("country_facts").items("test", 30) for text in (item.prompt, item.target)]
+    tokenizer = build_tokenizer(texts)
+    network = tiny(vocabulary=len(tokenizer), seed=4)
+    families = {
+        "study-dlm": replace(SHIFTED, name="tiny", eot_ids=(0,)),
+        "study-ar": Family("tiny-ar", eot_ids=(0,), chat=False),
+    }
+    weights = {"study-dlm": "one", "study-ar": "two"}
+
+    def model_of(name, device):
+        return Model(name, network, tokenizer, families[name])
+
+    for module in (evaluation, tolerator_cost, tolerator_steps):
+        monkeypatch.setattr(module, "model_of", model_of)
+    monkeypatch.setattr(identity, "describe", lambda name, device: (families[name], weights[name], "torch.float32"))
+    monkeypatch.setattr(base, "run_all", partial(run_all, folder=tmp_path / "runs", workers=0))
+    monkeypatch.setattr(base, "RESULTS", tmp_path / "results")
+    return weights

@@ -1,45 +1,27 @@
 """Studies: matched budgets, tables from known lines, results that are read back and checked for currency."""
 
 import json
-from dataclasses import replace
-from functools import partial
 from importlib import import_module
 
 import pytest
-from conftest import SHIFTED, tiny
 
-from lib import check, evaluation, identity, report
+from lib import check, identity, report
 from lib.errors import UserError
-from lib.evaluation import MEASURED, Run, run_all
-from lib.models.registry import Family, Model
-from lib.models.study import build_tokenizer
+from lib.evaluation import MEASURED, Run
 from lib.render import parameters
-from lib.studies import base
 from lib.studies.autodeco_scores import Study as AutoDecoScores
 from lib.studies.autodeco_sweep import Study as Sweep
 from lib.studies.autodeco_sweep import best_temperature
 from lib.studies.base import committed
-from lib.studies.tolerator_scores import METHODS, Study, budgets, middle
-from lib.tasks import get_task
+from lib.studies.diffusion import budgets, middle
+from lib.studies.tolerator_scores import METHODS, Study
 
 NAME = "20_tolerator_scores"
 
 
 @pytest.fixture
-def small(tmp_path, monkeypatch):
+def small(tmp_path, monkeypatch, random_models):
     """The study on one task with a random model, everything under tmp_path; called with changes to its parameters."""
-    texts = [text for item in get_task("country_facts").items("test", 30) for text in (item.prompt, item.target)]
-    tokenizer = build_tokenizer(texts)
-    network = tiny(vocabulary=len(tokenizer), seed=4)
-    families = {
-        "study-dlm": replace(SHIFTED, name="tiny", eot_ids=(0,)),
-        "study-ar": Family("tiny-ar", eot_ids=(0,), chat=False),
-    }
-    weights = {"study-dlm": "one", "study-ar": "two"}
-    monkeypatch.setattr(evaluation, "model_of", lambda name, device: Model(name, network, tokenizer, families[name]))
-    monkeypatch.setattr(identity, "describe", lambda name, device: (families[name], weights[name], "torch.float32"))
-    monkeypatch.setattr(base, "run_all", partial(run_all, folder=tmp_path / "runs", workers=0))
-    monkeypatch.setattr(base, "RESULTS", tmp_path / "results")
     profiles = tmp_path / "params"
     profiles.mkdir()
     (profiles / "tiny.yaml").write_text(f"{NAME}: {{items: 3, samples: 2, tasks: [qa]}}")
@@ -49,7 +31,7 @@ def small(tmp_path, monkeypatch):
         given = {"profile": "tiny", "items": 3, "samples": 2, "tasks": ("qa",), "out": str(tmp_path / "out")}
         return Study(**given | changes)
 
-    make.weights, make.folder, make.results = weights, tmp_path / "out", tmp_path / "results"
+    make.weights, make.folder, make.results = random_models, tmp_path / "out", tmp_path / "results"
     return make
 
 

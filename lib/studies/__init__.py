@@ -17,6 +17,12 @@ STUDIES = {
     "17_autodeco_real": "autodeco_real",
     "18_autodeco_control_real": "autodeco_control_real",
     "20_tolerator_scores": "tolerator_scores",
+    "21_tolerator_split": "tolerator_split",
+    "22_tolerator_rate": "tolerator_rate",
+    "23_tolerator_eot": "tolerator_eot",
+    "24_tolerator_cost": "tolerator_cost",
+    "25_tolerator_controls": "tolerator_controls",
+    "26_tolerator_steps": "tolerator_steps",
 }
 # What a plain `make reproduce` renders: the models, and a paper's first claim.
 HEADLINES = ("00_study_models", "10_autodeco_scores", "20_tolerator_scores")

@@ -11,6 +11,7 @@ from lib.evaluation import Run
 from lib.papers import printed
 from lib.report import cells, comparison_table, difference, headline, summary_row
 from lib.studies.base import SHORT, BaseStudy
+from lib.studies.diffusion import budgets, middle
 from lib.tasks import get_task
 
 METHODS = ("vanilla", "remdm", "rcr", "tolerator")
@@ -22,18 +23,6 @@ NAMES = {
     "greedy": "AR greedy",
     "sampled": "AR sampled",
 }
-
-
-def budgets(canvas: int) -> tuple[int, ...]:
-    """Forward budgets: 4 and its doublings up to half the canvas, then one token a forward."""
-    doublings = [4 * 2**i for i in range(8) if 4 * 2**i <= canvas // 2]
-    return (*doublings, canvas)
-
-
-def middle(canvas: int) -> int:
-    """The budget in the middle of the grid, the higher of two: the one that the headline names."""
-    grid = budgets(canvas)
-    return grid[len(grid) // 2]
 
 
 @dataclass(frozen=True)
@@ -155,7 +144,7 @@ class Study(BaseStudy):
 
     def paper(self) -> pd.DataFrame:
         """The cells of the paper's Table 1 that could be recovered: theirs, with where each was read."""
-        cells = printed("tolerator")
+        cells = printed("tolerator", "Table 1")
         wide = cells.pivot(index=["model", "task", "forwards", "source"], columns="method", values="value")
         return wide[["vanilla", "rcr", "tolerator"]].rename(columns=NAMES).rename_axis(columns=None).reset_index()
 

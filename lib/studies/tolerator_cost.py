@@ -1,0 +1,206 @@
+"""What accuracy costs: forwards, positions and seconds of every method; blocks, canvas lengths, batches."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+
+from lib.benchmark import interleaved, time_ratio
+from lib.decoders import decode, options_of
+from lib.evaluation import Run, model_of
+from lib.identity import items_of
+from lib.report import cells, comparison_table, headline
+from lib.sampling import RowGenerator
+from lib.studies.base import SHORT
+from lib.studies.diffusion import DiffusionStudy, budgets, canvas_of, middle
+from lib.studies.tolerator_scores import METHODS, NAMES
+from lib.tolerator import Tolerator
+
+COSTS = {"forwards": "forwards", "positions": "positions computed", "seconds": "seconds a response"}
+SHAPES = {"": "one block", "blocks": "four blocks", "longer": "canvas half as long again"}
+OURS = "settle"
+
+
+@dataclass(frozen=True)
+class Study(DiffusionStudy):
+    """All methods over the budgets; those that can, at twice as many forwards as tokens; vanilla and TOLERATOR in
+    blocks and on a longer canvas. `rounds` of the batch benchmark, each over `batch` responses.
+    """
+
+    samples: int = 1
+    rounds: int = 5
+    batch: int = 32
+
+    notebook = "24_tolerator_cost"
+    parts = ("method", "shape", "budget")
+
+    def runs(self) -> dict[tuple, Run]:
+        """Keys are (task, method, shape, forwards)."""
+        runs = {}
+        for short in self.tasks:
+            canvas = canvas_of(short)
+            for forwards in (*budgets(canvas), 2 * canvas):
+                for method in (*METHODS, OURS):
+                    if forwards > canvas and method not in ("remdm", "tolerator"):
+                        continue  # no more steps than tokens
+                    runs[short, method, "", forwards] = self._at(short, method, forwards)
+            for method in ("vanilla", "tolerator"):
+                for forwards in (middle(canvas), canvas):
+                    blocks = {"block": canvas // 4}
+                    runs[short, method, "blocks", forwards] = self._at(short, method, forwards, **blocks)
+                    longer = {"canvas": canvas * 3 // 2}
+                    runs[short, method, "longer", forwards] = self._at(short, method, forwards, **longer)
+        return runs
+
+    def _at(self, short: str, method: str, forwards: int, **options) -> Run:
+        key = "forwards" if method in ("tolerator", OURS) else "steps"
+        return self._run(short, method, **{key: forwards}, **options)
+
+    @cached_property
+    def named(self) -> pd.DataFrame:
+        """`summary` with methods and shapes in words."""
+        names = NAMES | {OURS: "Settle (ours)"}
+        return self.summary.assign(method=self.summary.method.map(names), shape=self.summary["shape"].map(SHAPES))
+
+    @cached_property
+    def against_full(self) -> pd.DataFrame:
+        """Every method and budget minus vanilla at one token a forward, in points, paired; p after Holm."""
+        pairs = []
+        for (task, method, shape, forwards), lines in self.lines.items():
+            if not shape and (method, forwards) != ("vanilla", canvas_of(task)):
+                labels = {"task": task, "method": method, "forwards": forwards}
+                pairs.append((labels, lines, self.lines[task, "vanilla", "", canvas_of(task)]))
+        return comparison_table(pairs)
+
+    def reach(self) -> pd.DataFrame:
+        """The fewest forwards (mean spent) at which a method is not lower than vanilla at one token a forward.
+
+        Not lower: higher, or tied with an interval that ends above -5 points at its lower end.
+        """
+        spent = self.summary.set_index(["label", "method", "shape", "budget"]).forwards
+        rows = []
+        for task in self.tasks:
+            row = {"task": task, NAMES["vanilla"]: f"{canvas_of(task)}"}
+            for method in (*METHODS[1:], OURS):
+                here = self.against_full.query("task == @task and method == @method").sort_values("forwards")
+                enough = here[(here.verdict != "lower") & (here.low > -5)]
+                name = (NAMES | {OURS: "Settle (ours)"})[method]
+                row[name] = "never" if enough.empty else f"{spent[task, method, '', enough.forwards.iloc[0]]:.1f}"
+            rows.append(row)
+        return pd.DataFrame(rows).set_index("task")
+
+    def table_shapes(self) -> pd.DataFrame:
+        """Accuracy in % of vanilla and TOLERATOR in one block, in four, and on a longer canvas."""
+        rows = self.named.assign(cell=cells(self.named))
+        keep = rows.method.isin([NAMES["vanilla"], NAMES["tolerator"]])
+        at = [r.budget in (middle(canvas_of(r.label)), canvas_of(r.label)) for r in rows.itertuples()]
+        rows = rows[keep & at]
+        table = rows.pivot(index=["label", "budget", "method"], columns="shape", values="cell")
+        return table[list(SHAPES.values())].rename_axis(index=["task", "forwards", "method"], columns=None)
+
+    def figure_cost(self):
+        """Accuracy against forwards, positions and seconds, a row a cost and a column a task."""
+        rows = self.named[self.named["shape"] == SHAPES[""]]
+        names = list(dict.fromkeys(rows.method))
+        colours = dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
+        size = (4.1 * len(self.tasks), 3.1 * len(COSTS))
+        figure, axes = plt.subplots(len(COSTS), len(self.tasks), figsize=size, squeeze=False, sharey="col")
+        for line, (cost, words) in zip(axes, COSTS.items(), strict=True):
+            for axis, task in zip(line, self.tasks, strict=True):
+                for name in names:
+                    part = rows[(rows.label == task) & (rows.method == name)].sort_values(cost)
+                    axis.plot(part[cost], part.accuracy, "o-", ms=4, color=colours[name], label=name)
+                    axis.fill_between(part[cost], part.low, part.high, color=colours[name], alpha=0.12, lw=0)
+                axis.set(xscale="log", xlabel=words, ylim=(0, None))
+                sns.despine(ax=axis)
+        for axis, task in zip(axes[0], self.tasks, strict=True):
+            axis.set_title(task)
+        for line in axes:
+            line[0].set_ylabel("accuracy, %")
+        axes[0][-1].legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+        return figure
+
+    def heads(self) -> pd.DataFrame:
+        """How many positions a response needed the language-model head at, of those computed, and the saving in %."""
+        rows = []
+        for (task, method, shape, forwards), lines in self.lines.items():
+            if not shape and forwards == canvas_of(task):
+                needed, computed = (np.mean([line[key] for line in lines]) for key in ("head_positions", "positions"))
+                row = {"task": task, "method": (NAMES | {OURS: "Settle (ours)"})[method], "positions": computed}
+                rows.append(row | {"with the head": needed, "saved": 100 * (1 - needed / computed)})
+        return pd.DataFrame(rows).round(1)
+
+    @cached_property
+    def rounds_of_batches(self) -> pd.DataFrame:
+        """A row a round: TOLERATOR at the middle budget on `batch` prompts, one at a time and all at once."""
+        short = self.tasks[-1]
+        task, model = SHORT.get(short, short), model_of(self.model, self.device)
+        canvas = canvas_of(short)
+        options = options_of("tolerator", {"canvas": canvas, "forwards": middle(canvas)})
+        items = items_of(task, "test", self.batch)
+        wanted = {size: _responses(model, items, options, size) for size in (1, len(items))}
+        if not torch.equal(*wanted.values()):
+            raise ValueError("batches decode other tokens than single prompts")
+
+        def variant(size: int):
+            def work() -> int:
+                return len(_responses(model, items, options, size))
+
+            return work
+
+        variants = {"one at a time": variant(1), "batched": variant(len(items))}
+        return interleaved(variants, self.rounds, self.device)
+
+    @cached_property
+    def speedup(self):
+        """Responses a second batched over one at a time."""
+        return time_ratio(self.rounds_of_batches, "one at a time", "batched")
+
+    def reading(self) -> str:
+        """What it takes to reach vanilla's full-length score, and what a batch saves."""
+        lines = []
+        for task, row in self.reach().iterrows():
+            parts = [f"{name} {value}" for name, value in row.items()]
+            lines.append(
+                f"- **{task}**, forwards until a method is not lower than vanilla at full length: {', '.join(parts)}."
+            )
+        saved = self.heads().groupby("method", sort=False).saved.mean()
+        parts = [f"{name} {value:.0f} %" for name, value in saved.items()]
+        lines.append(
+            f"- Positions at which the language-model head was not needed, mean over tasks: {', '.join(parts)}."
+        )
+        e = self.speedup
+        lines.append(
+            f"- A batch of {self.batch} decodes {e.value:.2f} [{e.low:.2f}, {e.high:.2f}] times as many responses a "
+            "second as one prompt at a time, and the same tokens."
+        )
+        return "\n".join(lines)
+
+    def headlines(self) -> dict[str, dict]:
+        e = self.speedup
+        return {
+            "tolerator_batch_speedup": headline(e.value, e.low, e.high, e.n, "times", self.profile, self.notebook)
+        }
+
+    def save(self) -> dict:
+        """Everything into the results folder; the manifest in short."""
+        tables = {"summary": self.summary, "against_full": self.against_full, "batches": self.rounds_of_batches}
+        written = self.write(tables, {"cost": self.figure_cost()}, self.headlines())
+        plt.close("all")
+        return written
+
+
+def _responses(model, items, options: Tolerator, size: int) -> torch.Tensor:
+    """Responses [items, canvas], decoded `size` at a time."""
+    found = []
+    for i in range(0, len(items), size):
+        part = items[i : i + size]
+        ids, mask = model.encode([item.prompt for item in part])
+        generator = RowGenerator.of(0, [item.id for item in part])
+        given = {"generator": generator, "family": model.family, "attention_mask": mask}
+        found.append(decode(model.network, ids, options, **given).responses)
+    return torch.cat(found)

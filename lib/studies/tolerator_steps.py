@@ -1,0 +1,275 @@
+"""What refinement does: canvases step by step, answers it fixes and breaks, the kinds of error that are left."""
+
+import ast
+import builtins
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from matplotlib.animation import FuncAnimation
+
+from lib.decoders import decode
+from lib.evaluation import Run, model_of
+from lib.identity import items_of
+from lib.sampling import RowGenerator
+from lib.sandbox import require_consent
+from lib.studies.base import SHORT
+from lib.studies.diffusion import DiffusionStudy, canvas_of
+from lib.tasks import get_task
+from lib.trace import Decoded, Trace
+
+BATCH = 64
+METHODS = {"vanilla": "vanilla", "tolerator": "TOLERATOR"}
+MASK, REDRAWN, CHANGED = "0.75", "#fde0c5", "#f0746e"
+
+
+@dataclass(frozen=True)
+class Study(DiffusionStudy):
+    """TOLERATOR at one token a forward, decoded once more with every step kept; vanilla beside it."""
+
+    items: int = 50
+    samples: int = 1
+
+    notebook = "26_tolerator_steps"
+    parts = ("method",)
+
+    def runs(self) -> dict[tuple, Run]:
+        """Keys are (task, method)."""
+        runs = {}
+        for short in self.tasks:
+            runs[short, "vanilla"] = self._run(short, "vanilla", steps=canvas_of(short))
+            runs[short, "tolerator"] = self._run(short, "tolerator", forwards=canvas_of(short))
+        return runs
+
+    @cached_property
+    def events(self) -> dict[str, list[dict]]:
+        """By task the events of every step, over all items; the same draws as in the runs."""
+        found = {}
+        for short in self.tasks:
+            run, model = self.runs()[short, "tolerator"], model_of(self.model, self.device)
+            items, parts = self._items(short), []
+            for i in range(0, len(items), BATCH):
+                part = items[i : i + BATCH]
+                ids, mask = model.encode([item.prompt for item in part], get_task(run.task).instruction)
+                generator = RowGenerator.of(run.seed, [item.id for item in part], [0] * len(part))
+                given = {"generator": generator, "family": model.family, "attention_mask": mask, "record": True}
+                parts.append(decode(model.network, ids, run.resolved(), **given).trace.events)
+            found[short] = [
+                {
+                    "stage": together[0]["stage"],
+                    **{key: torch.cat([event[key] for event in together]) for key in ("tokens", "changed")},
+                }
+                for together in zip(*parts, strict=True)
+            ]
+        return found
+
+    def _items(self, short: str) -> list:
+        return items_of(SHORT.get(short, short), "test", self.items)
+
+    def _scores(self, short: str, tokens: torch.Tensor) -> np.ndarray:
+        """Right or wrong [items] of canvases [items, G], cut at their first EoT."""
+        model, task = model_of(self.model, self.device), get_task(SHORT.get(short, short))
+        if task.kind == "code":
+            require_consent()
+        out = Decoded.close(tokens, model.family.eot_ids, Trace.start(len(tokens)))
+        texts = [model.text(ids, int(n)) for ids, n in zip(out.responses, out.lengths, strict=True)]
+        pairs = list(zip(self._items(short), texts, strict=True))
+        return np.array([score.correct for score in task.score_all(pairs)])
+
+    @cached_property
+    def stages(self) -> pd.DataFrame:
+        """A row a task and refinement k (0: after the fill-up): % right, fixed and broken answers since the last.
+
+        changed: tokens that it changed, % of the canvas. Raises ValueError where the end differs from the runs.
+        """
+        rows = []
+        for short, events in self.events.items():
+            filled = [i for i, event in enumerate(events) if event["stage"] == "fill"][-1]
+            before, tokens = None, None
+            for k, event in enumerate(events[filled:]):
+                right = self._scores(short, event["tokens"])
+                row = {"task": short, "refinement": k, "right": 100 * right.mean()}
+                if k:
+                    row |= {
+                        "fixed": int((right > before).sum()),
+                        "broken": int((right < before).sum()),
+                        "changed": 100 * (event["tokens"] != tokens).double().mean().item(),
+                    }
+                rows.append(row)
+                before, tokens = right, event["tokens"]
+            in_order = dict(zip((item.id for item in self._items(short)), before, strict=True))
+            for line in self.lines[short, "tolerator"]:
+                if line["sample"] == 0 and line["correct"] != in_order[line["item"]]:
+                    raise ValueError(f"{line['item']} came out otherwise than in the run")
+        return pd.DataFrame(rows)
+
+    def table(self) -> pd.DataFrame:
+        """By task: % right after the fill-up and at the end, and how many answers all refinements fixed and broke."""
+        rows = []
+        for task, part in self.stages.groupby("task", sort=False):
+            rows.append(
+                {
+                    "task": task,
+                    "after the fill-up, %": part.right.iloc[0],
+                    "at the end, %": part.right.iloc[-1],
+                    "fixed, all steps": int(part.fixed.sum()),
+                    "broken, all steps": int(part.broken.sum()),
+                    "items": self.items,
+                }
+            )
+        return pd.DataFrame(rows).set_index("task").round(1)
+
+    @cached_property
+    def errors(self) -> pd.DataFrame:
+        """Kinds of answers at the end, in % of the responses, by method; see `math_error` and `code_error`."""
+        rows = []
+        for (short, method), lines in self.lines.items():
+            task = get_task(SHORT.get(short, short))
+            kind_of = {"math": math_error, "code": code_error}.get(task.kind)
+            if kind_of is None:
+                continue
+            prompts = {item.id: item.prompt for item in self._items(short)}
+            kinds = ["right" if r["correct"] else kind_of(r["text"], prompts[r["item"]]) for r in lines]
+            shares = 100 * pd.Series(kinds).value_counts(normalize=True)
+            rows += [
+                {"task": short, "kind": kind, "method": METHODS[method], "share": share}
+                for kind, share in shares.items()
+            ]
+        columns = ["task", "kind", "method", "share"]
+        table = pd.DataFrame(rows, columns=columns).pivot(index=["task", "kind"], columns="method", values="share")
+        return table.fillna(0.0).round(1)
+
+    def figure_stages(self):
+        """% right along the refinement, and answers fixed and broken by each iteration; a column a task."""
+        figure, axes = plt.subplots(
+            2, len(self.tasks), figsize=(4 * len(self.tasks), 5.2), squeeze=False, sharex="col"
+        )
+        for (top, bottom), task in zip(axes.T, self.tasks, strict=True):
+            rows = self.stages[self.stages.task == task]
+            top.plot(rows.refinement, rows.right, "o-", ms=3)
+            top.set(title=task, ylim=(0, None))
+            bottom.bar(rows.refinement, rows.fixed, label="fixed")
+            bottom.bar(rows.refinement, -rows.broken, label="broken")
+            bottom.axhline(0, color="0.4", lw=1)
+            bottom.set_xlabel("refinement; 0 is the fill-up")
+            for axis in (top, bottom):
+                sns.despine(ax=axis)
+        axes[0][0].set_ylabel("right, %")
+        axes[1][0].set_ylabel("answers")
+        axes[1][-1].legend(frameon=False, fontsize="small")
+        return figure
+
+    def figure_strip(self, task: str = "math", item: int = 0, rows: int = 16):
+        """A film strip: the canvas of one response at up to `rows` of its steps; masks grey, changed tokens red."""
+        frames = self._frames(task, item)
+        chosen = np.unique(np.linspace(0, len(frames) - 1, rows).round().astype(int))
+        figure, axis = plt.subplots(figsize=(0.3 * canvas_of(task) + 1.5, 0.27 * len(chosen) + 0.5))
+        for y, i in enumerate(chosen):
+            _draw(axis, -y, frames[i])
+        axis.set(xlim=(-6, canvas_of(task)), ylim=(-len(chosen) + 0.4, 0.6))
+        axis.axis("off")
+        return figure
+
+    def slider(self, task: str = "math", item: int = 0) -> str:
+        """HTML with a slider over all steps of one response."""
+        frames = self._frames(task, item)
+        figure, axis = plt.subplots(figsize=(0.3 * canvas_of(task) + 1.5, 0.7))
+
+        def show(i: int):
+            axis.clear()
+            _draw(axis, 0, frames[i])
+            axis.set(xlim=(-6, canvas_of(task)), ylim=(-0.6, 0.6))
+            axis.axis("off")
+            return []
+
+        html = FuncAnimation(figure, show, frames=len(frames)).to_jshtml(default_mode="once")
+        plt.close(figure)
+        return re.sub(r"[0-9a-f]{32}", f"{task}{item}", html)  # matplotlib's ids are random
+
+    def _frames(self, task: str, item: int) -> list[dict]:
+        """One response step by step: label, tokens as text, and the colour of each position."""
+        model, frames, before = model_of(self.model, self.device), [], None
+        shown = {model.family.mask_id: ""} | dict.fromkeys(model.family.eot_ids, "\u25a0")
+        for number, event in enumerate(self.events[task], 1):
+            tokens, redrawn = event["tokens"][item], event["changed"][item]
+            new = redrawn if before is None else tokens != before
+            colours = [
+                MASK if i == model.family.mask_id else CHANGED if n else REDRAWN if r else "white"
+                for i, n, r in zip(tokens.tolist(), new.tolist(), redrawn.tolist(), strict=True)
+            ]
+            texts = [shown.get(i, model.tokenizer.decode([i])) for i in tokens.tolist()]
+            frames.append({"label": f"{event['stage']} {number}", "texts": texts, "colours": colours})
+            before = tokens
+        return frames
+
+    def reading(self) -> str:
+        """What the refinement does to the answers that the fill-up has, and which errors are left."""
+        lines = []
+        for task, row in self.table().iterrows():
+            lines.append(
+                f"- **{task}**: {row['after the fill-up, %']:.1f} % right after the fill-up, "
+                f"{row['at the end, %']:.1f} % at the end; on the way {row['fixed, all steps']:.0f} answers were "
+                f"fixed and {row['broken, all steps']:.0f} broken."
+            )
+        for task, part in self.errors.groupby(level="task", sort=False):
+            wrong = part.drop("right", level="kind", errors="ignore")
+            for method in METHODS.values():
+                (_, kind), share = wrong[method].idxmax(), wrong[method].max()
+                lines.append(f"- **{task}**, the commonest error of {method}: {kind}, {share:.0f} % of the answers.")
+        return "\n".join(lines)
+
+    def save(self) -> dict:
+        """Everything into the results folder; the manifest in short."""
+        figures = {"stages": self.figure_stages()} | {f"strip_{task}": self.figure_strip(task) for task in self.tasks}
+        tables = {"summary": self.summary, "stages": self.stages, "errors": self.errors.reset_index()}
+        written = self.write(tables, figures, {})
+        plt.close("all")
+        return written
+
+
+def _draw(axis, y: float, frame: dict) -> None:
+    axis.text(-0.5, y, frame["label"], fontsize=8, color="0.4", ha="right", va="center")
+    for x, (text, colour) in enumerate(zip(frame["texts"], frame["colours"], strict=True)):
+        axis.add_patch(plt.Rectangle((x, y - 0.45), 1, 0.9, color=colour, ec="white", lw=0.5))
+        axis.text(x + 0.5, y, text, family="monospace", fontsize=7, ha="center", va="center", clip_on=True)
+
+
+def math_error(text: str, prompt: str = "") -> str:
+    """What is wrong with a wrong answer to a word problem, written as `8*2=16;8+16=24#24`."""
+    steps, mark, end = text.partition("#")
+    found = re.findall(r"([\d+*/.-]+)=(-?\d+(?:\.\d+)?)(?=;|$)", steps)
+    if not mark or not re.fullmatch(r"-?\d+(\.\d+)?", end) or len(found) != steps.count(";") + 1:
+        return "malformed"
+    try:
+        values = [(_value(left), float(right)) for left, right in found]
+    except (SyntaxError, ZeroDivisionError, ValueError):
+        return "malformed"
+    if any(left != right for left, right in values):
+        return "wrong arithmetic"
+    return "wrong plan" if values[-1][1] == float(end) else "another end than its steps"
+
+
+def _value(expression: str) -> float:
+    """Of numbers and + - * / alone, which is what `math_error` lets through; powers are refused."""
+    if "**" in expression or "//" in expression:
+        raise ValueError(expression)
+    return float(eval(compile(expression, "", "eval"), {"__builtins__": {}}))
+
+
+def code_error(text: str, prompt: str = "") -> str:
+    """What is wrong with a function that fails its tests."""
+    try:
+        tree = ast.parse(prompt + text)
+    except (SyntaxError, ValueError):
+        return "does not parse"
+    function = tree.body[0]
+    names = {a.arg for a in function.args.args} | {
+        n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+    }
+    used = {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+    return "unknown name" if used - names - set(dir(builtins)) else "another function"

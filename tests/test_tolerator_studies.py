@@ -1,0 +1,169 @@
+"""TOLERATOR's studies: what is compared with what, counts that must add up, kinds of errors."""
+
+import numpy as np
+import pytest
+import torch
+
+from lib.evaluation import Run
+from lib.studies import tolerator_controls, tolerator_cost, tolerator_eot, tolerator_rate, tolerator_split
+from lib.studies import tolerator_steps as steps
+from lib.studies.diffusion import canvas_of, middle, over_tasks
+from lib.studies.tolerator_scores import Study as Scores
+from lib.tolerator import Vanilla
+
+QA = {"items": 3, "samples": 1, "tasks": ("qa",)}
+
+
+def made(correct):
+    """Lines of a run with these outcomes, one sample an item."""
+    return [{"item": f"{i:03d}", "sample": 0, "correct": int(c)} for i, c in enumerate(correct)]
+
+
+def test_over_tasks_is_the_mean_of_the_tasks_differences():
+    a, b = [1, 1, 0, 0], [0, 0, 0, 0]
+    e = over_tasks([(made(a), made(b)), (made(b), made(a)), (made(a), made(b))])
+    assert e.value == pytest.approx(100 * (0.5 - 0.5 + 0.5) / 3) and e.n == 12
+    with pytest.raises(ValueError, match="different sizes"):
+        over_tasks([(made(a), made(b)), (made(a[:2]), made(b[:2]))])
+
+
+def test_the_split_keeps_the_total_and_the_fill_up():
+    study = tolerator_split.Study(**QA, rhos=(0.1, 0.9), added=(0, 4, 16))
+    canvas, runs = canvas_of("qa"), study.runs()
+    for (_, what, forwards, value), run in runs.items():
+        options = run.resolved()
+        if what == "rho":
+            assert options.forwards == forwards and options.rho == value
+        elif what == "added" and value:
+            assert (options.fill_steps, options.refine_steps) == (canvas // 2, value)
+    none = runs["qa", "added", canvas // 2, 0].resolved()
+    assert isinstance(none, Vanilla)
+    assert none == runs["qa", "added", canvas // 2 + 4, 4].resolved().fill_up, "without refinement it is the fill-up"
+    assert {0.1, 0.5, 0.9} == {key[3] for key in runs if key[1] == "rho"}, "the published split is always there"
+
+
+def test_every_rate_is_in_the_grid_once():
+    variants = tolerator_rate.Study(**QA, gammas=(0.2, 0.4, 0.8)).variants()
+    rates = [
+        (v.get("gamma_max", 0.8), v.get("gamma_min", 0.4))
+        for v in variants.values()
+        if not v or {"gamma_max", "gamma_min"} <= set(v)
+    ]
+    assert sorted(rates) == [(0.2, 0.2), (0.4, 0.2), (0.4, 0.4), (0.8, 0.2), (0.8, 0.4), (0.8, 0.8)]
+
+
+def test_studies_share_their_runs():
+    """What another notebook decodes at the same size is the same run, and so is decoded once."""
+    shared = set(Scores(**QA).runs().values())
+    cost = tolerator_cost.Study(**QA).runs()
+    assert shared & set(cost.values()) == {run for run in shared if run.model == "study-dlm"}
+    controls = tolerator_controls.Study(**QA).runs()
+    for variant in ("vanilla", "TOLERATOR", "ReMDM"):
+        assert {controls["qa", budget, variant] for budget in ("middle", "full")} <= shared
+    eot = tolerator_eot.Study(**QA, lambdas=(1.2,)).runs()
+    assert eot["qa", "rcr", "off", 1.0] in shared and eot["qa", "tolerator", "logit_div", 1.2] in shared
+    full = canvas_of("qa")
+    split = tolerator_split.Study(**QA).runs()
+    assert split["qa", "rho", full, 0.5] in shared and split["qa", "rho", middle(full), 0.5] in shared
+
+
+def test_controls_differ_in_what_they_name():
+    """All have one budget; vanilla with both is TOLERATOR's fill-up over all forwards."""
+    runs = tolerator_controls.Study(**QA).runs()
+    full = {variant: run.resolved() for (_, budget, variant), run in runs.items() if budget == "full"}
+    for options in full.values():
+        assert getattr(options, "forwards", None) or options.steps == canvas_of("qa")
+    fill = full["TOLERATOR"].fill_up
+    both = full["vanilla, both"]
+    names = ("temperature", "eot_form", "eot_lambda", "rule", "top_p")
+    assert [getattr(both, n) for n in names] == [getattr(fill, n) for n in names]
+    assert both.temperature != full["vanilla"].temperature
+    asked = {variant for _, a, b in tolerator_controls.QUESTIONS for variant in (a, b)}
+    assert asked == set(full)
+    assert set(tolerator_controls.HEADLINES.values()) <= {q for q, _, _ in tolerator_controls.QUESTIONS}
+
+
+def test_reach_is_the_smallest_budget_that_is_not_lower():
+    study = tolerator_cost.Study(items=400, samples=1, tasks=("qa",))
+    right = {"rcr": {4: 100, 8: 280, 16: 300}, "tolerator": {4: 100, 8: 110, 16: 120, 32: 330}, "remdm": {}}
+    lines = {}
+    for task, method, shape, forwards in study.runs():
+        count = right.get(method, {}).get(forwards, 300 if (method, forwards) == ("vanilla", 16) else 50)
+        costs = {"target_forwards": forwards, "positions": 1, "tokens_kept": 1, "status": "ok"}
+        costs |= {"seconds": 0.1, "joules": None}
+        lines[task, method, shape, forwards] = [row | costs for row in made(i < count for i in range(400))]
+    study.__dict__["lines"] = lines
+    row = study.reach().loc["qa"]
+    assert (row["RCR"], row["TOLERATOR"], row["ReMDM"]) == ("16.0", "32.0", "never"), "280 of 400 is 5 points lower"
+
+
+def test_batches_decode_the_same_tokens_and_the_ratio_is_of_the_same_work(random_models):
+    study = tolerator_cost.Study(**QA, rounds=2, batch=4)
+    rows = study.rounds_of_batches
+    assert set(rows.work) == {4} and set(rows.variant) == {"one at a time", "batched"} and len(rows) == 4
+    assert study.speedup.low <= study.speedup.value <= study.speedup.high
+
+
+def test_steps_begin_with_the_fill_up_and_end_as_the_runs_do(random_models):
+    study = steps.Study(**QA | {"items": 5})
+    stages = study.stages
+    canvas = canvas_of("qa")
+    assert stages.refinement.tolist() == list(range(canvas // 2 + 1))
+    changes = (stages.fixed - stages.broken).fillna(0).cumsum()
+    assert np.allclose(stages.right, stages.right.iloc[0] + 100 * changes / 5)
+    assert stages.right.iloc[-1] == pytest.approx(study.summary.set_index("method").accuracy["tolerator"])
+    study.lines["qa", "tolerator"][0]["correct"] ^= 1
+    study.__dict__.pop("stages")
+    with pytest.raises(ValueError, match="otherwise than in the run"):
+        _ = study.stages
+
+
+def test_a_frame_shows_masks_and_changes(random_models):
+    study = steps.Study(**QA)
+    tokens = torch.tensor([[1, 1, 5], [1, 6, 5], [7, 6, 5], [7, 8, 5]])
+    redrawn = torch.tensor([[0, 0, 1], [0, 1, 0], [1, 0, 1], [1, 1, 0]]).bool()
+    study.__dict__["events"] = {
+        "qa": [{"stage": "fill", "tokens": t[None], "changed": r[None]} for t, r in zip(tokens, redrawn, strict=True)]
+    }
+    colours = [frame["colours"] for frame in study._frames("qa", 0)]
+    grey, light, red = steps.MASK, steps.REDRAWN, steps.CHANGED
+    assert colours == [[grey, grey, red], [grey, red, "white"], [red, "white", light], [light, red, "white"]]
+    assert study._frames("qa", 0)[0]["texts"][:2] == ["", ""]
+
+
+@pytest.mark.parametrize(
+    "text, kind",
+    [
+        ("8*2=16;8+16=24#24", "wrong plan"),
+        ("8*2=17;8+17=25#25", "wrong arithmetic"),
+        ("8*2=16;8+16=24#25", "another end than its steps"),
+        ("9/2=4.5#4.5", "wrong plan"),
+        ("8*2=16;36-8-1=1###2", "malformed"),
+        ("8*2=16", "malformed"),
+        ("8**9=16#16", "malformed"),
+        ("1/0=3#3", "malformed"),
+        ("", "malformed"),
+    ],
+)
+def test_kinds_of_wrong_math(text, kind):
+    assert steps.math_error(text) == kind
+
+
+@pytest.mark.parametrize(
+    "text, kind",
+    [
+        ("    return sum(x for x in xs", "does not parse"),
+        ("    return sum(x for x in ys)", "unknown name"),
+        ("    return max(x * 2 for x in xs)", "another function"),
+    ],
+)
+def test_kinds_of_wrong_code(text, kind):
+    assert steps.code_error(text, 'def f(xs):\n    """Double."""\n') == kind
+
+
+def test_the_length_of_a_longer_canvas_is_the_studys_own():
+    runs = tolerator_cost.Study(**QA).runs()
+    longer = runs["qa", "vanilla", "longer", 16].resolved()
+    assert longer.canvas == 24 and longer.steps == 16
+    assert runs["qa", "tolerator", "blocks", 16].resolved().block == 4
+    assert isinstance(runs["qa", "vanilla", "", 4], Run)
