@@ -82,6 +82,11 @@ class Study(BaseStudy):
             ]
         )
 
+    def _moved(self, task: str, model: str, direction: str, setting: str) -> np.ndarray:
+        """[items] share of a direction's commands that move an item's mean setting the way that they ask for."""
+        plain = self._means(task, model, "none", setting)
+        return ((self._means(task, model, direction, setting) - plain) * DIRECTIONS[direction] > 0).mean(0)
+
     @cached_property
     def summary(self) -> pd.DataFrame:
         """A row a task, model and direction: mean settings, their shift, consistency with its interval, accuracy.
@@ -100,8 +105,7 @@ class Study(BaseStudy):
                         if direction != "none":
                             row[f"shift_{name}"] = (found - plain[name]).mean()
                         if direction in DIRECTIONS:
-                            moved = ((found - plain[name]) * DIRECTIONS[direction] > 0).mean(0)
-                            row |= _share(f"consistency_{name}", moved)
+                            row |= _share(f"consistency_{name}", self._moved(task, model, direction, key))
                     keys = [(task, model, direction, command) for command in commands]
                     row["accuracy"] = 100 * np.mean([scores(self.lines[key]).mean() for key in keys])
                     if direction != "none":
@@ -232,11 +236,7 @@ class Study(BaseStudy):
 
     def consistency(self, direction: str) -> Estimate:
         """Share of all questions of all tasks whose mean temperature follows, by the heads taught as in the paper."""
-        moved = []
-        for task in self.tasks:
-            plain = self._means(task, self.heads[1], "none", "temperature")[0]
-            means = self._means(task, self.heads[1], direction, "temperature")
-            moved.append(((means - plain) * DIRECTIONS[direction] > 0).mean(0))
+        moved = [self._moved(task, self.heads[1], direction, "temperature") for task in self.tasks]
         return mean_interval(np.concatenate(moved))
 
     def headlines(self) -> dict[str, dict]:

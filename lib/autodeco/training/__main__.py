@@ -87,27 +87,37 @@ def train_on(base_name: str, names: list[str]) -> None:
     learned, held_out = split(rows)
     states, unseen = states_of(base, learned), states_of(base, held_out)
     unembedding = base.network.get_output_embeddings()
+    sentences = {}  # states behind them, by what decides them
     for name in names:
         recipe, control, adapter = RECIPES[name], CONTROLS.get(name), ADAPTERS.get(name)
-        # By recipe and not by name: heads that several start from are trained once.
-        first = work / f"heads-{sha256(json.dumps(recipe.to_dict()).encode()).hexdigest()[:16]}"
-        heads, curve, seconds = train_heads(unembedding, states, recipe, first, device, unseen)
+        # By recipe and not by name: what several go on from is trained once.
+        folder = work / _folder(recipe)
+        heads, curve, seconds = train_heads(unembedding, states, recipe, folder, device, unseen)
+        if control:
+            if control not in sentences:
+                watched = commanded_states(base, held_out, control, watched=True)
+                sentences[control] = commanded_states(base, learned, control), watched
+            data, watched = sentences[control]
+            folder = folder / _folder(control)
+            more, extra = train_control(heads, unembedding, data, recipe, control, folder, device, watched)
+            curve, seconds = curve + more, seconds + extra
         adapted = None
         if adapter:
             fresh = load(base_name, device, torch.float32)  # the adapter is put into it
             pool = drawn(learned, control, random.Random(control.seed))
-            adapted, more, extra = train_adapter(fresh, heads, pool, recipe, control, adapter, work / name, device)
-            curve, seconds = curve + more, seconds + extra
-        elif control:
-            data = commanded_states(base, learned, control)
-            watched = commanded_states(base, held_out, control, watched=True)
-            given = (recipe, control, work / name, device, watched)
-            more, extra = train_control(heads, unembedding, data, *given)
+            folder = folder / _folder(adapter)
+            adapted, more, extra = train_adapter(fresh, heads, pool, recipe, control, adapter, folder, device)
             curve, seconds = curve + more, seconds + extra
         measured = {"positions": len(states.tokens), "seconds": round(seconds, 1), "device": device_name(device)}
         export(name, AutoDecoForCausalLM.from_base(base.network, heads), curve, measured)
         if adapted is not None:
             export_adapter(name, adapted)
+
+
+def _folder(options) -> str:
+    """A name for what was trained with these options."""
+    digest = sha256(json.dumps(options.to_dict()).encode()).hexdigest()
+    return f"{type(options).__name__.lower()}-{digest[:16]}"
 
 
 def split(rows: list[tuple[str, list[int]]]) -> tuple[list, list]:

@@ -1,9 +1,9 @@
 """Heads trained together with a low-rank adapter of the base, which the paper leaves to future work.
 
 The heads read the base's last hidden state. A base that was never asked to decode without randomness need not
-carry such a command there; an adapter can learn to. The loss is that of the commands (control.py) with the heads'
-own on the plain question, both through base and heads, and the adapted base's cross-entropy of the right answer
-behind every command, so that it goes on answering.
+carry such a command there; an adapter can learn to. Heads that were taught the commands alone (control.py) go on
+together with it. The loss is that of the commands with the heads' own on the plain question, both through base and
+heads, and the adapted base's cross-entropy of the right answer behind every command, so that it goes on answering.
 """
 
 import copy

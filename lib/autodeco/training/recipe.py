@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from lib.autodeco.heads import HEADS
 from lib.autodeco.training.soft import OBJECTIVES
+from lib.models.registry import TAUGHT
 from lib.options import Options
 
 
@@ -55,13 +56,8 @@ RECIPES = {
     "study-ar-unweighted": replace(DEFAULT, fine_tuning_weights=False),
     "study-ar-soft": replace(DEFAULT, alpha=10.0),
     "study-ar-plain": replace(DEFAULT, statistics=False),
-    # These are then taught to follow commands, see control.py and adapter.py.
-    "study-ar-control": DEFAULT,
-    "study-ar-no-randomness": DEFAULT,
-    "study-ar-adapter": DEFAULT,
-    **{
-        f"smollm2-135m-{name}": replace(DEFAULT, steps=300, batch=256)
-        for name in ("autodeco", "control", "no-randomness", "adapter")
-    },
+    # The taught ones then learn to follow commands, see control.py and adapter.py.
+    **{f"study-ar-{name}": DEFAULT for name in TAUGHT},
+    **{f"smollm2-135m-{name}": replace(DEFAULT, steps=300, batch=256) for name in ("autodeco", *TAUGHT)},
     "r1-qwen-7b-autodeco": replace(DEFAULT, steps=400, batch=256),
 }
