@@ -24,7 +24,7 @@ env: .venv/ready ## make .venv from uv.lock
 	@touch $@
 
 # Code that a model wrote runs only in the sandbox (lib/sandbox.py), and only when this is set.
-reproduce smoke render: export ALLOW_CODE_EXECUTION ?= 1
+reproduce smoke render train: export ALLOW_CODE_EXECUTION ?= 1
 reproduce: env ## decode and render into results/: PROFILE=laptop|night|gpu|paper, NB=<notebook>|all
 	$(RUN) lib reproduce --profile "$(PROFILE)" --notebook "$(NB)"
 

@@ -19,9 +19,9 @@ def reproduce(profile: str, which: str, reuse: bool = False) -> None:
     renders nothing: copy the parts' build/runs together, then run without it (or with it once more, where settings
     follow from other responses).
     """
+    from lib.ledger import write_all
     from lib.models.registry import entry_of
     from lib.render import parameters, render
-    from lib.report import write_headlines, write_readme
     from lib.studies import study_of
 
     shard = _part(os.environ.get("SHARD"))
@@ -46,7 +46,7 @@ def reproduce(profile: str, which: str, reuse: bool = False) -> None:
         path = render(NOTEBOOKS / f"{name}.ipynb", profile, overrides=overrides, out=out)
         print(f"{path.relative_to(ROOT)} in {time.perf_counter() - started:.0f} s", file=sys.stderr)
     if not shard:
-        write_readme(write_headlines())
+        write_all()
 
 
 def _chosen(which: str, rendered: Path | None) -> list[str]:
@@ -69,11 +69,10 @@ def _part(text: str | None) -> tuple[int, int] | None:
 
 
 def report() -> None:
-    """Write results/headline.json and the README's table anew from the results, and print them."""
-    from lib.report import write_headlines, write_readme
+    """Write results/headline.json, the claims and the README's tables anew from the results; print the headlines."""
+    from lib.ledger import write_all
 
-    entries = write_headlines()
-    write_readme(entries)
+    entries = write_all()
     for name, entry in sorted(entries.items()):
         low, high = entry["low"], entry["high"]
         print(

@@ -21,6 +21,7 @@ from lib.tasks import get_task
 from lib.workers import results
 
 RUNS = BUILD / "runs"
+FEW = 100  # responses that are decoded sooner than other processes have started
 MEASURED = ("seconds", "joules")  # differ from run to run, so no part of what must be equal
 
 
@@ -189,6 +190,8 @@ def run_all(
     for name in {run.model for _, run, _, _ in units}:  # a broken checkpoint is found here, not in a worker
         model_of(name, device)
     total = sum(len(rows) for _, _, rows, _ in units)
+    if total < FEW and workers is None:
+        workers = 0
     tokens = 0
     with tqdm(total=total, unit="response", desc="decode", **({} if total else {"disable": True})) as bar:
         for index, lines in results(_work, units, workers, device):

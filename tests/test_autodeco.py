@@ -35,7 +35,7 @@ def test_heads_have_the_published_sizes():
     assert smallest * 4 < 8e6, "the file stays under 8 MB"
 
 
-def test_settings_lie_in_their_ranges_and_statistics_are_right():
+def test_settings_lie_in_their_ranges_and_scale_the_logits():
     logits, hidden = torch.randn(50, 24) * 3, torch.randn(50, 32)
     temperature, top_p, probs = heads()(hidden, logits)
     assert (0 < temperature).all() and (temperature < 2).all() and (0 < top_p).all() and (top_p < 1).all()

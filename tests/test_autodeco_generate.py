@@ -20,7 +20,7 @@ from lib.autodeco.decode import (
 )
 from lib.autodeco.model import fingerprint
 from lib.errors import UserError
-from lib.sampling import RowGenerator, categorical
+from lib.sampling import RowGenerator, categorical, warp
 
 
 def follow(monkeypatch, generator):
@@ -162,7 +162,11 @@ def test_save_and_load_give_the_same_output(decoder, prompts, tmp_path):
     decoder.save_pretrained(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"config.json", "autodeco_heads.safetensors"}
     again = AutoDecoForCausalLM.from_pretrained(tmp_path, base=tiny())
-    assert torch.equal(again(input_ids=prompts[0]).logits, decoder(input_ids=prompts[0]).logits)
+    ours, theirs = again(input_ids=prompts[0]), decoder(input_ids=prompts[0])
+    for name in ("logits", "temperature", "top_p", "probs"):
+        assert torch.equal(getattr(ours, name), getattr(theirs, name))
+    other = AutoDecoForCausalLM.from_base(tiny(), heads(seed=5))(input_ids=prompts[0])
+    assert not torch.equal(other.temperature, theirs.temperature), "other heads say something else"
 
 
 def test_push_to_hub_sends_the_heads_alone(decoder, monkeypatch):
@@ -200,7 +204,32 @@ def test_the_authors_form_round_trips(decoder, prompts, tmp_path):
     save_file(weights, tmp_path / "model.safetensors")
     (tmp_path / "autodeco_heads.safetensors").unlink()
     again = AutoDecoForCausalLM.from_pretrained(tmp_path, base=tiny(seed=9))
-    assert torch.equal(again.heads.temp_head.mlp[0].weight, decoder.heads.temp_head.mlp[0].weight)
+    for name, value in decoder.heads.state_dict().items():
+        assert torch.equal(again.heads.state_dict()[name], value)
+
+
+def test_top_k_filters_between_temperature_and_top_p(prompts):
+    """As lib.sampling.warp does: rows that would draw more tokens without it."""
+    decoder = AutoDecoForCausalLM.from_base(tiny(scale=2.0), Heads.saying(CONFIG, 1.0, 0.95))
+    ids = prompts[0][:1, -4:].expand(200, -1)
+    torch.manual_seed(0)
+    out = decoder.generate(ids, max_new_tokens=1, do_sample=True, temperature=1.9, top_k=2)[:, -1]
+    said = decoder(input_ids=ids[:1])
+    law = warp(said.logits[0, -1], float(said.temperature[0, -1]) * 1.9, float(said.top_p[0, -1]), 2)
+    assert set(out.tolist()) <= set(law.nonzero().flatten().tolist())
+    free = decoder.generate(ids, max_new_tokens=1, do_sample=True, temperature=1.9)[:, -1]
+    assert len(set(free.tolist())) > 2
+
+
+def test_other_filters_are_refused_and_the_bases_do_not_count(decoder, prompts):
+    ids, mask = prompts
+    with pytest.raises(UserError, match="min_p does not go with"):
+        decoder.generate(ids, attention_mask=mask, max_new_tokens=2, do_sample=True, min_p=0.1)
+    torch.manual_seed(0)
+    plain = decoder.generate(ids, attention_mask=mask, max_new_tokens=8, do_sample=True)
+    decoder.generation_config.min_p, decoder.generation_config.top_k = 0.5, 1
+    torch.manual_seed(0)
+    assert torch.equal(decoder.generate(ids, attention_mask=mask, max_new_tokens=8, do_sample=True), plain)
 
 
 def test_wrong_files_name_their_cure(decoder, tmp_path):

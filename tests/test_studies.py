@@ -6,9 +6,13 @@ from importlib import import_module
 import pytest
 
 from lib import check, identity, report
+from lib.claims import DIRECTION, FAILS, HOLDS, OPEN, OWN, Claim, at_least, at_most, more, records
 from lib.errors import UserError
 from lib.evaluation import MEASURED, Run
+from lib.ledger import WORDS, write_all
+from lib.paths import RESULTS
 from lib.render import parameters
+from lib.stats import Estimate
 from lib.studies.autodeco_scores import Study as AutoDecoScores
 from lib.studies.autodeco_sweep import Study as Sweep
 from lib.studies.autodeco_sweep import best_temperature
@@ -131,24 +135,76 @@ def test_a_result_made_twice_is_the_same_but_for_what_was_measured(small):
     assert {"items.jsonl.gz", "summary.csv", "manifest.json", "quality.svg", "quality.png"} <= set(first)
 
 
-def test_headlines_come_from_the_tightest_profile(tmp_path):
+README = "before\n<!-- claims -->\n<!-- /claims -->\n<!-- headlines -->\nstale\n<!-- /headlines -->\nafter\n"
+
+
+def test_headlines_and_claims_come_from_the_tightest_profile(tmp_path):
+    estimate = Estimate(1.0, 0.5, 1.5, 9)
     for profile, value in (("smoke", 1), ("laptop", 2), ("night", 3)):
-        folder = tmp_path / profile / "x"
+        folder = tmp_path / profile / "10_autodeco_x"
         folder.mkdir(parents=True)
         entries = {"a": report.headline(value, 0, 5, 9, "points", profile, "x")}
         if profile != "night":
             entries["b"] = report.headline(value, None, None, 9, "points", profile, "x")
         (folder / "headline.json").write_text(json.dumps(entries))
-    merged = report.write_headlines(tmp_path)
+        claims = [Claim(where, f"at {profile}", "2 points", estimate, "points", HOLDS) for where in ("Table 1", OWN)]
+        (folder / "claims.json").write_text(json.dumps(records(claims)))
+    readme = tmp_path / "README.md"
+    readme.write_text(README)
+    for _ in range(2):
+        merged = write_all(tmp_path, readme)
     assert (merged["a"]["value"], merged["b"]["value"]) == (3, 2)
     assert json.loads((tmp_path / "headline.json").read_text()) == merged
-    readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- headlines -->\nold\n<!-- /headlines -->\nafter\n")
-    for _ in range(2):
-        report.write_readme(merged, readme)
+    assert [row["says"] for row in json.loads((tmp_path / "claims.json").read_text())] == ["at night"] * 2
     text = readme.read_text()
-    assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
-    assert "| `a` | 3 [0, 5] points | 9 | night |" in text and text.count("`b`") == 1
+    assert text.startswith("before\n") and text.endswith("\nafter\n") and "stale" not in text
+    assert "| `a` |  | 3 [0, 5] points | 9 | [x](results/night/x/x.ipynb) |" in text and text.count("`b`") == 1
+    assert "| AutoDeco | 1 | 0 | 0 | 0 |" in text, "our own controls are not counted among the paper's claims"
+    assert (
+        "| Table 1 | at night | 2 points | 1 [0.5, 1.5] points, n = 9 | **holds** |"
+        in (tmp_path / "claims.md").read_text()
+    )
+
+
+def test_every_headline_has_words():
+    assert set(json.loads((RESULTS / "headline.json").read_text())) <= set(WORDS)
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "claimed", "verdict"),
+    [
+        (3, 1, 5, 4, HOLDS),
+        (3, 1, 5, 0, HOLDS),
+        (3, 1, 5, 6, DIRECTION),
+        (-3, -5, -1, 2, FAILS),
+        (0, -1, 1, 2, FAILS),
+        (0, -3, 3, 2, OPEN),
+        (0, -3, 3, 0, OPEN),
+    ],
+)
+def test_a_verdict_follows_from_value_interval_and_claim(value, low, high, claimed, verdict):
+    e = Estimate(value, low, high, 9)
+    assert more(e, claimed) == verdict
+    shifted = Estimate(value + 50, low + 50, high + 50, 9)
+    assert more(shifted, claimed + 50, zero=50) == verdict
+
+
+def test_an_adjusted_p_goes_before_the_interval():
+    e = Estimate(3, 1, 5, 9, 0.01)
+    assert (more(e, 2, p=0.2), more(e, 6, p=0.2)) == (OPEN, FAILS)
+
+
+def test_bounds_are_decided_by_the_whole_interval():
+    assert [at_least(Estimate(0, low, high, 9), -1) for low, high in ((-0.5, 1), (-3, 1), (-3, -2))] == [
+        HOLDS,
+        OPEN,
+        FAILS,
+    ]
+    assert [at_most(Estimate(0, low, high, 9), 1) for low, high in ((-1, 0.5), (-1, 3), (2, 3))] == [
+        HOLDS,
+        OPEN,
+        FAILS,
+    ]
 
 
 def made_up(runs):

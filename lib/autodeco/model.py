@@ -17,6 +17,8 @@ from lib.autodeco.heads import HEADS, Heads, HeadsConfig
 from lib.errors import UserError
 from lib.sampling import warp
 
+# Filters of `generate` besides top-k and top-p, with the value at which each does nothing.
+FILTERS = {"min_p": 0.0, "typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0}
 WEIGHTS = "autodeco_heads.safetensors"  # the name and the keys of the authors' published files
 
 
@@ -24,9 +26,10 @@ class AutoDecoForCausalLM:
     """Mixin of the classes that `from_base` makes: `AutoDeco` + the base's class, with `heads` as a submodule.
 
     A forward gives the base's logits, and `temperature` and `top_p` of the heads beside them. `generate` samples
-    under these, after all other logits processors. `temperature` and `top_p` given to it multiply the predicted
-    ones, as in the authors' server, where temperature 0 is greedy; defaults of the base's generation config do not
-    count. Without sampling the heads are not used.
+    under these, after penalties and the user's logits processors. `temperature` and `top_p` given to it multiply the
+    predicted ones, as in the authors' server, where temperature 0 is greedy; `top_k` filters between the two. The
+    base's defaults for these, and for other filters of the distribution, do not count; its penalties do. Without
+    sampling (`do_sample=True`) the heads are not used.
     """
 
     @classmethod
@@ -134,6 +137,10 @@ class AutoDecoForCausalLM:
 
         user = AutoDeco(temperature=given("temperature", 1.0), top_p=given("top_p", 1.0))
         top_k = given("top_k", 0)
+        for name, neutral in FILTERS.items():
+            if given(name, neutral) != neutral:
+                raise UserError(f"{name} does not go with AutoDeco's heads, which filter by top-p: leave it out")
+            setattr(config, name, neutral)
         if user.temperature == 0:
             kwargs["do_sample"] = False
         if not kwargs.get("do_sample", config.do_sample):
@@ -142,8 +149,8 @@ class AutoDecoForCausalLM:
             return super().generate(inputs, generation_config, logits_processor, **kwargs)
         if return_settings and (kwargs.get("num_beams") or config.num_beams or 1) > 1:
             raise UserError("return_settings needs num_beams=1: beams change rows from token to token")
-        config.temperature, config.top_p, config.top_k = 1.0, 1.0, top_k
-        ours = _ByHeads(self, user.temperature, user.top_p)
+        config.temperature, config.top_p, config.top_k = 1.0, 1.0, 0
+        ours = _ByHeads(self, user.temperature, user.top_p, top_k)
         processors = LogitsProcessorList([*(logits_processor or ()), ours])
         out = super().generate(inputs, config, processors, **kwargs)
         if not return_settings:
@@ -160,13 +167,13 @@ class AutoDecoForCausalLM:
 class _ByHeads(LogitsProcessor):
     """Scores to the logarithm of what is drawn from, by what the heads said in the forward that made the scores."""
 
-    def __init__(self, model, temperature: float, top_p: float):
-        self.model, self.temperature, self.top_p, self.settings = model, temperature, top_p, []
+    def __init__(self, model, temperature: float, top_p: float, top_k: int):
+        self.model, self.temperature, self.top_p, self.top_k, self.settings = model, temperature, top_p, top_k, []
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         temperature, top_p = self.model.said
         self.settings.append(torch.stack([temperature, top_p], -1))
-        return warp(scores, temperature * self.temperature, top_p * self.top_p).log()
+        return warp(scores, temperature * self.temperature, top_p * self.top_p, self.top_k).log()
 
 
 def fingerprint(model) -> str:

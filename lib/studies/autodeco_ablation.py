@@ -3,15 +3,18 @@
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 
 from lib.autodeco.training.recipe import RECIPES
+from lib.claims import Claim, more
 from lib.evaluation import Run
 from lib.paths import CHECKPOINTS
 from lib.report import cells, comparison_table, headline, summary_row
+from lib.stats import Estimate
 from lib.studies.autodeco_scores import mean_setting
 from lib.studies.base import SHORT, BaseStudy
 
@@ -47,6 +50,13 @@ class Study(BaseStudy):
             for name, words in WORDS.items():
                 runs[short, words] = Run.of(name, task, "autodeco", **size)
         return runs
+
+    @classmethod
+    def measures(cls) -> list[Path]:
+        """The curves and seconds that the training left."""
+        return [
+            CHECKPOINTS / name / file for name in WORDS for file in ("curve.jsonl", "measured.json", "recipe.json")
+        ]
 
     @cached_property
     def summary(self) -> pd.DataFrame:
@@ -121,6 +131,21 @@ class Study(BaseStudy):
             size = (folder / "autodeco_heads.safetensors").stat().st_size
             rows.append({"heads": words, "steps": recipe.steps, "kB": size // 1000, **measured(name)})
         return pd.DataFrame(rows)
+
+    def claims(self) -> list[Claim]:
+        """Either head alone over default sampling, and both over either."""
+        single = [WORDS["study-ar-temperature"], WORDS["study-ar-top-p"]]
+        found = []
+        for row in self.comparisons[self.comparisons.variant.isin(single)].itertuples():
+            e = Estimate(row.difference, row.low, row.high, row.items, row.p)
+            if row.against == DEFAULT:
+                says = f"{row.variant} beats default sampling on {row.task}"
+                found.append(Claim("Figure 4", says, "3 to 3.5 points", e, "points", more(e, 3, row.p_holm)))
+            else:
+                e = Estimate(-row.difference, -row.high, -row.low, row.items, row.p)
+                says = f"both heads beat {row.variant} on {row.task}"
+                found.append(Claim("Figure 4", says, "more", e, "points", more(e, 0, row.p_holm)))
+        return found
 
     def reading(self) -> str:
         """Single heads against default sampling (the paper: 3 to 3.5 points each, both best), then what matters."""

@@ -10,31 +10,34 @@ import seaborn as sns
 import torch
 
 from lib.autodeco.training.commands import HELD_OUT_HIGH, HELD_OUT_LOW, HELD_OUT_NEUTRAL, NO_RANDOMNESS
+from lib.claims import FAILS, HOLDS, OWN, Claim, at_most, more
 from lib.evaluation import Run, commanded, model_of
 from lib.identity import items_of
 from lib.models.registry import Model
 from lib.papers import printed
-from lib.report import comparison_table, difference, scores
+from lib.report import comparison_table, scores
 from lib.stats import Estimate, mean_interval, wilson
 from lib.studies.base import SHORT, BaseStudy
 from lib.tasks import get_task
 
 # Sentences that no head was trained on, by the direction that they ask for; neutral ones ask for nothing.
+NO_COMMAND = "no command"
 COMMANDS = {
-    "none": ("",),
+    NO_COMMAND: ("",),
     "neutral": HELD_OUT_NEUTRAL,
     "low diversity": HELD_OUT_LOW,
     "high diversity": HELD_OUT_HIGH,
     "no randomness": (NO_RANDOMNESS,),
 }
+NEAR_ZERO = 0.15  # a mean temperature at most this is called near zero: 0.1 rounded up, half of it to spare
 DIRECTIONS = {"low diversity": -1, "high diversity": 1, "no randomness": -1}
 SETTINGS = {"T": "temperature", "P": "top_p"}
 # What heads were taught, by the end of their name.
 TAUGHT = {
-    "autodeco": "never taught",
-    "control": "taught low and high",
-    "no-randomness": "and no randomness",
-    "adapter": "and no randomness, with an adapter",
+    "autodeco": "untaught",
+    "control": "taught low/high",
+    "no-randomness": "taught low/high/none",
+    "adapter": "taught low/high/none, with an adapter",
 }
 
 
@@ -47,7 +50,7 @@ def words(heads: str) -> str:
 class Study(BaseStudy):
     """Heads before and after they learned from commands, on test questions with commands that are new to all.
 
-    `heads`: the first were never taught, the second taught as in the paper; the last are one step beyond it.
+    `heads`: the first are untaught, the second taught as in the paper; the last are one step beyond it.
     """
 
     items: int = 100
@@ -84,7 +87,7 @@ class Study(BaseStudy):
 
     def _moved(self, task: str, model: str, direction: str, setting: str) -> np.ndarray:
         """[items] share of a direction's commands that move an item's mean setting the way that they ask for."""
-        plain = self._means(task, model, "none", setting)
+        plain = self._means(task, model, NO_COMMAND, setting)
         return ((self._means(task, model, direction, setting) - plain) * DIRECTIONS[direction] > 0).mean(0)
 
     @cached_property
@@ -96,21 +99,18 @@ class Study(BaseStudy):
         rows = []
         for task in self.tasks:
             for model in self.heads:
-                plain = {name: self._means(task, model, "none", key)[0] for name, key in SETTINGS.items()}
+                plain = {name: self._means(task, model, NO_COMMAND, key)[0] for name, key in SETTINGS.items()}
                 for direction, commands in COMMANDS.items():
                     row = {"task": task, "heads": words(model), "command": direction, "items": self.items}
                     for name, key in SETTINGS.items():
                         found = self._means(task, model, direction, key)
                         row[name] = found.mean()
-                        if direction != "none":
+                        if direction != NO_COMMAND:
                             row[f"shift_{name}"] = (found - plain[name]).mean()
                         if direction in DIRECTIONS:
                             row |= _share(f"consistency_{name}", self._moved(task, model, direction, key))
                     keys = [(task, model, direction, command) for command in commands]
                     row["accuracy"] = 100 * np.mean([scores(self.lines[key]).mean() for key in keys])
-                    if direction != "none":
-                        changes = [difference(self.lines[key], self.lines[task, model, "none", ""]) for key in keys]
-                        row["change"] = np.mean([e.value for e in changes])
                     rows.append(row)
         return pd.DataFrame(rows)
 
@@ -135,18 +135,57 @@ class Study(BaseStudy):
 
     @cached_property
     def costs(self) -> pd.DataFrame:
-        """Accuracy without a command, minus that of the heads that were never taught, in points; p after Holm."""
+        """Accuracy without a command, minus that of untaught heads, in points; p after Holm."""
         return comparison_table(
             [
                 (
                     {"task": task, "heads": words(model)},
-                    self.lines[task, model, "none", ""],
-                    self.lines[task, self.heads[0], "none", ""],
+                    self.lines[task, model, NO_COMMAND, ""],
+                    self.lines[task, self.heads[0], NO_COMMAND, ""],
                 )
                 for task in self.tasks
                 for model in self.heads[1:]
             ]
         )
+
+    @cached_property
+    def behind(self) -> pd.DataFrame:
+        """Accuracy behind each sentence, minus without one, in points by task and heads; p after Holm."""
+        return comparison_table(
+            [
+                (
+                    {"task": task, "heads": words(model), "command": direction, "sentence": sentence},
+                    self.lines[task, model, direction, sentence],
+                    self.lines[task, model, NO_COMMAND, ""],
+                )
+                for task in self.tasks
+                for model in self.heads
+                for direction, sentences in COMMANDS.items()
+                if direction != NO_COMMAND
+                for sentence in sentences
+            ]
+        )
+
+    def by_sentence(self) -> pd.DataFrame:
+        """Consistency in % of each sentence over the questions of all tasks, by the taught heads; chance is 50."""
+        rows = []
+        for direction, sign in DIRECTIONS.items():
+            for i, sentence in enumerate(COMMANDS[direction]):
+                row = {"command": direction, "sentence": sentence}
+                for model in self.heads[1:]:
+                    for short, setting in SETTINGS.items():
+                        moved = [
+                            (
+                                self._means(t, model, direction, setting)[i]
+                                - self._means(t, model, NO_COMMAND, setting)[0]
+                            )
+                            * sign
+                            > 0
+                            for t in self.tasks
+                        ]
+                        row[f"{short}, {words(model)}"] = round(100 * np.concatenate(moved).mean(), 1)
+                rows.append(row)
+        return pd.DataFrame(rows).set_index(["command", "sentence"])
 
     def figure_shift(self):
         """Mean temperature behind each kind of command, over questions with 95 % intervals; a panel a task."""
@@ -179,15 +218,17 @@ class Study(BaseStudy):
         """
         task, model = self.tasks[0], model_of(self.heads[1], self.device)
         items = items_of(SHORT.get(task, task), "test", self.items)[:questions]
-        said = {line["item"]: line["text"] for line in self.lines[task, self.heads[1], "none", ""][:: self.samples]}
-        sentences = {"none": "", "low diversity": HELD_OUT_LOW[0], "high diversity": HELD_OUT_HIGH[0]}
+        said = {
+            line["item"]: line["text"] for line in self.lines[task, self.heads[1], NO_COMMAND, ""][:: self.samples]
+        }
+        sentences = {NO_COMMAND: "", "low diversity": HELD_OUT_LOW[0], "high diversity": HELD_OUT_HIGH[0]}
         figure, axes = plt.subplots(questions, 2, figsize=(12, 2.4 * questions), squeeze=False, sharex="row")
         for line, item in zip(axes, items, strict=True):
             for name, sentence in sentences.items():
                 asked = commanded(item.prompt, sentence)
                 settings, tokens = _along(model, asked, get_task(SHORT.get(task, task)).instruction, said[item.id])
                 for axis, values, label in zip(line, settings, ("T", "P"), strict=True):
-                    axis.plot(values, "-" if name == "none" else ":", lw=1.4, label=name)
+                    axis.plot(values, "-" if name == NO_COMMAND else ":", lw=1.4, label=name)
                     axis.set(title=item.id, ylabel=label, ylim=(0, None))
                     if len(tokens) <= 40:  # more could not be read
                         axis.set_xticks(range(len(tokens)), tokens, fontsize=7)
@@ -206,38 +247,72 @@ class Study(BaseStudy):
         rows = self.summary.set_index(["heads", "command", "task"])
         lines = []
         for model in self.heads:
-            parts = []
-            for task in self.tasks:
-                low, high = (rows.loc[(words(model), f"{kind} diversity", task)] for kind in ("low", "high"))
-                parts.append(
-                    f"{task} T {low.shift_T:+.2f} at {low.consistency_T:.0f} % and {high.shift_T:+.2f} at "
-                    f"{high.consistency_T:.0f} %"
+            for short in SETTINGS:
+                parts = []
+                for task in self.tasks:
+                    low, high = (rows.loc[(words(model), f"{kind} diversity", task)] for kind in ("low", "high"))
+                    parts.append(
+                        f"{task} {low[f'shift_{short}']:+.2f} at {low[f'consistency_{short}']:.0f} % and "
+                        f"{high[f'shift_{short}']:+.2f} at {high[f'consistency_{short}']:.0f} %"
+                    )
+                lines.append(
+                    f"- Heads **{words(model)}**, shift of mean {short} and consistency, for low and for high "
+                    f"diversity: {'; '.join(parts)}."
                 )
-            lines.append(
-                f"- Heads **{words(model)}**, shift and consistency for low and for high: {'; '.join(parts)}."
-            )
         for model in self.heads[1:]:
             parts = [
                 f"{task} {rows.loc[(words(model), 'no randomness', task)]['T']:.2f} "
-                f"(without {rows.loc[(words(model), 'none', task)]['T']:.2f})"
+                f"(without {rows.loc[(words(model), NO_COMMAND, task)]['T']:.2f})"
                 for task in self.tasks
             ]
-            lines.append(f"- Told to have no randomness, heads {words(model)} choose a mean T of {'; '.join(parts)}.")
+            lines.append(
+                f"- Told to have no randomness, heads **{words(model)}** choose a mean T of {'; '.join(parts)}."
+            )
         for taught, part in self.costs.groupby("heads", sort=False):
             parts = [
                 f"{r.task} {r.difference:+.1f} [{r.low:.1f}, {r.high:.1f}], {r.verdict}" for r in part.itertuples()
             ]
-            lines.append(f"- Accuracy without a command, {taught} minus never taught, in points: {'; '.join(parts)}.")
-        behind = self.summary[self.summary.change.notna()].groupby("heads", sort=False)
-        for taught, part in behind:
-            parts = [f"{r.task} {r.command} {r.change:+.1f}" for r in part.itertuples()]
-            lines.append(f"- Accuracy behind a command minus without, {taught}, in points: {'; '.join(parts)}.")
+            lines.append(f"- Accuracy without a command, {taught} minus untaught, in points: {'; '.join(parts)}.")
+        counts = self.behind.verdict.value_counts()
+        said = ", ".join(f"{word} in {int(counts.get(word, 0))}" for word in ("higher", "lower", "tied"))
+        least, largest = self.behind.difference.min(), self.behind.difference.max()
+        lines.append(
+            f"- Accuracy behind a sentence, against none: {said} of {len(self.behind)} cells (p < 0.05 after Holm); "
+            f"the differences are from {least:+.1f} to {largest:+.1f} points."
+        )
         return "\n".join(lines)
 
-    def consistency(self, direction: str) -> Estimate:
-        """Share of all questions of all tasks whose mean temperature follows, by the heads taught as in the paper."""
-        moved = [self._moved(task, self.heads[1], direction, "temperature") for task in self.tasks]
-        return mean_interval(np.concatenate(moved))
+    def claims(self) -> list[Claim]:
+        """Words move the settings before teaching (introduction) and after (Table 4); «no randomness» means none.
+
+        Half the questions would move the right way by chance.
+        """
+        table, found = self.paper(), []
+        for heads, taught in ((self.heads[0], "untaught"), (self.heads[1], "taught")):
+            for direction in ("low diversity", "high diversity"):
+                for short, setting in SETTINGS.items():
+                    moved = [self._moved(task, heads, direction, setting) for task in self.tasks]
+                    e = mean_interval(np.concatenate(moved))
+                    e = Estimate(*(100 * x for x in (e.value, e.low, e.high)), e.n)
+                    claimed = float(table.loc[direction, f"consistency {short}, %"]) if taught == "taught" else 50.0
+                    printed = f"{claimed:g} %" if taught == "taught" else "they follow"
+                    where = "Table 4" if taught == "taught" else "introduction"
+                    says = f"behind a command for {direction} mean {short} follows, {taught} heads"
+                    found.append(Claim(where, says, printed, e, "% of questions", more(e, claimed, zero=50)))
+        for heads in self.heads[2:]:
+            found_T = [self._means(task, heads, "no randomness", "temperature")[0] for task in self.tasks]
+            e = mean_interval(np.concatenate(found_T) / 2)  # which takes values in [0, 1]
+            e = Estimate(*(2 * x for x in (e.value, e.low, e.high)), e.n)
+            where = OWN if heads.endswith("-adapter") else "section 3.3"
+            says = f"«no randomness» brings T near zero, heads {words(heads)}"
+            printed = "" if where == OWN else "heads alone do not"
+            # The paper's claim is the negative one.
+            near = at_most(e, NEAR_ZERO)
+            verdict = near if where == OWN else {HOLDS: FAILS, FAILS: HOLDS}.get(near, near)
+            if where != OWN:
+                says = f"«no randomness» does not bring T near zero, heads {words(heads)}"
+            found.append(Claim(where, says, printed, e, "T", verdict))
+        return found
 
     def headlines(self) -> dict[str, dict]:
         """None: the headline is the model that was trained on language, see autodeco_control_real.py."""
@@ -246,7 +321,7 @@ class Study(BaseStudy):
     def save(self) -> dict:
         """Everything into the results folder; the manifest in short."""
         written = self.write(
-            {"summary": self.summary, "costs": self.costs},
+            {"summary": self.summary, "costs": self.costs, "behind": self.behind},
             {"shift": self.figure_shift(), "traces": self.figure_traces()},
             self.headlines(),
         )

@@ -13,6 +13,5 @@ class Study(autodeco_scores.Study):
     tasks: tuple[str, ...] = ("ifeval", "triviaqa")
     model: str = "smollm2-135m"
     heads: str = "smollm2-135m-autodeco"
-    methods: tuple[str, ...] = ("greedy", "default", "card", "autodeco", "constant")
 
     notebook = "17_autodeco_real"

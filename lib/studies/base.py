@@ -8,8 +8,10 @@ from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
+import pandas as pd
 import torch
 
+from lib.claims import Claim, records, shown
 from lib.errors import UserError
 from lib.evaluation import RUNS, Run, lines_of, run_all
 from lib.identity import LIB, imported, items_of, run_id
@@ -17,7 +19,7 @@ from lib.paths import NOTEBOOKS, RESULTS, ROOT
 from lib.report import file_hashes, save, style
 
 SHORT = {"math": "gsm_symbolic", "qa": "country_facts", "code": "small_functions"}
-REPORTING = ("lib.studies", "lib.report", "lib.stats", "lib.metrics", "lib.papers")
+REPORTING = ("lib.studies", "lib.report", "lib.claims", "lib.stats", "lib.metrics", "lib.papers", "lib.likelihood")
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", tuple: "a list, in [ ]"}
 
 
@@ -66,7 +68,12 @@ class BaseStudy:
         """What makes tables, figures and words of the responses: code, a paper's printed cells, the notebook."""
         own = imported([Path(inspect.getfile(cls))], of=REPORTING)
         printed = [LIB / "papers" / f"{cls.printed}.csv"] if cls.printed else []
-        return [*own, *printed, NOTEBOOKS / f"{cls.notebook}.ipynb"]
+        return [*own, *printed, *cls.measures(), NOTEBOOKS / f"{cls.notebook}.ipynb"]
+
+    @classmethod
+    def measures(cls) -> list[Path]:
+        """What else decides its numbers, where it measures something itself or reads what a training left."""
+        return []
 
     def runs(self) -> dict[tuple, Run]:
         """Every run that is known beforehand, by its place in the tables."""
@@ -106,6 +113,18 @@ class BaseStudy:
             found.update(run_all(missing, device=self.device))
         return {key: found[run] for key, run in runs.items()}
 
+    def claims(self) -> list[Claim]:
+        """What the paper says that this study tests, and what it finds."""
+        return []
+
+    def ledger(self) -> pd.DataFrame:
+        """The claims as a reader sees them first. Verdicts: see lib/claims.py."""
+        columns = {"where": "where", "says": "claim", "printed": "printed"}
+        rows = [{column: getattr(c, name) for name, column in columns.items()} for c in self.claims()]
+        table = pd.DataFrame(rows, columns=list(columns.values()))
+        table = table.assign(here=[shown(c) for c in self.claims()], verdict=[c.verdict for c in self.claims()])
+        return table.set_index("claim").rename_axis(None)
+
     def write(self, tables: dict, figures: dict, headlines: dict) -> dict:
         """Write items, tables, figures and manifest to `out`; returns a short form of the manifest."""
         parameters = {k: v for k, v in asdict(self).items() if k not in ("out", "reuse")}
@@ -116,6 +135,7 @@ class BaseStudy:
             tables=tables,
             figures=figures,
             headlines=headlines,
+            claims=records(self.claims()),
             sources=self.sources(),
             device=self.device,
         )

@@ -1,0 +1,63 @@
+"""The claims ledger: what a paper says, and the verdict that our results give on it, computed and never written."""
+
+from dataclasses import asdict, dataclass
+
+from lib.stats import Estimate, verdict
+
+HOLDS, DIRECTION, FAILS, OPEN = "holds", "holds in direction", "does not hold", "not decided"
+OWN = "our control"  # no claim of the paper, but what it leaves unasked
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim. where: table, figure or section, or OWN. says: in our words. printed: its value, as printed.
+
+    here: our value with its 95 % interval and n, in `unit`. verdict: one of the four above.
+    """
+
+    where: str
+    says: str
+    printed: str
+    here: Estimate
+    unit: str
+    verdict: str
+
+
+def more(e: Estimate, claimed: float = 0.0, p: float | None = None, zero: float = 0.0) -> str:
+    """On «more than `zero`, by about `claimed` - `zero`»; `p`, an adjusted one, goes before the interval.
+
+    Holds where our value is more and its interval reaches what is claimed; in direction where it does not reach it.
+    Does not hold where our value is less, or where the interval lies wholly below what is claimed.
+    """
+    found = verdict(Estimate(e.value - zero, e.low - zero, e.high - zero, e.n, e.p), p=p)
+    if found == "higher":
+        return HOLDS if e.high >= claimed else DIRECTION
+    if found == "lower" or e.high < claimed:
+        return FAILS
+    return OPEN
+
+
+def at_least(e: Estimate, bound: float) -> str:
+    """On «`bound` or more»: the whole interval decides."""
+    return HOLDS if e.low >= bound else FAILS if e.high < bound else OPEN
+
+
+def at_most(e: Estimate, bound: float) -> str:
+    """On «`bound` or less»: the whole interval decides."""
+    return HOLDS if e.high <= bound else FAILS if e.low > bound else OPEN
+
+
+def shown(claim: Claim) -> str:
+    """Our value as a table shows it."""
+    e = claim.here
+    return f"{e.value:.3g} [{e.low:.3g}, {e.high:.3g}] {claim.unit}, n = {e.n}"
+
+
+def records(claims: list[Claim]) -> list[dict]:
+    """Claims as they are stored beside a result, rounded."""
+    found = []
+    for claim in claims:
+        e = claim.here
+        row = {k: v for k, v in asdict(claim).items() if k != "here"}
+        found.append(row | {k: round(float(getattr(e, k)), 3) for k in ("value", "low", "high")} | {"n": e.n})
+    return found
