@@ -28,6 +28,10 @@ WORDS = {
     "study_dlm_code": "diffusion study model, code",
     "study_dlm_math": "diffusion study model, math",
     "study_dlm_qa": "diffusion study model, QA",
+    "tolerator_batch_speedup": "TOLERATOR: a batch of 32 over one prompt at a time, two cores",
+    "tolerator_own_rule_vs_published": "Settle, our own rule, minus TOLERATOR, middle budget, mean of three tasks",
+    "tolerator_vs_vanilla": "TOLERATOR minus vanilla diffusion decoding, middle budget, mean of three tasks",
+    "tolerator_vs_vanilla_same_eot": "the same, vanilla with TOLERATOR's EoT penalty",
     "tolerator_vs_vanilla_math": "TOLERATOR minus vanilla diffusion decoding, middle budget, math",
 }
 

@@ -43,6 +43,11 @@ def over_tasks(pairs: list[tuple[list[dict], list[dict]]]) -> Estimate:
     return Estimate(100 * e.value, 100 * e.low, 100 * e.high, e.n, e.p)
 
 
+def compared(row) -> Estimate:
+    """A row of a comparison table as an estimate, its p corrected for the table where the table says so."""
+    return Estimate(row.difference, row.low, row.high, row.items, getattr(row, "p_holm", row.p))
+
+
 def said(rows: pd.DataFrame, label: str = "task") -> str:
     """`math +1.0 [0.2, 1.8], higher; ...` of rows of a comparison table."""
     return "; ".join(

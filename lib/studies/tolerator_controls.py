@@ -7,9 +7,11 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 
+from lib.claims import OWN, Claim, more
 from lib.evaluation import Run
 from lib.report import cells, comparison_table, headline
-from lib.studies.diffusion import FILL_UP, DiffusionStudy, canvas_of, middle, over_tasks, said
+from lib.stats import holm
+from lib.studies.diffusion import FILL_UP, DiffusionStudy, canvas_of, compared, middle, over_tasks, said
 
 EOT = {name: FILL_UP[name] for name in ("eot_form", "eot_lambda")}
 # Variant -> method and its options; the budget is added.
@@ -102,14 +104,14 @@ class Study(DiffusionStudy):
 
     @cached_property
     def pooled(self) -> pd.DataFrame:
-        """The questions over all tasks, in points with intervals."""
+        """The questions over all tasks, in points with intervals; p after Holm."""
         rows = []
         for question, a, b in QUESTIONS:
             for budget in BUDGETS:
                 e = over_tasks([(self.lines[t, budget, a], self.lines[t, budget, b]) for t in self.tasks])
                 labels = {"question": question, "a": a, "b": b, "budget": budget}
                 rows.append({**labels, "difference": e.value, "low": e.low, "high": e.high, "items": e.n, "p": e.p})
-        return pd.DataFrame(rows)
+        return pd.DataFrame(rows).assign(p_holm=lambda table: holm(list(table.p)))
 
     def figure_questions(self):
         """Every question over all tasks, with paired 95 % intervals, a panel a budget."""
@@ -124,6 +126,14 @@ class Study(DiffusionStudy):
             axis.set(title={"middle": "middle budget", "full": "one token a forward"}[budget], xlabel="points")
             sns.despine(ax=axis)
         return figure
+
+    def claims(self) -> list[Claim]:
+        """Every question over all tasks at the middle budget; none of them is in the paper."""
+        found = []
+        for row in self.pooled[self.pooled.budget == "middle"].itertuples():
+            e = compared(row)
+            found.append(Claim(OWN, f"{row.question}: {row.a} beats {row.b}", "", e, "points", more(e, p=e.p)))
+        return found
 
     def reading(self) -> str:
         """Every question in words: over all tasks, and where tasks differ."""

@@ -6,9 +6,10 @@ from functools import cached_property
 import matplotlib.pyplot as plt
 import pandas as pd
 
+from lib.claims import Claim, more
 from lib.evaluation import Run
 from lib.report import comparison_table
-from lib.studies.diffusion import DiffusionStudy, canvas_of, said
+from lib.studies.diffusion import FILL_UP, DiffusionStudy, canvas_of, compared, said
 from lib.studies.tolerator_scores import METHODS, NAMES
 
 FORMS = ("prob_div", "logit_div")
@@ -92,6 +93,15 @@ class Study(DiffusionStudy):
             xscale="log",
             ylim=(0, None),
         )
+
+    def claims(self) -> list[Claim]:
+        """The published penalty improves TOLERATOR."""
+        form, strength, found = FILL_UP["eot_form"], FILL_UP["eot_lambda"], []
+        rows = self.comparisons[self.comparisons.method == NAMES["tolerator"]]
+        for row in rows[(rows.form == form) & (rows["lambda"] == strength)].itertuples():
+            e, says = compared(row), f"the EoT penalty improves TOLERATOR on {row.task}"
+            found.append(Claim("section 3.3", says, "better drafts", e, "points", more(e, p=e.p)))
+        return found
 
     def reading(self) -> str:
         """What either form does to score and length, and whether one of the methods gains from it."""

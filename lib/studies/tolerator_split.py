@@ -6,10 +6,11 @@ from functools import cached_property
 import matplotlib.pyplot as plt
 import pandas as pd
 
+from lib.claims import Claim, more
 from lib.evaluation import Run
 from lib.papers import printed
 from lib.report import comparison_table
-from lib.studies.diffusion import FILL_UP, DiffusionStudy, canvas_of, middle, said
+from lib.studies.diffusion import FILL_UP, DiffusionStudy, canvas_of, compared, middle, said
 
 PUBLISHED = 0.5
 
@@ -98,6 +99,14 @@ class Study(DiffusionStudy):
     def paper(self) -> pd.DataFrame:
         """The cells of the paper's Table 2 that could be recovered: refinements at a fixed fill-up."""
         return printed("tolerator", "Table 2").drop(columns="table").rename(columns={"forwards": "fill-up"})
+
+    def claims(self) -> list[Claim]:
+        """More refinement after the same fill-up helps, by the most that was tried."""
+        most, found = max(self.added), []
+        for row in self.comparisons[self.comparisons.what == f"{most} refinements - 0"].itertuples():
+            e, says = compared(row), f"{most} refinements after the same fill-up help on {row.task}"
+            found.append(Claim("Table 2", says, "an increasing trend", e, "points", more(e, p=e.p)))
+        return found
 
     def reading(self) -> str:
         """Which rho is best, how far from the published one, and whether more refinement helps."""
