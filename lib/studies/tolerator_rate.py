@@ -133,7 +133,7 @@ class Study(DiffusionStudy):
         return printed("tolerator", "Table 4").drop(columns="table")
 
     def claims(self) -> list[Claim]:
-        """The annealed rate is better than a constant one, over all tasks; which constant the paper used is not known."""
+        """The annealed rate beats a constant one, over all tasks; which constant the paper used is not known."""
         found = []
         for rate in self.gammas:
             name = rate_name(rate, rate)
