@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from lib.stats import Estimate, verdict
 
 HOLDS, DIRECTION, FAILS, OPEN = "holds", "holds in direction", "does not hold", "not decided"
+UNTESTABLE = "not testable here"
 OWN = "our control"  # no claim of the paper, but what it leaves unasked
 
 
@@ -12,7 +13,7 @@ OWN = "our control"  # no claim of the paper, but what it leaves unasked
 class Claim:
     """One claim. where: table, figure or section, or OWN. says: in our words. printed: its value, as printed.
 
-    here: our value with its 95 % interval and n, in `unit`. verdict: one of the four above.
+    here: our value with its 95 % interval and n, in `unit`. verdict: one of the five above.
     """
 
     where: str
@@ -27,14 +28,18 @@ def more(e: Estimate, claimed: float = 0.0, p: float | None = None, zero: float 
     """On «more than `zero`, by about `claimed` - `zero`»; `p`, an adjusted one, goes before the interval.
 
     Holds where our value is more and its interval reaches what is claimed; in direction where it does not reach it.
-    Does not hold where our value is less, or where the interval lies wholly below what is claimed.
+    Does not hold where our value is less, or where the two are tied and the interval lies below what is claimed.
     """
     found = verdict(Estimate(e.value - zero, e.low - zero, e.high - zero, e.n, e.p), p=p)
     if found == "higher":
         return HOLDS if e.high >= claimed else DIRECTION
-    if found == "lower" or e.high < claimed:
-        return FAILS
-    return OPEN
+    excluded = claimed > zero and e.high < claimed
+    return FAILS if found == "lower" or excluded else OPEN
+
+
+def above_floor(verdict: str, *accuracies: float, floor: float = 10.0) -> str:
+    """The verdict, unless every method compared answers less than `floor` % right: then nothing could be told."""
+    return verdict if max(accuracies) >= floor else UNTESTABLE
 
 
 def at_least(e: Estimate, bound: float) -> str:

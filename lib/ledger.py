@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from lib.claims import DIRECTION, FAILS, HOLDS, OPEN, OWN
+from lib.claims import DIRECTION, FAILS, HOLDS, OPEN, OWN, UNTESTABLE
 from lib.paths import RESULTS, ROOT
 
 TIGHTEST_FIRST = ("paper", "gpu", "night", "laptop")  # smoke decides nothing
@@ -79,7 +79,8 @@ def page(claims: list[dict]) -> str:
         "Written by `make report` from the results. *Printed* is theirs, on their models; *here* is ours with its "
         f"95 % interval. **{HOLDS}**: ours differs the way that is claimed and its interval reaches what is claimed. "
         f"**{DIRECTION}**: it stays below that. **{FAILS}**: ours differs the other way, or the interval excludes "
-        f"what is claimed. **{OPEN}**: neither. Rows of *{OWN}* are what a paper leaves unasked.",
+        f"what is claimed. **{OPEN}**: neither. **{UNTESTABLE}**: all that is compared "
+        f"is near zero. Rows of *{OWN}* are what a paper leaves unasked.",
         "",
         "| where | claim | printed | here | verdict | report |",
         "|---|---|---|---|---|---|",
@@ -105,14 +106,15 @@ def _headline_table(entries: dict[str, dict]) -> list[str]:
 
 def _claim_counts(claims: list[dict]) -> list[str]:
     """How many claims hold, a row a paper: the paper is the first word of a notebook's name."""
-    rows = [f"| | {HOLDS} | {DIRECTION} | {FAILS} | {OPEN} |", "|---|---|---|---|---|"]
+    verdicts = (HOLDS, DIRECTION, FAILS, OPEN, UNTESTABLE)
+    rows = [f"| | {' | '.join(verdicts)} |", "|---" * (1 + len(verdicts)) + "|"]
     counts: dict[str, Counter] = {}
     for row in claims:
         if row["where"] != OWN:
             counts.setdefault(re.sub(r"^\d+_", "", row["from"]).split("_")[0], Counter())[row["verdict"]] += 1
     names = {"autodeco": "AutoDeco", "tolerator": "TOLERATOR", "mtad": "MTAD"}
     for paper, count in counts.items():
-        cells = " | ".join(str(count[verdict]) for verdict in (HOLDS, DIRECTION, FAILS, OPEN))
+        cells = " | ".join(str(count[verdict]) for verdict in verdicts)
         rows.append(f"| {names.get(paper, paper)} | {cells} |")
     return rows
 

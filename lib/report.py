@@ -127,11 +127,13 @@ def save(
     headlines: dict[str, dict],
     claims: list[dict],
     sources: list[Path],
+    measures: list[Path] | tuple = (),
     device: str = "cpu",
 ) -> dict:
     """Write items, tables, figures and the manifest of one notebook; returns the manifest.
 
-    `sources`: the files that made them from the responses.
+    `sources`: the files that made them from the responses; `measures`: of those the ones that were timed, or that
+    hold what a training left.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows = [
@@ -155,6 +157,7 @@ def save(
         },
         "responses": len(rows),
         "sources": code_hash(sources),
+        **({"measures": code_hash(measures)} if measures else {}),
         "device": device_name(device),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }

@@ -6,7 +6,20 @@ from importlib import import_module
 import pytest
 
 from lib import check, identity, report
-from lib.claims import DIRECTION, FAILS, HOLDS, OPEN, OWN, Claim, at_least, at_most, more, records
+from lib.claims import (
+    DIRECTION,
+    FAILS,
+    HOLDS,
+    OPEN,
+    OWN,
+    UNTESTABLE,
+    Claim,
+    above_floor,
+    at_least,
+    at_most,
+    more,
+    records,
+)
 from lib.errors import UserError
 from lib.evaluation import MEASURED, Run
 from lib.ledger import WORDS, write_all
@@ -159,7 +172,7 @@ def test_headlines_and_claims_come_from_the_tightest_profile(tmp_path):
     text = readme.read_text()
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "stale" not in text
     assert "| `a` |  | 3 [0, 5] points | 9 | [x](results/night/x/x.ipynb) |" in text and text.count("`b`") == 1
-    assert "| AutoDeco | 1 | 0 | 0 | 0 |" in text, "our own controls are not counted among the paper's claims"
+    assert "| AutoDeco | 1 | 0 | 0 | 0 | 0 |" in text, "our own controls are not counted among the paper's claims"
     assert (
         "| Table 1 | at night | 2 points | 1 [0.5, 1.5] points, n = 9 | **holds** |"
         in (tmp_path / "claims.md").read_text()
@@ -192,6 +205,12 @@ def test_a_verdict_follows_from_value_interval_and_claim(value, low, high, claim
 def test_an_adjusted_p_goes_before_the_interval():
     e = Estimate(3, 1, 5, 9, 0.01)
     assert (more(e, 2, p=0.2), more(e, 6, p=0.2)) == (OPEN, FAILS)
+    below = Estimate(-3, -5, -1, 9, 0.01)
+    assert (more(below, 0, p=0.01), more(below, 0, p=0.2)) == (FAILS, OPEN), "both directions are corrected"
+
+
+def test_what_is_near_zero_on_both_sides_decides_nothing():
+    assert above_floor(FAILS, 3.0, 9.9) == UNTESTABLE and above_floor(FAILS, 3.0, 10.0) == FAILS
 
 
 def test_bounds_are_decided_by_the_whole_interval():

@@ -32,6 +32,7 @@ class Family:
     shift: the logits of position i predict token i + 1 (Dream, and every autoregressive model).
     wide_mask: the network takes a 4D mask, by which a causal class looks both ways, and position ids.
     chat: prompts go through the tokenizer's chat template.
+    rule: which drawn tokens a diffusion model's own decoder keeps, see lib.tolerator.fill.Vanilla.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Family:
     shift: bool = True
     wide_mask: bool = False
     chat: bool = True
+    rule: str = "confidence"
 
 
 FAMILIES = {
@@ -49,7 +51,7 @@ FAMILIES = {
         Family("study-dlm", eot_ids=(0,), mask_id=1, wide_mask=True, chat=False),
         Family("smollm2", eot_ids=(2, 0)),
         Family("llada", eot_ids=(126081, 126348), mask_id=126336, shift=False),
-        Family("dream", eot_ids=(151643, 151645), mask_id=151666, wide_mask=True),
+        Family("dream", eot_ids=(151643, 151645), mask_id=151666, wide_mask=True, rule="entropy"),
         Family("llama-3", eot_ids=(128009, 128001, 128008)),
         Family("llama-2", eot_ids=(2,)),
         Family("opt", eot_ids=(2,), chat=False),

@@ -74,6 +74,9 @@ class Study(BaseStudy):
     @cached_property
     def rounds(self) -> pd.DataFrame:
         """A row a round, size and variant: seconds and tokens."""
+        return self.measurement("rounds", self._measure)
+
+    def _measure(self) -> pd.DataFrame:
         model, with_heads = self.pair
         found = []
         constant = Autoregressive(self.tokens, temperature=TEMPERATURE, top_p=TOP_P)

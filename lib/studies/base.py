@@ -4,6 +4,7 @@ import gzip
 import inspect
 import json
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +15,9 @@ import torch
 from lib.claims import Claim, records, shown
 from lib.errors import UserError
 from lib.evaluation import RUNS, Run, lines_of, run_all
-from lib.identity import LIB, imported, items_of, run_id
+from lib.identity import LIB, code_hash, imported, items_of, run_id
 from lib.paths import NOTEBOOKS, RESULTS, ROOT
-from lib.report import file_hashes, save, style
+from lib.report import device_name, file_hashes, save, style
 
 SHORT = {"math": "gsm_symbolic", "qa": "country_facts", "code": "small_functions"}
 REPORTING = ("lib.studies", "lib.report", "lib.claims", "lib.stats", "lib.metrics", "lib.papers", "lib.likelihood")
@@ -75,6 +76,24 @@ class BaseStudy:
         """What else decides its numbers, where it measures something itself or reads what a training left."""
         return []
 
+    def measurement(self, name: str, measure: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """A table of `measure`; the committed `<name>.csv` where that is current, for times are not measured twice.
+
+        Current: `reuse` is on, and the code of `measures()`, the parameters and the device are those of the file.
+        """
+        folder = RESULTS / self.profile / self.notebook
+        if self.reuse and (folder / f"{name}.csv").exists():
+            manifest = json.loads((folder / "manifest.json").read_text())
+            then = [manifest.get("measures"), manifest["parameters"], manifest["device"]]
+            now = [code_hash(self.measures()), json.loads(json.dumps(self.parameters())), device_name(self.device)]
+            if then == now and file_hashes(folder) == manifest["files"]:
+                return pd.read_csv(folder / f"{name}.csv")
+        return measure().round(4)  # as it will be read
+
+    def parameters(self) -> dict:
+        """What the manifest keeps of this study's fields."""
+        return {k: v for k, v in asdict(self).items() if k not in ("out", "reuse")}
+
     def runs(self) -> dict[tuple, Run]:
         """Every run that is known beforehand, by its place in the tables."""
         return {}
@@ -127,16 +146,16 @@ class BaseStudy:
 
     def write(self, tables: dict, figures: dict, headlines: dict) -> dict:
         """Write items, tables, figures and manifest to `out`; returns a short form of the manifest."""
-        parameters = {k: v for k, v in asdict(self).items() if k not in ("out", "reuse")}
         manifest = save(
             ROOT / self.out,
-            parameters=parameters,
+            parameters=self.parameters(),
             results={self.all_runs[key]: lines for key, lines in self.lines.items()},
             tables=tables,
             figures=figures,
             headlines=headlines,
             claims=records(self.claims()),
             sources=self.sources(),
+            measures=self.measures(),
             device=self.device,
         )
         return {key: manifest[key] for key in ("parameters", "responses", "device", "versions")}

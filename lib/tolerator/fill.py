@@ -24,7 +24,8 @@ class Vanilla(Options):
 
     canvas: response length G. steps: forwards T, at most G.
     block: semi-autoregressive block length, 0 for one block; it must divide the canvas.
-    rule: which drawn tokens are kept. `confidence`: LLaDA, the untempered probability of the drawn token;
+    rule: which drawn tokens are kept, by default that of the model's family. `confidence`: LLaDA, the untempered
+        probability of the drawn token;
         `entropy`: Dream, minus the entropy of the tempered and filtered distribution; `margin`: the gap between
         its two largest probabilities (both untempered at temperature 0); `random`.
     schedule: `even` keeps G/T tokens a step, the first G mod T steps one more (LLaDA); `dream` keeps
@@ -35,7 +36,7 @@ class Vanilla(Options):
     canvas: int = 32
     steps: int = 32
     block: int = 0
-    rule: str = "confidence"
+    rule: str = ""
     schedule: str = "even"
     temperature: float = 0.3
     top_p: float = 1.0
@@ -52,7 +53,7 @@ class Vanilla(Options):
             "0 or a divisor of the canvas",
         )
         self.require("steps", not self.block or self.steps >= self.canvas // self.block, "at least one a block")
-        self.require("rule", self.rule in RULES, f"one of {', '.join(RULES)}")
+        self.require("rule", self.rule in ("", *RULES), f"empty or one of {', '.join(RULES)}")
         self.require("schedule", self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}")
         self.require("temperature", self.temperature >= 0, "0 or more")
         self.require("top_p", 0 < self.top_p <= 1, "in (0, 1]")
@@ -93,19 +94,19 @@ def fill_step(
     tokens [B, G], logits [B, G, V], region [G] or [B, G] bool, uniform [2, B, G] (tokens; random rule).
     Returns the new tokens, the kept positions and the untempered probability of each drawn token, all [B, G].
     """
-    open_ = (tokens == family.mask_id) & region
+    open_, rule = (tokens == family.mask_id) & region, options.rule or family.rule
     logits = penalise_eot(logits[open_], family.eot_ids[0], options.eot_form, options.eot_lambda)
     probs = warp(logits, options.temperature, options.top_p, options.top_k)
     drawn = categorical(probs, uniform[0][open_])
-    if options.temperature == 0 and options.rule in ("entropy", "margin"):
+    if options.temperature == 0 and rule in ("entropy", "margin"):
         # All mass on one token would make every position equally sure; Dream does not temper there.
         probs = warp(logits, 1.0, options.top_p, options.top_k)
     sure = gather(torch.softmax(logits, -1), drawn)
-    if options.rule == "confidence":
+    if rule == "confidence":
         score = sure
-    elif options.rule == "entropy":
+    elif rule == "entropy":
         score = torch.special.xlogy(probs, probs).sum(-1)
-    elif options.rule == "margin":
+    elif rule == "margin":
         top = probs.topk(2, -1).values
         score = top[..., 0] - top[..., 1]
     else:

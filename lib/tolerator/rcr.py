@@ -1,8 +1,8 @@
 """Running confidence remasking (RCR, from MDPO, arXiv 2508.13148): fill everything, keep what was surest.
 
 Differs from the MDPO code in: a confidence of exactly 0 stays 0 (there it counts as 1); from the TOLERATOR
-repository's port in: the confidence is the untempered probability; from both in: a step masks again within its
-block, and what is owed follows the even schedule of vanilla decoding (there round(k G / T)).
+repository's port in: the confidence is the untempered probability; from both in: what is owed follows the even
+schedule of vanilla decoding (there round(k G / T)). As in the port, a step masks again within its block.
 """
 
 from dataclasses import asdict, dataclass

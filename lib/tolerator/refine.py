@@ -59,7 +59,7 @@ class Tolerator(Options):
     update_rate: float = 1.0
     lock_after: int = 0
     block: int = 0
-    rule: str = "confidence"
+    rule: str = ""
     top_p: float = 1.0
     subset: str = "random"
     greedy_last: bool = False
@@ -75,7 +75,7 @@ class Tolerator(Options):
         self.require("refine_eot_lambda", self.refine_eot_lambda > 0, "above 0")
         self.require("update_rate", 0 < self.update_rate <= 1, "in (0, 1]")
         self.require("lock_after", self.lock_after >= 0, "0 (off) or more")
-        self.require("rule", self.rule in RULES, f"one of {', '.join(RULES)}")
+        self.require("rule", self.rule in ("", *RULES), f"empty or one of {', '.join(RULES)}")
         self.require("subset", self.subset in SUBSETS, f"one of {', '.join(SUBSETS)}")
         for name in ("canvas", "forwards"):
             self.require(name, getattr(self, name) >= 1, "1 or more")
