@@ -8,15 +8,18 @@ import pytest
 import torch
 from conftest import tiny
 from safetensors.torch import save_file
+from transformers import LlamaForCausalLM, Qwen2ForCausalLM
 
 from lib.autodeco.training.control import CONTROLS
 from lib.autodeco.training.recipe import RECIPES
+from lib.decoders import decode
 from lib.errors import UserError
 from lib.models import registry
 from lib.models.canvas import canvas_logits, position_ids
 from lib.models.registry import FAMILIES, MODELS, TIERS, Family, describe, load
 from lib.models.study import build_model, build_tokenizer
 from lib.studies.autodeco_ablation import WORDS
+from lib.tolerator import Tolerator, Vanilla
 
 
 @pytest.fixture
@@ -140,3 +143,29 @@ def test_a_shifted_model_needs_a_prompt():
     ids = torch.ones(1, 4, dtype=torch.long)
     with pytest.raises(ValueError, match="at least one prompt token"):
         canvas_logits(tiny(), ids, ids, ids.bool(), FAMILIES["dream"])
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "vocabulary"), [("llada", LlamaForCausalLM, 126464), ("dream", Qwen2ForCausalLM, 152064)]
+)
+def test_published_families_decode_with_their_own_token_ids(name, kind, vocabulary):
+    """On tiny networks of their kind and vocabulary: no [MASK] is drawn, either end cuts, the family's rule decides."""
+    torch.manual_seed(0)
+    shape = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    network = kind(kind.config_class(vocab_size=vocabulary, num_key_value_heads=1, **shape)).eval()
+    family, ids = FAMILIES[name], torch.randint(5, 1000, (3, 6))
+    assert family.rule == {"llada": "confidence", "dream": "entropy"}[name]
+    for end in family.eot_ids:
+        network.lm_head.weight.data[[family.mask_id, end]] *= 50  # both are likely, where they may be drawn
+        for options in (Vanilla(canvas=8, steps=4), Tolerator(canvas=8, forwards=6)):
+            out = decode(network, ids, options, generator=0, family=family)
+            assert (out.responses != family.mask_id).all()
+            for row, length in zip(out.responses, out.lengths, strict=True):
+                assert (row[length:] == family.eot_ids[0]).all() and not torch.isin(row[:length], ENDS[name]).any()
+        network.lm_head.weight.data[[family.mask_id, end]] /= 50
+    given = {"generator": 0, "family": family}
+    own = decode(network, ids, Vanilla(canvas=8, steps=4), **given).responses
+    assert torch.equal(own, decode(network, ids, Vanilla(canvas=8, steps=4, rule=family.rule), **given).responses)
+
+
+ENDS = {name: torch.tensor(FAMILIES[name].eot_ids) for name in ("llada", "dream")}

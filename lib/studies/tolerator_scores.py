@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 
-from lib.claims import Claim, more
+from lib.claims import Claim, above_floor, more
 from lib.evaluation import Run
 from lib.papers import printed
 from lib.report import cells, comparison_table, difference, headline, summary_row
@@ -15,6 +15,7 @@ from lib.studies.base import SHORT, BaseStudy
 from lib.studies.diffusion import budgets, canvas_of, compared, middle
 from lib.tasks import get_task
 
+RELATIVE = 0.153  # the smaller of the two mean gains that reviews quote; over which baseline is not known
 METHODS = ("vanilla", "remdm", "rcr", "tolerator")
 NAMES = {
     "vanilla": "vanilla",
@@ -150,14 +151,21 @@ class Study(BaseStudy):
         return wide[["vanilla", "rcr", "tolerator"]].rename(columns=NAMES).rename_axis(columns=None).reset_index()
 
     def claims(self) -> list[Claim]:
-        """More right answers than vanilla decoding at the same number of forwards, middle and full budgets."""
-        rows = self.comparisons[self.comparisons.against == NAMES["vanilla"]]
+        """15 % more right answers than vanilla decoding at equal forwards, cell by cell; and more than the peers."""
+        accuracy = self.summary.set_index(["label", "method", "budget"]).accuracy
         found = []
-        for row in rows.itertuples():
-            if row.forwards in (middle(canvas_of(row.task)), canvas_of(row.task)):
-                says = f"TOLERATOR beats vanilla decoding on {row.task} at {row.forwards} forwards"
-                e = compared(row)
-                found.append(Claim("Table 1", says, "+15 to 18 % of the score", e, "points", more(e, p=e.p)))
+        for row in self.comparisons.itertuples():
+            e, both = compared(row), [accuracy[row.task, m, row.forwards] for m in (row.against, NAMES["tolerator"])]
+            says = f"TOLERATOR beats {row.against} on {row.task} at {row.forwards} forwards"
+            if row.against == NAMES["vanilla"]:
+                claimed = RELATIVE * both[0]
+                printed_gain = f"{100 * RELATIVE:.1f} % of the score (LLaDA), here {claimed:.1f} points"
+                verdict = more(e, claimed, e.p)
+            elif row.forwards == canvas_of(row.task):
+                printed_gain, verdict = "more", more(e, p=e.p)
+            else:
+                continue
+            found.append(Claim("Table 1", says, printed_gain, e, "points", above_floor(verdict, *both)))
         return found
 
     def reading(self) -> str:

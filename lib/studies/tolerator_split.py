@@ -4,21 +4,25 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 
-from lib.claims import Claim, more
+from lib.claims import Claim, above_floor, more
 from lib.evaluation import Run
 from lib.papers import printed
-from lib.report import comparison_table
-from lib.studies.diffusion import FILL_UP, DiffusionStudy, canvas_of, compared, middle, said
+from lib.report import comparison_table, scores
+from lib.stats import Estimate, mean_interval
+from lib.studies.diffusion import FILL_UP, POINTS, DiffusionStudy, canvas_of, said
 
 PUBLISHED = 0.5
 
 
 @dataclass(frozen=True)
 class Study(DiffusionStudy):
-    """`rhos`: shares of the fill-up, at the middle budget and at one token a forward. `added`: refinements after a
-    fill-up of half the canvas; 0 is vanilla decoding with the fill-up's temperature and penalty.
+    """At the published refinement rate and at a mild one, see `POINTS`.
+
+    `rhos`: shares of the fill-up at one token a forward. `added`: refinements after a fill-up of half the canvas; 0
+    is vanilla decoding with the fill-up's temperature and penalty.
     """
 
     samples: int = 1
@@ -26,100 +30,114 @@ class Study(DiffusionStudy):
     added: tuple[int, ...] = (0, 2, 4, 8, 16, 32)
 
     notebook = "21_tolerator_split"
-    parts = ("what", "forwards", "value")
+    parts = ("what", "point", "budget", "value")
 
     def runs(self) -> dict[tuple, Run]:
-        """Keys are (task, "rho", forwards, rho), (task, "added", forwards, refinements), (task, "vanilla", ...)."""
+        """Keys are (task, what, point, forwards, value): `rho` with its value, `added` with how many refinements.
+
+        `vanilla` and no refinement belong to both points.
+        """
         runs = {}
         for short in self.tasks:
             canvas = canvas_of(short)
-            for forwards in (middle(canvas), canvas):
-                runs[short, "vanilla", forwards, 1.0] = self._run(short, "vanilla", steps=forwards)
-                for rho in sorted({*self.rhos, PUBLISHED}):
-                    runs[short, "rho", forwards, rho] = self._run(short, "tolerator", forwards=forwards, rho=rho)
             fill = canvas // 2
-            for added in sorted({0, *self.added}):
-                options = {"forwards": fill + added, "rho": fill / (fill + added)}
-                runs[short, "added", fill + added, added] = (
-                    self._run(short, "tolerator", **options)
-                    if added
-                    else self._run(short, "vanilla", steps=fill, **FILL_UP)
-                )
+            runs[short, "vanilla", "", canvas, 1.0] = self._run(short, "vanilla", steps=canvas)
+            runs[short, "added", "", fill, 0] = self._run(short, "vanilla", steps=fill, **FILL_UP)
+            for point, rates in POINTS.items():
+                for rho in sorted({*self.rhos, PUBLISHED}):
+                    runs[short, "rho", point, canvas, rho] = self._run(
+                        short, "tolerator", forwards=canvas, rho=rho, **rates
+                    )
+                for added in sorted({*self.added} - {0}):
+                    options = {"forwards": fill + added, "rho": fill / (fill + added)} | rates
+                    runs[short, "added", point, fill + added, added] = self._run(short, "tolerator", **options)
         return runs
 
     def _rows(self, what: str) -> pd.DataFrame:
         return self.summary[self.summary.what == what]
 
     def table(self) -> pd.DataFrame:
-        """Accuracy in % by rho; vanilla at as many forwards in the last column."""
-        rows = self.summary[self.summary.what != "added"]
-        rows = rows.assign(rho=["vanilla" if r.what == "vanilla" else f"{r.value:g}" for r in rows.itertuples()])
-        table = self.accuracies(rows, ["label", "forwards"], "rho").rename_axis(index=["task", "forwards"])
-        return table[[c for c in table.columns if c != "vanilla"] + ["vanilla"]]
+        """Accuracy in % by rho, a line a task and rate; vanilla at as many forwards in the last column."""
+        rows = self._rows("rho").assign(rho=lambda t: [f"{v:g}" for v in t.value])
+        table = self.accuracies(rows, ["label", "point"], "rho")
+        vanilla = self._rows("vanilla")
+        cell = {r.label: f"{r.accuracy:.1f} [{r.low:.1f}, {r.high:.1f}]" for r in vanilla.itertuples()}
+        return table.assign(vanilla=[cell[task] for task, _ in table.index]).rename_axis(index=["task", "rate"])
+
+    def _added(self) -> pd.DataFrame:
+        """The rows of `added`, those without refinement once a point."""
+        rows = self._rows("added")
+        none = [rows[rows.point == ""].assign(point=point) for point in POINTS]
+        return pd.concat([*none, rows[rows.point != ""]]).assign(refinements=lambda t: t.value.astype(int))
 
     def table_added(self) -> pd.DataFrame:
-        """Accuracy in % by the number of refinements after the same fill-up."""
-        rows = self._rows("added").assign(refinements=lambda t: t.value.astype(int))
-        return self.accuracies(rows, ["label"], "refinements").rename_axis(index="task")
+        """Accuracy in % by the number of refinements after the same fill-up, a line a task and rate."""
+        rows = self._added().sort_values(["refinements"], kind="stable")
+        return self.accuracies(rows, ["label", "point"], "refinements").rename_axis(index=["task", "rate"])
 
     @cached_property
     def comparisons(self) -> pd.DataFrame:
         """Every rho minus the published one, and every number of refinements minus none; p after Holm."""
         pairs = []
-        for (task, what, forwards, value), lines in self.lines.items():
+        for (task, what, point, budget, value), lines in self.lines.items():
+            labels = {"task": task, "rate": point, "forwards": budget}
             if what == "rho" and value != PUBLISHED:
-                other = self.lines[task, "rho", forwards, PUBLISHED]
-                pairs.append(({"task": task, "forwards": forwards, "what": f"rho {value:g} - 0.5"}, lines, other))
+                other = self.lines[task, "rho", point, budget, PUBLISHED]
+                pairs.append((labels | {"what": f"rho {value:g} - 0.5"}, lines, other))
             if what == "added" and value:
-                other = self.lines[task, "added", canvas_of(task) // 2, 0]
-                pairs.append(({"task": task, "forwards": forwards, "what": f"{value} refinements - 0"}, lines, other))
+                other = self.lines[task, "added", "", canvas_of(task) // 2, 0]
+                pairs.append((labels | {"what": f"{value} refinements - 0"}, lines, other))
         return comparison_table(pairs)
 
+    def slope(self, task: str, point: str) -> Estimate:
+        """Points a doubling of the refinements, among those above 0: mean of each item's slope, with its interval."""
+        counts = sorted({*self.added} - {0})
+        x = np.log2(counts)
+        x = x - x.mean()
+        fill = canvas_of(task) // 2
+        right = [scores(self.lines[task, "added", point, fill + n, n]).mean(1) for n in counts]
+        slopes = (x @ np.array(right)) / (x @ x)
+        widest = np.abs(x).sum() / (x @ x)  # no item's slope is steeper, and mean_interval takes values in [0, 1]
+        e = mean_interval((slopes + widest) / (2 * widest))
+        return Estimate(*(100 * widest * (2 * v - 1) for v in (e.value, e.low, e.high)), e.n)
+
     def figure_rho(self):
-        """Accuracy against rho, a line a budget."""
-        rows = self._rows("rho").assign(line=lambda t: [self._budget(r.label, r.forwards) for r in t.itertuples()])
-        figure = self.panels(rows, "value", "line", xlabel="rho", ylim=(0, None))
-        vanilla = self._rows("vanilla").assign(
-            line=lambda t: [self._budget(r.label, r.forwards) for r in t.itertuples()]
-        )
+        """Accuracy against rho, a line a rate; dotted: vanilla with all forwards."""
+        figure = self.panels(self._rows("rho"), "value", "point", xlabel="rho", ylim=(0, None))
+        vanilla = self._rows("vanilla").set_index("label").accuracy
         for axis, task in zip(figure.axes, self.tasks, strict=True):
-            colours = {line.get_label(): line.get_color() for line in axis.get_lines()}
-            for r in vanilla[vanilla.label == task].itertuples():
-                axis.axhline(r.accuracy, color=colours[r.line], ls=":", lw=1.2)
+            axis.axhline(vanilla[task], color="0.4", ls=":", lw=1.2)
         return figure
 
-    def _budget(self, task: str, forwards: int) -> str:
-        return "one token a forward" if forwards == canvas_of(task) else "middle budget"
-
     def figure_added(self):
-        """Accuracy against the number of refinements after the same fill-up."""
-        rows = self._rows("added").assign(line="fill-up of half the canvas")
-        return self.panels(rows, "value", "line", xlabel="refinements", ylim=(0, None))
+        """Accuracy against the number of refinements after the same fill-up, a line a rate."""
+        return self.panels(self._added(), "refinements", "point", ylim=(0, None))
 
     def paper(self) -> pd.DataFrame:
         """The cells of the paper's Table 2 that could be recovered: refinements at a fixed fill-up."""
         return printed("tolerator", "Table 2").drop(columns="table").rename(columns={"forwards": "fill-up"})
 
     def claims(self) -> list[Claim]:
-        """More refinement after the same fill-up helps, by the most that was tried."""
-        most, found = max(self.added), []
-        for row in self.comparisons[self.comparisons.what == f"{most} refinements - 0"].itertuples():
-            e, says = compared(row), f"{most} refinements after the same fill-up help on {row.task}"
-            found.append(Claim("Table 2", says, "an increasing trend", e, "points", more(e, p=e.p)))
+        """Among refined answers more refinement is better, at the published rate and at the mild one."""
+        found, highest = [], self._rows("added").groupby(["label", "point"]).accuracy.max()
+        for point in POINTS if len({*self.added} - {0}) > 1 else ():
+            for task in self.tasks:
+                e = self.slope(task, point)
+                says = f"accuracy rises with the number of refinements, {point} rate, {task}"
+                verdict = above_floor(more(e), highest[task, point])
+                found.append(Claim("Table 2", says, "an increasing trend", e, "points a doubling", verdict))
         return found
 
     def reading(self) -> str:
         """Which rho is best, how far from the published one, and whether more refinement helps."""
         lines = []
-        for task in self.tasks:
-            parts = []
-            for forwards, rows in self._rows("rho").query("label == @task").groupby("forwards"):
-                best = rows.loc[rows.accuracy.idxmax()]
-                vanilla = self._rows("vanilla").query("label == @task and forwards == @forwards").accuracy.item()
-                parts.append(
-                    f"{forwards} forwards: {best.value:g} with {best.accuracy:.1f} %, vanilla {vanilla:.1f} %"
-                )
-            lines.append(f"- **{task}**, the best rho of the grid: {'; '.join(parts)}.")
+        vanilla = self._rows("vanilla").set_index("label").accuracy
+        for (task, point), rows in self._rows("rho").groupby(["label", "point"], sort=False):
+            best = rows.loc[rows.accuracy.idxmax()]
+            lines.append(
+                f"- **{task}**, {point} rate: the best rho of the grid is {best.value:g} with {best.accuracy:.1f} %; "
+                f"vanilla has {vanilla[task]:.1f} %."
+            )
         tested = self.comparisons[self.comparisons.what.str.startswith("rho")]
         counts = tested.verdict.value_counts()
         lines.append(
@@ -127,16 +145,15 @@ class Study(DiffusionStudy):
             f"{counts.get('lower', 0)}, tied in {counts.get('tied', 0)} of {len(tested)} cells (p < 0.05 after Holm)."
         )
         most = max(self.added)
-        rows = self.comparisons[self.comparisons.what == f"{most} refinements - 0"]
-        lines.append(f"- {most} refinements minus none, after the same fill-up, in points: {said(rows)}.")
+        for point in POINTS:
+            rows = self.comparisons
+            rows = rows[(rows.what == f"{most} refinements - 0") & (rows.rate == point)]
+            lines.append(f"- {most} refinements minus none, {point} rate, in points: {said(rows)}.")
         return "\n".join(lines)
 
     def save(self) -> dict:
         """Everything into the results folder; the manifest in short."""
-        written = self.write(
-            {"summary": self.summary, "comparisons": self.comparisons},
-            {"rho": self.figure_rho(), "refinements": self.figure_added()},
-            {},
-        )
+        tables = {"summary": self.summary, "comparisons": self.comparisons}
+        written = self.write(tables, {"rho": self.figure_rho(), "added": self.figure_added()}, {})
         plt.close("all")
         return written
