@@ -149,7 +149,7 @@ def test_a_shifted_model_needs_a_prompt():
     ("name", "kind", "vocabulary"), [("llada", LlamaForCausalLM, 126464), ("dream", Qwen2ForCausalLM, 152064)]
 )
 def test_published_families_decode_with_their_own_token_ids(name, kind, vocabulary):
-    """On tiny networks of their kind and vocabulary: no [MASK] is drawn, either end cuts, the family's rule decides."""
+    """On tiny networks of their kind and vocabulary: no [MASK] is drawn, either end cuts, the own rule decides."""
     torch.manual_seed(0)
     shape = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
     network = kind(kind.config_class(vocab_size=vocabulary, num_key_value_heads=1, **shape)).eval()
