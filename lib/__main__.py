@@ -75,6 +75,9 @@ def report() -> None:
     entries = write_all()
     for name, entry in sorted(entries.items()):
         low, high = entry["low"], entry["high"]
+        if entry["value"] is None:
+            print(f"{name:28s} not measured")
+            continue
         print(
             f"{name:28s} {entry['value']:8.2f} [{low}, {high}] {entry['unit']}, n = {entry['n']}, {entry['profile']}"
         )

@@ -1,5 +1,6 @@
 """The claims ledger: what a paper says, and the verdict that our results give on it, computed and never written."""
 
+import math
 from dataclasses import asdict, dataclass
 
 from lib.stats import Estimate, verdict
@@ -55,6 +56,8 @@ def at_most(e: Estimate, bound: float) -> str:
 def shown(claim: Claim) -> str:
     """Our value as a table shows it."""
     e = claim.here
+    if not e.n:
+        return "not measured"
     return f"{e.value:.3g} [{e.low:.3g}, {e.high:.3g}] {claim.unit}, n = {e.n}"
 
 
@@ -64,5 +67,10 @@ def records(claims: list[Claim]) -> list[dict]:
     for claim in claims:
         e = claim.here
         row = {k: v for k, v in asdict(claim).items() if k != "here"}
-        found.append(row | {k: round(float(getattr(e, k)), 3) for k in ("value", "low", "high")} | {"n": e.n})
+        found.append(row | {k: _number(getattr(e, k)) for k in ("value", "low", "high")} | {"n": e.n})
     return found
+
+
+def _number(value: float) -> float | None:
+    """Rounded; None for what was not measured, which JSON has no number for."""
+    return round(float(value), 3) if math.isfinite(value) else None

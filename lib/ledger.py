@@ -86,7 +86,8 @@ def page(claims: list[dict]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for row in claims:
-        here = f"{row['value']:g} [{row['low']:g}, {row['high']:g}] {row['unit']}, n = {row['n']}"
+        value, low, high = ("none" if row[k] is None else f"{row[k]:g}" for k in ("value", "low", "high"))
+        here = f"{value} [{low}, {high}] {row['unit']}, n = {row['n']}" if row["n"] else "not measured"
         link = f"[{row['from']}]({row['profile']}/{row['from']}/{row['from']}.ipynb)"
         lines.append(
             f"| {row['where']} | {row['says']} | {row['printed']} | {here} | **{row['verdict']}** | {link} |"
@@ -99,7 +100,7 @@ def _headline_table(entries: dict[str, dict]) -> list[str]:
     for name, e in sorted(entries.items()):
         interval = "" if e["low"] is None else f" [{e['low']:g}, {e['high']:g}]"
         link = f"[{e['from']}](results/{e['profile']}/{e['from']}/{e['from']}.ipynb)"
-        value = f"{e['value']:g}{interval} {e['unit']}"
+        value = "not measured" if e["value"] is None else f"{e['value']:g}{interval} {e['unit']}"
         rows.append(f"| `{name}` | {WORDS.get(name, '')} | {value} | {e['n']} | {link} |")
     return rows
 

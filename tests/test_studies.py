@@ -275,3 +275,22 @@ def test_the_sweep_takes_the_best_and_of_equals_the_nearest_to_plain_sampling():
     assert best_temperature(lines, "qa", "test") == 1.0
     with pytest.raises(UserError, match="validation_items must be 1 or more"):
         Sweep(validation_items=0)
+
+
+@pytest.mark.parametrize("module", ["scores", "pass_at_k", "sweep", "ablation", "control", "real", "control_real"])
+def test_a_study_says_in_words_and_verdicts_what_it_found(module):
+    """From made-up responses: the reading, the ledger and the headlines need nothing else."""
+    study = import_module(f"lib.studies.autodeco_{module}").Study(items=10, samples=2)
+    lines = doubled(made_up(study.runs()))
+    study.__dict__["lines"] = lines | doubled(made_up(study.later_runs(lines)))
+    assert all(line.startswith("- ") for line in study.reading().splitlines())
+    verdicts = {"holds", "holds in direction", "does not hold", "not decided", "not testable here"}
+    assert len(study.ledger()) and set(study.ledger().verdict) <= verdicts
+    for entry in getattr(study, "headlines", dict)().values():
+        assert entry["from"] == study.notebook
+
+
+def doubled(lines):
+    """Each response twice, as two samples, with what a summary asks of it."""
+    cost = {"target_forwards": 3, "positions": 3, "tokens_kept": 3, "seconds": 0.1, "joules": None, "status": "ok"}
+    return {key: [row | cost | {"sample": s} for row in rows for s in (0, 1)] for key, rows in lines.items()}

@@ -230,7 +230,7 @@ class Study(BaseStudy):
                 for axis, values, label in zip(line, settings, ("T", "P"), strict=True):
                     axis.plot(values, "-" if name == NO_COMMAND else ":", lw=1.4, label=name)
                     axis.set(title=item.id, ylabel=label, ylim=(0, None))
-                    if len(tokens) <= 40:  # more could not be read
+                    if len(tokens) <= 20:  # more could not be read
                         axis.set_xticks(range(len(tokens)), tokens, fontsize=7)
                     sns.despine(ax=axis)
         axes[0][-1].legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
@@ -281,6 +281,11 @@ class Study(BaseStudy):
             f"the differences are from {least:+.1f} to {largest:+.1f} points."
         )
         return "\n".join(lines)
+
+    def consistency(self, direction: str) -> Estimate:
+        """Share of all questions of all tasks whose mean temperature follows, by the heads taught as in the paper."""
+        moved = [self._moved(task, self.heads[1], direction, "temperature") for task in self.tasks]
+        return mean_interval(np.concatenate(moved))
 
     def claims(self) -> list[Claim]:
         """Words move the settings before teaching (introduction) and after (Table 4); «no randomness» means none.
