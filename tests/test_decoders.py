@@ -216,7 +216,7 @@ def test_an_unknown_method_lists_the_known():
         ("vanilla", {"steps": "8"}, "steps must be of type int"),
         ("vanilla", {"steps": 4.0}, "steps must be of type int"),
         ("tolerator", {"rho": "x"}, "rho must be of type float"),
-        ("vanilla", {"rule": "best"}, "rule must be one of"),
+        ("vanilla", {"rule": "best"}, "rule must be empty or one of"),
         ("vanilla", {"canvas": 8, "steps": 8, "block": 3}, "block must be 0 or a divisor"),
         ("vanilla", {"top_p": 0.0}, "top_p"),
         ("remdm", {"variant": "max"}, "variant"),

@@ -186,7 +186,7 @@ def test_a_frame_shows_masks_and_changes(random_models):
     colours = [frame["colours"] for frame in study._frames("qa", "mild", 0)]
     grey, light, red = steps.MASK, steps.REDRAWN, steps.CHANGED
     assert colours == [[grey, grey, red], [grey, red, "white"], [red, "white", light], [light, red, "white"]]
-    assert study._frames("qa", 0)[0]["texts"][:2] == ["", ""]
+    assert study._frames("qa", "mild", 0)[0]["texts"][:2] == ["", ""]
 
 
 @pytest.mark.parametrize(

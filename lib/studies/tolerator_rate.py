@@ -26,7 +26,7 @@ class Study(DiffusionStudy):
 
     samples: int = 1
     gammas: tuple[float, ...] = (0.1, 0.2, 0.4, 0.6, 0.8)
-    locks: tuple[int, ...] = (2, 3, 10)
+    locks: tuple[int, ...] = (3, 10)
     updates: tuple[float, ...] = (0.25, 0.5)
 
     notebook = "22_tolerator_rate"
