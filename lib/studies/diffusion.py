@@ -41,6 +41,11 @@ def middle(canvas: int) -> int:
     return grid[len(grid) // 2]
 
 
+def forwards_at(budget: str, canvas: int) -> int:
+    """Forwards of a named budget: `middle` of the grid or `full`, one token a forward."""
+    return {"middle": middle(canvas), "full": canvas}[budget]
+
+
 def over_tasks(pairs: list[tuple[list[dict], list[dict]]]) -> Estimate:
     """Mean over tasks of accuracy of `a` minus that of `b`, in points; of each task the same number of items."""
     if len({len(scores(a)) for a, _ in pairs}) > 1:

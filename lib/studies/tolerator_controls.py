@@ -12,7 +12,7 @@ from lib.evaluation import Run
 from lib.report import cells, comparison_table, headline
 from lib.stats import holm
 from lib.studies.base import SHORT
-from lib.studies.diffusion import FILL_UP, MILD, DiffusionStudy, canvas_of, compared, middle, over_tasks, said
+from lib.studies.diffusion import FILL_UP, MILD, DiffusionStudy, canvas_of, compared, forwards_at, over_tasks, said
 
 EOT = {name: FILL_UP[name] for name in ("eot_form", "eot_lambda")}
 GREEDY = {"temperature": 0.0, "refine_temperature": 0.0}
@@ -70,7 +70,7 @@ HEADLINES = {
 }
 # What the headlines compare has all samples, the others one.
 FIRST = {variant for question, *pair in QUESTIONS if question in HEADLINES.values() for variant in pair}
-BUDGETS = ("middle", "full")
+BUDGETS = {"middle": "middle budget", "full": "one token a forward"}
 # Settings tried on validation items at the middle budget: what `MILD` and Settle's numbers were chosen from.
 TRIED = {
     "TOLERATOR, 0.8 to 0.4": ("tolerator", {}),
@@ -86,24 +86,31 @@ TRIED = {
 
 @dataclass(frozen=True)
 class Study(DiffusionStudy):
-    """Every variant at the middle budget and at one token a forward; `validation_items`: for the settings tried."""
+    """Every variant at the `budgets`, the middle one always; `validation_items`: for the settings tried."""
 
     validation_items: int = 200
+    budgets: tuple[str, ...] = ("middle", "full")
 
     notebook = "25_tolerator_controls"
     parts = ("budget", "variant")
+
+    @property
+    def shown(self) -> list[str]:
+        """The budgets in their order; what the headlines and claims are about is always there."""
+        return [budget for budget in BUDGETS if budget in {"middle", *self.budgets}]
 
     def runs(self) -> dict[tuple, Run]:
         """Keys are (task, budget, variant)."""
         runs = {}
         for short in self.tasks:
             canvas = canvas_of(short)
-            for budget, forwards in zip(BUDGETS, (middle(canvas), canvas), strict=True):
+            for budget in self.shown:
+                forwards = forwards_at(budget, canvas)
                 for variant, (method, options) in VARIANTS.items():
                     samples = self.samples if variant in FIRST else 1
                     runs[short, budget, variant] = self._at(short, method, forwards, samples, **options)
             for name, (method, options) in TRIED.items():
-                run = self._at(short, method, middle(canvas), 1, **options)
+                run = self._at(short, method, forwards_at("middle", canvas), 1, **options)
                 runs[short, "validation", name] = replace(run, split="validation", items=self.validation_items)
         return runs
 
@@ -124,7 +131,7 @@ class Study(DiffusionStudy):
         rows = self.summary[self.summary.budget != "validation"]
         rows = rows.assign(cell=cells(rows))
         table = rows.pivot(index="variant", columns=["budget", "label"], values="cell")
-        columns = [(budget, task) for budget in BUDGETS for task in self.tasks]
+        columns = [(budget, task) for budget in self.shown for task in self.tasks]
         return table.loc[list(VARIANTS), columns].rename_axis(index=None, columns=[None, None])
 
     def spent(self) -> pd.DataFrame:
@@ -132,7 +139,7 @@ class Study(DiffusionStudy):
         rows = self.summary[self.summary.variant.isin(["sure at once, no checks", "Settle (ours)", "vanilla"])]
         rows = rows[rows.budget != "validation"]
         table = rows.pivot(index="variant", columns=["budget", "label"], values="forwards").round(1)
-        columns = [(budget, task) for budget in BUDGETS for task in self.tasks]
+        columns = [(budget, task) for budget in self.shown for task in self.tasks]
         return table[columns].rename_axis(index=None, columns=[None, None])
 
     @cached_property
@@ -146,7 +153,7 @@ class Study(DiffusionStudy):
                     self.lines[task, budget, b],
                 )
                 for question, a, b in QUESTIONS
-                for budget in BUDGETS
+                for budget in self.shown
                 for task in self.tasks
             ]
         )
@@ -156,7 +163,7 @@ class Study(DiffusionStudy):
         """The questions over all tasks, in points with intervals; p after Holm."""
         rows = []
         for question, a, b in QUESTIONS:
-            for budget in BUDGETS:
+            for budget in self.shown:
                 e = over_tasks([(self.lines[t, budget, a], self.lines[t, budget, b]) for t in self.tasks])
                 labels = {"question": question, "a": a, "b": b, "budget": budget}
                 rows.append({**labels, "difference": e.value, "low": e.low, "high": e.high, "items": e.n, "p": e.p})
@@ -165,14 +172,15 @@ class Study(DiffusionStudy):
     def figure_questions(self):
         """Every question over all tasks, with paired 95 % intervals, a panel a budget."""
         names = [f"{a} - {b}" for _, a, b in QUESTIONS][::-1]
-        figure, axes = plt.subplots(1, 2, figsize=(9.5, 0.36 * len(names) + 1.2), sharey=True)
-        for axis, budget in zip(axes, BUDGETS, strict=True):
+        size = (5 + 2.3 * len(self.shown), 0.36 * len(names) + 1.2)
+        figure, axes = plt.subplots(1, len(self.shown), figsize=size, sharey=True, squeeze=False)
+        for axis, budget in zip(axes[0], self.shown, strict=True):
             rows = self.pooled[self.pooled.budget == budget][::-1]
             error = [rows.difference - rows.low, rows.high - rows.difference]
             axis.errorbar(rows.difference, range(len(rows)), xerr=error, fmt="o", ms=4, capsize=3)
             axis.axvline(0, color="0.4", lw=1)
             axis.set_yticks(range(len(names)), names, fontsize="small")
-            axis.set(title={"middle": "middle budget", "full": "one token a forward"}[budget], xlabel="points")
+            axis.set(title=BUDGETS[budget], xlabel="points")
             sns.despine(ax=axis)
         return figure
 
@@ -191,13 +199,13 @@ class Study(DiffusionStudy):
         lines = []
         for question, a, b in QUESTIONS:
             parts = []
-            for budget in BUDGETS:
+            for budget in self.shown:
                 row = self.pooled[(self.pooled.question == question) & (self.pooled.budget == budget)].iloc[0]
                 parts.append(f"{budget} budget {row.difference:+.1f} [{row.low:.1f}, {row.high:.1f}]")
-            tasks = self.comparisons[(self.comparisons.question == question) & (self.comparisons.budget == "full")]
+            tasks = self.comparisons[(self.comparisons.question == question) & (self.comparisons.budget == "middle")]
             lines.append(
                 f"- **{question}**: {a} minus {b}, in points over all tasks: {'; '.join(parts)}. "
-                f"At the full budget: {said(tasks)}."
+                f"At the middle budget: {said(tasks)}."
             )
         return "\n".join(lines)
 

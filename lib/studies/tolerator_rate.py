@@ -12,19 +12,20 @@ from lib.claims import Claim, above_floor, more
 from lib.evaluation import Run
 from lib.papers import printed
 from lib.report import cells, comparison_table
-from lib.studies.diffusion import DiffusionStudy, canvas_of, over_tasks, said
+from lib.studies.diffusion import DiffusionStudy, canvas_of, forwards_at, over_tasks, said
 
 PUBLISHED, SAME_AMOUNT, TWICE = "0.8 to 0.4, cosine", "0.6 throughout", "twice the forwards"
 
 
 @dataclass(frozen=True)
 class Study(DiffusionStudy):
-    """TOLERATOR at one token a forward, half of it fill-up. `gammas`: both ends of the rate, gamma_min at most
-    gamma_max. `updates`: share of the masked that is replaced. `locks`: equal draws after which a position is locked,
-    at twice the forwards with the same fill-up, for at half of them few positions are drawn so often.
+    """TOLERATOR at `budget` forwards, `middle` or `full`, half of them fill-up. `gammas`: both ends of the rate,
+    gamma_min at most gamma_max. `updates`: share of the masked that is replaced. `locks`: equal draws after which a
+    position is locked, at twice the forwards with the same fill-up, where positions are drawn more often.
     """
 
     samples: int = 1
+    budget: str = "middle"
     gammas: tuple[float, ...] = (0.1, 0.2, 0.4, 0.6, 0.8)
     locks: tuple[int, ...] = (3, 10)
     updates: tuple[float, ...] = (0.25, 0.5)
@@ -48,7 +49,7 @@ class Study(DiffusionStudy):
         """Keys are (task, variant)."""
         return {
             (short, name): self._run(
-                short, "tolerator", **_budget(canvas_of(short), name.startswith(TWICE)), **options
+                short, "tolerator", **_budget(forwards_at(self.budget, canvas_of(short)), name.startswith(TWICE)), **options
             )
             for short in self.tasks
             for name, options in self.variants().items()
@@ -185,9 +186,9 @@ class Study(DiffusionStudy):
         return written
 
 
-def _budget(canvas: int, twice: bool) -> dict:
-    """One token a forward, half of it fill-up; or twice as many forwards with the same fill-up."""
-    return {"forwards": 2 * canvas, "rho": 0.25} if twice else {"forwards": canvas}
+def _budget(forwards: int, twice: bool) -> dict:
+    """The budget, half of it fill-up; or twice as many forwards with the same fill-up."""
+    return {"forwards": 2 * forwards, "rho": 0.25} if twice else {"forwards": forwards}
 
 
 def rate_name(high: float, low: float) -> str:

@@ -12,7 +12,7 @@ from lib.evaluation import Run
 from lib.papers import printed
 from lib.report import comparison_table, scores
 from lib.stats import Estimate, mean_interval
-from lib.studies.diffusion import FILL_UP, POINTS, DiffusionStudy, canvas_of, said
+from lib.studies.diffusion import FILL_UP, POINTS, DiffusionStudy, canvas_of, forwards_at, said
 
 PUBLISHED = 0.5
 
@@ -21,11 +21,12 @@ PUBLISHED = 0.5
 class Study(DiffusionStudy):
     """At the published refinement rate and at a mild one, see `POINTS`.
 
-    `rhos`: shares of the fill-up at one token a forward. `added`: refinements after a fill-up of half the canvas; 0
+    `rhos`: shares of the fill-up at `budget` forwards in all, `middle` or `full`. `added`: refinements after a fill-up of half the canvas; 0
     is vanilla decoding with the fill-up's temperature and penalty.
     """
 
     samples: int = 1
+    budget: str = "middle"
     rhos: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
     added: tuple[int, ...] = (0, 2, 4, 8, 16, 32)
 
@@ -40,13 +41,13 @@ class Study(DiffusionStudy):
         runs = {}
         for short in self.tasks:
             canvas = canvas_of(short)
-            fill = canvas // 2
-            runs[short, "vanilla", "", canvas, 1.0] = self._run(short, "vanilla", steps=canvas)
+            total, fill = forwards_at(self.budget, canvas), canvas // 2
+            runs[short, "vanilla", "", total, 1.0] = self._run(short, "vanilla", steps=total)
             runs[short, "added", "", fill, 0] = self._run(short, "vanilla", steps=fill, **FILL_UP)
             for point, rates in POINTS.items():
                 for rho in sorted({*self.rhos, PUBLISHED}):
-                    runs[short, "rho", point, canvas, rho] = self._run(
-                        short, "tolerator", forwards=canvas, rho=rho, **rates
+                    runs[short, "rho", point, total, rho] = self._run(
+                        short, "tolerator", forwards=total, rho=rho, **rates
                     )
                 for added in sorted({*self.added} - {0}):
                     options = {"forwards": fill + added, "rho": fill / (fill + added)} | rates

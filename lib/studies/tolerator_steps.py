@@ -21,7 +21,7 @@ from lib.sampling import RowGenerator
 from lib.sandbox import require_consent
 from lib.stats import Estimate, holm, paired_difference
 from lib.studies.base import SHORT
-from lib.studies.diffusion import MILD, DiffusionStudy, canvas_of
+from lib.studies.diffusion import MILD, DiffusionStudy, canvas_of, forwards_at
 from lib.tasks import get_task
 from lib.trace import Decoded, Trace
 
@@ -33,7 +33,7 @@ MASK, REDRAWN, CHANGED = "0.75", "#fde0c5", "#f0746e"
 
 @dataclass(frozen=True)
 class Study(DiffusionStudy):
-    """TOLERATOR at one token a forward, decoded once more with every step kept; vanilla beside it.
+    """TOLERATOR at `budget` forwards, `middle` or `full`, decoded once more with every step kept; vanilla beside it.
 
     As published, and at a mild rate with the fill-up at the refinement's temperature, so that what refinement changes
     is not the temperature.
@@ -41,6 +41,7 @@ class Study(DiffusionStudy):
 
     items: int = 50
     samples: int = 1
+    budget: str = "middle"
 
     notebook = "26_tolerator_steps"
     parts = ("method",)
@@ -49,9 +50,10 @@ class Study(DiffusionStudy):
         """Keys are (task, method)."""
         runs = {}
         for short in self.tasks:
-            runs[short, "vanilla"] = self._run(short, "vanilla", steps=canvas_of(short))
-            runs[short, "tolerator"] = self._run(short, "tolerator", forwards=canvas_of(short))
-            runs[short, "mild"] = self._run(short, "tolerator", forwards=canvas_of(short), temperature=0.3, **MILD)
+            total = forwards_at(self.budget, canvas_of(short))
+            runs[short, "vanilla"] = self._run(short, "vanilla", steps=total)
+            runs[short, "tolerator"] = self._run(short, "tolerator", forwards=total)
+            runs[short, "mild"] = self._run(short, "tolerator", forwards=total, temperature=0.3, **MILD)
         return runs
 
     @cached_property
