@@ -53,22 +53,22 @@ def at_most(e: Estimate, bound: float) -> str:
     return HOLDS if e.high <= bound else FAILS if e.low > bound else OPEN
 
 
-def shown(claim: Claim) -> str:
-    """Our value as a table shows it."""
-    e = claim.here
-    if not e.n:
-        return "not measured"
-    return f"{e.value:.3g} [{e.low:.3g}, {e.high:.3g}] {claim.unit}, n = {e.n}"
-
-
 def records(claims: list[Claim]) -> list[dict]:
     """Claims as they are stored beside a result, rounded."""
     found = []
     for claim in claims:
-        e = claim.here
-        row = {k: v for k, v in asdict(claim).items() if k != "here"}
-        found.append(row | {k: _number(getattr(e, k)) for k in ("value", "low", "high")} | {"n": e.n})
+        row = asdict(claim)
+        e = row.pop("here")
+        found.append(row | {k: _number(e[k]) for k in ("value", "low", "high")} | {"n": e["n"]})
     return found
+
+
+def shown(record: dict) -> str:
+    """Our value of a stored claim as a table shows it."""
+    if not record["n"]:
+        return "not measured"
+    value, low, high = ("none" if record[k] is None else f"{record[k]:g}" for k in ("value", "low", "high"))
+    return f"{value} [{low}, {high}] {record['unit']}, n = {record['n']}"
 
 
 def _number(value: float) -> float | None:

@@ -172,9 +172,9 @@ def run_all(
 ) -> dict[Run, list[dict]]:
     """Finish every run and return its lines, sorted by item and sample.
 
-    `workers` processes decode batches (default: a core each on a CPU, none on an accelerator); this process
-    alone writes, so a kill loses at most the batches under way. `shard` (i, n) computes one of n parts into files
-    named by it; with the folders of all parts copied together, a run without `shard` finds everything there.
+    `workers` processes decode batches (default: a core each on a CPU, none on an accelerator and for FEW responses);
+    this process alone writes, so a kill loses at most the batches under way. `shard` (i, n) computes one of n parts
+    into files named by it; with the folders of all parts copied together, a run without `shard` finds everything.
     """
     runs = list(dict.fromkeys(runs))
     if any(get_task(run.task).kind == "code" for run in runs):

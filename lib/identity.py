@@ -127,14 +127,14 @@ def _set_fields(record) -> dict:
 
 def run_id(run, device: str = "cpu") -> str:
     """The name of a run in a result."""
-    return _digest(identity(run, device))
+    return digest_of(identity(run, device))
 
 
 def file_id(run, device: str = "cpu") -> str:
     """The name of a run's file of responses: runs that differ in items or samples alone share it."""
     whole = identity(run, device)
     setting = {key: value for key, value in whole["run"].items() if key not in ("items", "samples")}
-    return _digest({**{key: value for key, value in whole.items() if key != "rows"}, "run": setting})
+    return digest_of({**{key: value for key, value in whole.items() if key != "rows"}, "run": setting})
 
 
 @cache
@@ -143,5 +143,6 @@ def row_hashes(task: str, split: str, n: int) -> dict[str, str]:
     return {item.id: rows_hash([item])[:8] for item in items_of(task, split, n)}
 
 
-def _digest(value: dict) -> str:
+def digest_of(value: dict) -> str:
+    """A short name for what JSON can hold."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

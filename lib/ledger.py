@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from lib.claims import DIRECTION, FAILS, HOLDS, OPEN, OWN, UNTESTABLE
+from lib.claims import DIRECTION, FAILS, HOLDS, OPEN, OWN, UNTESTABLE, shown
 from lib.paths import RESULTS, ROOT
 
 TIGHTEST_FIRST = ("paper", "gpu", "night", "laptop")  # smoke decides nothing
@@ -86,12 +86,9 @@ def page(claims: list[dict]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for row in claims:
-        value, low, high = ("none" if row[k] is None else f"{row[k]:g}" for k in ("value", "low", "high"))
-        here = f"{value} [{low}, {high}] {row['unit']}, n = {row['n']}" if row["n"] else "not measured"
         link = f"[{row['from']}]({row['profile']}/{row['from']}/{row['from']}.ipynb)"
-        lines.append(
-            f"| {row['where']} | {row['says']} | {row['printed']} | {here} | **{row['verdict']}** | {link} |"
-        )
+        cells = (row["where"], row["says"], row["printed"], shown(row), f"**{row['verdict']}**", link)
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -3,6 +3,7 @@
 import gzip
 import json
 import platform
+from collections.abc import Sequence
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -76,8 +77,17 @@ def difference(a: list[dict], b: list[dict]) -> Estimate:
     for x, y in zip(a[:: _samples(a)], b[:: _samples(b)], strict=True):
         if x["item"] != y["item"]:
             raise ValueError(f"not paired: {x['item']} meets {y['item']}")
-    estimate = paired_difference(scores(a), scores(b))
-    return Estimate(100 * estimate.value, 100 * estimate.low, 100 * estimate.high, estimate.n, estimate.p)
+    return percent(paired_difference(scores(a), scores(b)))
+
+
+def percent(e: Estimate) -> Estimate:
+    """A share in %, or a difference of shares in points."""
+    return Estimate(100 * e.value, 100 * e.low, 100 * e.high, e.n, e.p)
+
+
+def compared(row) -> Estimate:
+    """A row of a comparison table, as `itertuples` gives it; p is the one after Holm."""
+    return Estimate(row.difference, row.low, row.high, row.items, row.p_holm)
 
 
 def comparison_table(pairs: list[tuple[dict, list[dict], list[dict]]]) -> pd.DataFrame:
@@ -127,7 +137,7 @@ def save(
     headlines: dict[str, dict],
     claims: list[dict],
     sources: list[Path],
-    measures: list[Path] | tuple = (),
+    measures: Sequence[Path] = (),
     device: str = "cpu",
 ) -> dict:
     """Write items, tables, figures and the manifest of one notebook; returns the manifest.

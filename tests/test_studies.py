@@ -286,7 +286,7 @@ def test_a_study_says_in_words_and_verdicts_what_it_found(module):
     assert all(line.startswith("- ") for line in study.reading().splitlines())
     verdicts = {"holds", "holds in direction", "does not hold", "not decided", "not testable here"}
     assert len(study.ledger()) and set(study.ledger().verdict) <= verdicts
-    for entry in getattr(study, "headlines", dict)().values():
+    for entry in study.headlines().values():
         assert entry["from"] == study.notebook
 
 

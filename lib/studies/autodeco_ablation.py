@@ -13,7 +13,7 @@ from lib.autodeco.training.recipe import RECIPES
 from lib.claims import Claim, more
 from lib.evaluation import Run
 from lib.paths import CHECKPOINTS
-from lib.report import cells, comparison_table, headline, summary_row
+from lib.report import cells, compared, comparison_table, headline, summary_row
 from lib.stats import Estimate
 from lib.studies.autodeco_scores import mean_setting
 from lib.studies.base import SHORT, BaseStudy
@@ -137,14 +137,14 @@ class Study(BaseStudy):
         single = [WORDS["study-ar-temperature"], WORDS["study-ar-top-p"]]
         found = []
         for row in self.comparisons[self.comparisons.variant.isin(single)].itertuples():
-            e = Estimate(row.difference, row.low, row.high, row.items, row.p)
+            e = compared(row)
             if row.against == DEFAULT:
                 says = f"{row.variant} beats default sampling on {row.task}"
-                found.append(Claim("Figure 4", says, "3 to 3.5 points", e, "points", more(e, 3, row.p_holm)))
+                found.append(Claim("Figure 4", says, "3 to 3.5 points", e, "points", more(e, 3)))
             else:
-                e = Estimate(-row.difference, -row.high, -row.low, row.items, row.p)
+                both = Estimate(-e.value, -e.high, -e.low, e.n, e.p)
                 says = f"both heads beat {row.variant} on {row.task}"
-                found.append(Claim("Figure 4", says, "more", e, "points", more(e, 0, row.p_holm)))
+                found.append(Claim("Figure 4", says, "more", both, "points", more(both)))
         return found
 
     def reading(self) -> str:

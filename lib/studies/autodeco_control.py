@@ -1,7 +1,6 @@
 """Decoding by command: do words behind a prompt move temperature and top-p, and what does it cost?"""
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,110 +8,25 @@ import pandas as pd
 import seaborn as sns
 import torch
 
-from lib.autodeco.training.commands import HELD_OUT_HIGH, HELD_OUT_LOW, HELD_OUT_NEUTRAL, NO_RANDOMNESS
-from lib.claims import FAILS, HOLDS, OWN, Claim, at_most, more
-from lib.evaluation import Run, commanded, model_of
+from lib.autodeco.training.commands import HELD_OUT_HIGH, HELD_OUT_LOW
+from lib.claims import OWN, Claim, at_least, at_most, more
+from lib.evaluation import commanded, model_of
 from lib.identity import items_of
 from lib.models.registry import Model
 from lib.papers import printed
-from lib.report import comparison_table, scores
-from lib.stats import Estimate, mean_interval, wilson
-from lib.studies.base import SHORT, BaseStudy
+from lib.studies.autodeco_commands import COMMANDS, NO_COMMAND, SETTINGS, CommandStudy, words
+from lib.studies.base import SHORT
 from lib.tasks import get_task
 
-# Sentences that no head was trained on, by the direction that they ask for; neutral ones ask for nothing.
-NO_COMMAND = "no command"
-COMMANDS = {
-    NO_COMMAND: ("",),
-    "neutral": HELD_OUT_NEUTRAL,
-    "low diversity": HELD_OUT_LOW,
-    "high diversity": HELD_OUT_HIGH,
-    "no randomness": (NO_RANDOMNESS,),
-}
-NEAR_ZERO = 0.15  # a mean temperature at most this is called near zero: 0.1 rounded up, half of it to spare
-DIRECTIONS = {"low diversity": -1, "high diversity": 1, "no randomness": -1}
-SETTINGS = {"T": "temperature", "P": "top_p"}
-# What heads were taught, by the end of their name.
-TAUGHT = {
-    "autodeco": "untaught",
-    "control": "taught low/high",
-    "no-randomness": "taught low/high/none",
-    "adapter": "taught low/high/none, with an adapter",
-}
-
-
-def words(heads: str) -> str:
-    """What these heads were taught."""
-    return next((text for name, text in TAUGHT.items() if heads.endswith(f"-{name}")), heads)
+NEAR_ZERO = 0.15  # a mean temperature of at most this is called near zero
 
 
 @dataclass(frozen=True)
-class Study(BaseStudy):
-    """Heads before and after they learned from commands, on test questions with commands that are new to all.
-
-    `heads`: the first are untaught, the second taught as in the paper; the last are one step beyond it.
-    """
-
-    items: int = 100
-    samples: int = 1
-    tasks: tuple[str, ...] = ("math", "qa", "code")
-    heads: tuple[str, ...] = tuple(f"study-ar-{name}" for name in TAUGHT)
+class Study(CommandStudy):
+    """The numbers of autodeco_commands.py as tables, figures, words and verdicts."""
 
     notebook = "14_autodeco_control"
     printed = "autodeco"
-
-    def runs(self) -> dict[tuple, Run]:
-        """Keys are (task, model, direction, command)."""
-        size = {"items": self.items, "samples": self.samples}
-        return {
-            (short, model, direction, command): Run.of(
-                model, SHORT.get(short, short), "autodeco", command=command, **size
-            )
-            for short in self.tasks
-            for model in self.heads
-            for direction, commands in COMMANDS.items()
-            for command in commands
-        }
-
-    def _means(self, task: str, model: str, direction: str, setting: str) -> np.ndarray:
-        """[commands, items] mean setting of an item's responses."""
-        return np.array(
-            [
-                np.array([line[setting] for line in self.lines[task, model, direction, command]])
-                .reshape(-1, self.samples)
-                .mean(1)
-                for command in COMMANDS[direction]
-            ]
-        )
-
-    def _moved(self, task: str, model: str, direction: str, setting: str) -> np.ndarray:
-        """[items] share of a direction's commands that move an item's mean setting the way that they ask for."""
-        plain = self._means(task, model, NO_COMMAND, setting)
-        return ((self._means(task, model, direction, setting) - plain) * DIRECTIONS[direction] > 0).mean(0)
-
-    @cached_property
-    def summary(self) -> pd.DataFrame:
-        """A row a task, model and direction: mean settings, their shift, consistency with its interval, accuracy.
-
-        Consistency: share of questions whose mean setting moves the way that the command asks for.
-        """
-        rows = []
-        for task in self.tasks:
-            for model in self.heads:
-                plain = {name: self._means(task, model, NO_COMMAND, key)[0] for name, key in SETTINGS.items()}
-                for direction, commands in COMMANDS.items():
-                    row = {"task": task, "heads": words(model), "command": direction, "items": self.items}
-                    for name, key in SETTINGS.items():
-                        found = self._means(task, model, direction, key)
-                        row[name] = found.mean()
-                        if direction != NO_COMMAND:
-                            row[f"shift_{name}"] = (found - plain[name]).mean()
-                        if direction in DIRECTIONS:
-                            row |= _share(f"consistency_{name}", self._moved(task, model, direction, key))
-                    keys = [(task, model, direction, command) for command in commands]
-                    row["accuracy"] = 100 * np.mean([scores(self.lines[key]).mean() for key in keys])
-                    rows.append(row)
-        return pd.DataFrame(rows)
 
     def table(self) -> pd.DataFrame:
         """Mean T and P, their shift, and consistency in % with its 95 % interval; accuracy beside."""
@@ -133,60 +47,6 @@ class Study(BaseStudy):
         shown["accuracy, %"] = rows.accuracy.round(1)
         return shown.set_index(["task", "heads", "command"]).fillna("")
 
-    @cached_property
-    def costs(self) -> pd.DataFrame:
-        """Accuracy without a command, minus that of untaught heads, in points; p after Holm."""
-        return comparison_table(
-            [
-                (
-                    {"task": task, "heads": words(model)},
-                    self.lines[task, model, NO_COMMAND, ""],
-                    self.lines[task, self.heads[0], NO_COMMAND, ""],
-                )
-                for task in self.tasks
-                for model in self.heads[1:]
-            ]
-        )
-
-    @cached_property
-    def behind(self) -> pd.DataFrame:
-        """Accuracy behind each sentence, minus without one, in points by task and heads; p after Holm."""
-        return comparison_table(
-            [
-                (
-                    {"task": task, "heads": words(model), "command": direction, "sentence": sentence},
-                    self.lines[task, model, direction, sentence],
-                    self.lines[task, model, NO_COMMAND, ""],
-                )
-                for task in self.tasks
-                for model in self.heads
-                for direction, sentences in COMMANDS.items()
-                if direction != NO_COMMAND
-                for sentence in sentences
-            ]
-        )
-
-    def by_sentence(self) -> pd.DataFrame:
-        """Consistency in % of each sentence over the questions of all tasks, by the taught heads; chance is 50."""
-        rows = []
-        for direction, sign in DIRECTIONS.items():
-            for i, sentence in enumerate(COMMANDS[direction]):
-                row = {"command": direction, "sentence": sentence}
-                for model in self.heads[1:]:
-                    for short, setting in SETTINGS.items():
-                        moved = [
-                            (
-                                self._means(t, model, direction, setting)[i]
-                                - self._means(t, model, NO_COMMAND, setting)[0]
-                            )
-                            * sign
-                            > 0
-                            for t in self.tasks
-                        ]
-                        row[f"{short}, {words(model)}"] = round(100 * np.concatenate(moved).mean(), 1)
-                rows.append(row)
-        return pd.DataFrame(rows).set_index(["command", "sentence"])
-
     def figure_shift(self):
         """Mean temperature behind each kind of command, over questions with 95 % intervals; a panel a task."""
         figure, axes = plt.subplots(
@@ -194,11 +54,8 @@ class Study(BaseStudy):
         )
         for axis, task in zip(axes[0], self.tasks, strict=True):
             for i, model in enumerate(self.heads):
-                means = [
-                    mean_interval(self._means(task, model, direction, "temperature").mean(0) / 2)
-                    for direction in COMMANDS
-                ]
-                values = np.array([[2 * e.value, 2 * e.low, 2 * e.high] for e in means]).T
+                means = [self.mean_temperature(model, direction, (task,)) for direction in COMMANDS]
+                values = np.array([[e.value, e.low, e.high] for e in means]).T
                 error = [values[0] - values[1], values[2] - values[0]]
                 x = np.arange(len(COMMANDS)) + 0.12 * (i - (len(self.heads) - 1) / 2)
                 axis.errorbar(x, values[0], error, fmt="o", ms=4, capsize=2, label=words(model))
@@ -282,46 +139,32 @@ class Study(BaseStudy):
         )
         return "\n".join(lines)
 
-    def consistency(self, direction: str) -> Estimate:
-        """Share of all questions of all tasks whose mean temperature follows, by the heads taught as in the paper."""
-        moved = [self._moved(task, self.heads[1], direction, "temperature") for task in self.tasks]
-        return mean_interval(np.concatenate(moved))
-
     def claims(self) -> list[Claim]:
         """Words move the settings before teaching (introduction) and after (Table 4); «no randomness» means none.
 
         Half the questions would move the right way by chance.
         """
         table, found = self.paper(), []
-        for heads, taught in ((self.heads[0], "untaught"), (self.heads[1], "taught")):
+        for heads, taught in zip(self.heads, ("untaught", "taught"), strict=False):
             for direction in ("low diversity", "high diversity"):
                 for short, setting in SETTINGS.items():
-                    moved = [self._moved(task, heads, direction, setting) for task in self.tasks]
-                    e = mean_interval(np.concatenate(moved))
-                    e = Estimate(*(100 * x for x in (e.value, e.low, e.high)), e.n)
-                    claimed = float(table.loc[direction, f"consistency {short}, %"]) if taught == "taught" else 50.0
-                    printed = f"{claimed:g} %" if taught == "taught" else "they follow"
-                    where = "Table 4" if taught == "taught" else "introduction"
-                    says = f"behind a command for {direction} mean {short} follows, {taught} heads"
-                    found.append(Claim(where, says, printed, e, "% of questions", more(e, claimed, zero=50)))
+                    where, says, claimed = "introduction", "they follow", 50.0
+                    if taught == "taught":
+                        where, claimed = "Table 4", float(table.loc[direction, f"consistency {short}, %"])
+                        says = f"{claimed:g} %"
+                    e = self.consistency(heads, direction, setting)
+                    what = f"behind a command for {direction} mean {short} follows, {taught} heads"
+                    found.append(Claim(where, what, says, e, "% of questions", more(e, claimed, zero=50)))
         for heads in self.heads[2:]:
-            found_T = [self._means(task, heads, "no randomness", "temperature")[0] for task in self.tasks]
-            e = mean_interval(np.concatenate(found_T) / 2)  # which takes values in [0, 1]
-            e = Estimate(*(2 * x for x in (e.value, e.low, e.high)), e.n)
-            where = OWN if heads.endswith("-adapter") else "section 3.3"
-            says = f"«no randomness» brings T near zero, heads {words(heads)}"
-            printed = "" if where == OWN else "heads alone do not"
-            # The paper's claim is the negative one.
-            near = at_most(e, NEAR_ZERO)
-            verdict = near if where == OWN else {HOLDS: FAILS, FAILS: HOLDS}.get(near, near)
-            if where != OWN:
+            e = self.mean_temperature(heads, "no randomness", self.tasks)
+            if heads.endswith("-adapter"):
+                says, verdict = f"«no randomness» brings T near zero, heads {words(heads)}", at_most(e, NEAR_ZERO)
+                found.append(Claim(OWN, says, "", e, "T", verdict))
+            else:
                 says = f"«no randomness» does not bring T near zero, heads {words(heads)}"
-            found.append(Claim(where, says, printed, e, "T", verdict))
+                verdict = at_least(e, NEAR_ZERO)
+                found.append(Claim("section 3.3", says, "heads alone do not", e, "T", verdict))
         return found
-
-    def headlines(self) -> dict[str, dict]:
-        """None: the headline is the model that was trained on language, see autodeco_control_real.py."""
-        return {}
 
     def save(self) -> dict:
         """Everything into the results folder; the manifest in short."""
@@ -342,11 +185,3 @@ def _along(model: Model, prompt: str, instruction: str, text: str) -> tuple[np.n
     out = model.network(input_ids=torch.cat([ids, ids.new_tensor([response])], 1))
     settings = torch.stack([out.temperature[0], out.top_p[0]])[:, ids.shape[1] - 1 : -1]
     return settings.float().cpu().numpy(), [model.tokenizer.decode([i]) for i in response[:-1]] + ["\u25a0"]
-
-
-def _share(name: str, moved: np.ndarray) -> dict[str, float]:
-    """A share in % with its interval, of `moved` [items] in [0, 1]: a question with two commands may half move."""
-    whole = np.isin(moved, (0, 1)).all()
-    e = mean_interval(moved)
-    low, high = wilson(moved.sum(), len(moved)) if whole else (e.low, e.high)
-    return {name: 100 * e.value, f"{name}_low": 100 * low, f"{name}_high": 100 * high}

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from lib.report import headline
 from lib.studies import autodeco_control
-from lib.studies.autodeco_control import TAUGHT
+from lib.studies.autodeco_commands import TAUGHT
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,10 @@ class Study(autodeco_control.Study):
     notebook = "18_autodeco_control_real"
 
     def headlines(self) -> dict[str, dict]:
+        """How consistently the temperature follows, by the heads taught as in the paper."""
         found = {}
-        for name, direction in (
-            ("control_low_consistency", "low diversity"),
-            ("control_high_consistency", "high diversity"),
-        ):
-            e = self.consistency(direction)
-            shares = [100 * x for x in (e.value, e.low, e.high)]
-            found[name] = headline(*shares, e.n, "%", self.profile, self.notebook)
+        for name in ("low", "high"):
+            e = self.consistency(self.heads[1], f"{name} diversity", "temperature")
+            entry = headline(e.value, e.low, e.high, e.n, "%", self.profile, self.notebook)
+            found[f"control_{name}_consistency"] = entry
         return found

@@ -144,13 +144,13 @@ class Study(BaseStudy):
         cells = cells[cells.k == 64]
         gain = float((cells.autodeco - cells.default).mean())
         for row in self.comparisons[self.comparisons.k == k].itertuples():
-            e = Estimate(row.difference, row.low, row.high, self.items, row.p)
+            e = Estimate(row.difference, row.low, row.high, self.items, row.p_holm)
             says = f"AutoDeco beats {row.against} at pass@{k} on {row.task}"
             if row.against == NAMES["default"]:
                 printed_gain = f"{gain:+.2f} points at k = 64"
-                found.append(Claim("Tables 5-7", says, printed_gain, e, "points", more(e, gain, row.p_holm)))
+                found.append(Claim("Tables 5-7", says, printed_gain, e, "points", more(e, gain)))
             else:
-                found.append(Claim(OWN, says, "", e, "points", more(e, 0, row.p_holm)))
+                found.append(Claim(OWN, says, "", e, "points", more(e)))
         return found
 
     def reading(self) -> str:

@@ -12,8 +12,7 @@ from lib.claims import OWN, Claim, more
 from lib.errors import UserError, require_known
 from lib.evaluation import Run
 from lib.papers import printed
-from lib.report import cells, comparison_table, difference, headline, summary_row
-from lib.stats import Estimate
+from lib.report import cells, compared, comparison_table, difference, headline, summary_row
 from lib.studies.base import SHORT, BaseStudy
 
 NAMES = {
@@ -163,17 +162,15 @@ class Study(BaseStudy):
 
     def claims(self) -> list[Claim]:
         """Against default sampling and greedy decoding as printed; against the constant, which is our control."""
-        found = []
+        method_of, found = {name: method for method, name in NAMES.items()}, []
         for row in self.comparisons.itertuples():
-            method = next(m for m, name in NAMES.items() if name == row.against)
-            e = Estimate(row.difference, row.low, row.high, row.items, row.p)
+            e, method = compared(row), method_of[row.against]
+            says = f"AutoDeco beats {row.against} on {row.task}"
             if method in ("default", "greedy"):
                 where, gain = printed_gain(row.task, method)
-                says = f"AutoDeco beats {row.against} on {row.task}"
-                found.append(Claim(where, says, f"{gain:+.2f} points", e, "points", more(e, gain, row.p_holm)))
+                found.append(Claim(where, says, f"{gain:+.2f} points", e, "points", more(e, gain)))
             elif method in ("constant", "shuffled"):
-                says = f"AutoDeco beats {row.against} on {row.task}"
-                found.append(Claim(OWN, says, "", e, "points", more(e, 0, row.p_holm)))
+                found.append(Claim(OWN, says, "", e, "points", more(e)))
         return found
 
     def reading(self) -> str:

@@ -11,8 +11,7 @@ import seaborn as sns
 from lib.claims import OWN, Claim, at_least, more
 from lib.errors import UserError
 from lib.evaluation import Run
-from lib.report import cells, comparison_table, summary_row
-from lib.stats import Estimate
+from lib.report import cells, compared, comparison_table, summary_row
 from lib.studies.autodeco_scores import mean_setting
 from lib.studies.base import SHORT, BaseStudy
 
@@ -148,13 +147,13 @@ class Study(BaseStudy):
         """Less than a point short of the oracle; and, which the paper does not ask, better than honest tuning."""
         found = []
         for row in self.comparisons.itertuples():
-            e = Estimate(row.difference, row.low, row.high, row.items, row.p)
+            e = compared(row)
             if row.against.startswith("oracle"):
                 says = f"AutoDeco falls less than a point short of the oracle on {row.task}"
                 found.append(Claim("Figure 3", says, "above -1 point", e, "points", at_least(e, -1)))
             else:
                 says = f"AutoDeco beats a constant tuned on validation items on {row.task}"
-                found.append(Claim(OWN, says, "", e, "points", more(e, 0, row.p_holm)))
+                found.append(Claim(OWN, says, "", e, "points", more(e)))
         return found
 
     def reading(self) -> str:

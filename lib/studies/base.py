@@ -20,7 +20,7 @@ from lib.paths import NOTEBOOKS, RESULTS, ROOT
 from lib.report import device_name, file_hashes, save, style
 
 SHORT = {"math": "gsm_symbolic", "qa": "country_facts", "code": "small_functions"}
-REPORTING = ("lib.studies", "lib.report", "lib.claims", "lib.stats", "lib.metrics", "lib.papers", "lib.likelihood")
+REPORTING = ("lib.studies", "lib.report", "lib.claims", "lib.stats", "lib.metrics", "lib.papers")
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", tuple: "a list, in [ ]"}
 
 
@@ -136,13 +136,15 @@ class BaseStudy:
         """What the paper says that this study tests, and what it finds."""
         return []
 
+    def headlines(self) -> dict[str, dict]:
+        """The few numbers of results/headline.json that this study gives, by name."""
+        return {}
+
     def ledger(self) -> pd.DataFrame:
         """The claims as a reader sees them first. Verdicts: see lib/claims.py."""
-        columns = {"where": "where", "says": "claim", "printed": "printed"}
-        rows = [{column: getattr(c, name) for name, column in columns.items()} for c in self.claims()]
-        table = pd.DataFrame(rows, columns=list(columns.values()))
-        table = table.assign(here=[shown(c) for c in self.claims()], verdict=[c.verdict for c in self.claims()])
-        return table.set_index("claim").rename_axis(None)
+        columns = ("says", "where", "printed", "here", "verdict")
+        rows = [row | {"here": shown(row)} for row in records(self.claims())]
+        return pd.DataFrame(rows, columns=list(columns)).set_index("says").rename_axis(None)
 
     def write(self, tables: dict, figures: dict, headlines: dict) -> dict:
         """Write items, tables, figures and manifest to `out`; returns a short form of the manifest."""

@@ -17,6 +17,7 @@ from lib.autodeco.training.loop import train_heads
 from lib.autodeco.training.recipe import RECIPES
 from lib.autodeco.training.states import states_of, trajectories
 from lib.errors import exit_status, require_known
+from lib.identity import digest_of
 from lib.models.registry import entry_of, load
 from lib.paths import BUILD, CHECKPOINTS
 from lib.report import device_name
@@ -116,8 +117,7 @@ def train_on(base_name: str, names: list[str]) -> None:
 
 def _folder(options) -> str:
     """A name for what was trained with these options."""
-    digest = sha256(json.dumps(options.to_dict()).encode()).hexdigest()
-    return f"{type(options).__name__.lower()}-{digest[:16]}"
+    return f"{type(options).__name__.lower()}-{digest_of(options.to_dict())}"
 
 
 def split(rows: list[tuple[str, list[int]]]) -> tuple[list, list]:
