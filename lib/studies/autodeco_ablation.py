@@ -172,9 +172,7 @@ class Study(BaseStudy):
     def save(self) -> dict:
         """Everything into the results folder; the manifest in short."""
         figures = {"variants": self.figure_variants(), "curves": self.figure_curves()}
-        written = self.write({"summary": self.summary, "comparisons": self.comparisons}, figures, self.headlines())
-        plt.close("all")
-        return written
+        return self.write({"summary": self.summary, "comparisons": self.comparisons}, figures)
 
 
 def curve(name: str) -> pd.DataFrame:

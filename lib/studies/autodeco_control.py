@@ -168,13 +168,10 @@ class Study(CommandStudy):
 
     def save(self) -> dict:
         """Everything into the results folder; the manifest in short."""
-        written = self.write(
+        return self.write(
             {"summary": self.summary, "costs": self.costs, "behind": self.behind},
             {"shift": self.figure_shift(), "traces": self.figure_traces()},
-            self.headlines(),
         )
-        plt.close("all")
-        return written
 
 
 @torch.inference_mode()

@@ -219,6 +219,4 @@ class Study(BaseStudy):
     def save(self) -> dict:
         """Everything into the results folder; the manifest in short."""
         tables = {"rounds": self.rounds, "summary": self.summary}
-        written = self.write(tables, {"overhead": self.figure_overhead()}, self.headlines())
-        plt.close("all")
-        return written
+        return self.write(tables, {"overhead": self.figure_overhead()})

@@ -176,6 +176,4 @@ class Study(BaseStudy):
     def save(self) -> dict:
         """Everything into the results folder; the manifest in short."""
         tables = {"summary": self.summary, "comparisons": self.comparisons}
-        written = self.write(tables, {"pass_at_k": self.figure_pass()}, self.headlines())
-        plt.close("all")
-        return written
+        return self.write(tables, {"pass_at_k": self.figure_pass()})

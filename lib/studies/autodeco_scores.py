@@ -220,9 +220,7 @@ class Study(BaseStudy):
     def save(self) -> dict:
         """Everything into the results folder; the manifest in short."""
         tables = {"summary": self.summary, "comparisons": self.comparisons}
-        written = self.write(tables, {"differences": self.figure_differences()}, self.headlines())
-        plt.close("all")
-        return written
+        return self.write(tables, {"differences": self.figure_differences()})
 
 
 # Task -> the paper's table and row that speak of it; other tasks are compared with the mean of general tasks.

@@ -176,9 +176,7 @@ class Study(BaseStudy):
     def save(self) -> dict:
         """Everything into the results folder; the manifest in short."""
         tables = {"summary": self.summary, "comparisons": self.comparisons}
-        written = self.write(tables, {"sweep": self.figure_sweep()}, {})
-        plt.close("all")
-        return written
+        return self.write(tables, {"sweep": self.figure_sweep()})
 
 
 def best_temperature(lines: dict[tuple, list[dict]], task: str, split: str) -> float:

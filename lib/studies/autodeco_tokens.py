@@ -130,9 +130,7 @@ class Study(BaseStudy):
     def save(self) -> dict:
         """Everything into the results folder; the manifest in short."""
         figures = {name: self.figure_text(name) for name in SETTINGS} | {"traces": self.figure_traces()}
-        written = self.write({"kinds": self.kinds.reset_index()}, figures, {})
-        plt.close("all")
-        return written
+        return self.write({"kinds": self.kinds.reset_index()}, figures)
 
 
 def kind_of(text: str) -> str:

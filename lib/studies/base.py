@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 
@@ -146,7 +147,7 @@ class BaseStudy:
         rows = [row | {"here": shown(row)} for row in records(self.claims())]
         return pd.DataFrame(rows, columns=list(columns)).set_index("says").rename_axis(None)
 
-    def write(self, tables: dict, figures: dict, headlines: dict) -> dict:
+    def write(self, tables: dict, figures: dict) -> dict:
         """Write items, tables, figures and manifest to `out`; returns a short form of the manifest."""
         manifest = save(
             ROOT / self.out,
@@ -154,12 +155,13 @@ class BaseStudy:
             results={self.all_runs[key]: lines for key, lines in self.lines.items()},
             tables=tables,
             figures=figures,
-            headlines=headlines,
+            headlines=self.headlines(),
             claims=records(self.claims()),
             sources=self.sources(),
             measures=self.measures(),
             device=self.device,
         )
+        plt.close("all")
         return {key: manifest[key] for key in ("parameters", "responses", "device", "versions")}
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import seaborn as sns
 
 from lib.evaluation import Run
-from lib.report import cells, difference, scores, summary_row
+from lib.report import cells, difference, percent, scores, summary_row
 from lib.stats import Estimate, paired_difference
 from lib.studies.base import SHORT, BaseStudy
 from lib.tasks import get_task
@@ -53,12 +53,7 @@ def over_tasks(pairs: list[tuple[list[dict], list[dict]]]) -> Estimate:
     for a, b in pairs:
         difference(a, b)  # raises where they are not the same items
     e = paired_difference(*(np.concatenate([scores(pair[side]) for pair in pairs]) for side in (0, 1)))
-    return Estimate(100 * e.value, 100 * e.low, 100 * e.high, e.n, e.p)
-
-
-def compared(row) -> Estimate:
-    """A row of a comparison table as an estimate, its p corrected for the table where the table says so."""
-    return Estimate(row.difference, row.low, row.high, row.items, getattr(row, "p_holm", row.p))
+    return percent(e)
 
 
 def said(rows: pd.DataFrame, label: str = "task") -> str:

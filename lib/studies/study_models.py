@@ -144,9 +144,7 @@ class Study(BaseStudy):
         return entries
 
     def save(self) -> dict:
-        written = self.write({"summary": self.summary}, {"curves": self.figure_curves()}, self.headlines())
-        plt.close("all")
-        return written
+        return self.write({"summary": self.summary}, {"curves": self.figure_curves()})
 
 
 def curve(name: str) -> pd.DataFrame:

@@ -9,10 +9,10 @@ import seaborn as sns
 
 from lib.claims import OWN, Claim, above_floor, more
 from lib.evaluation import Run
-from lib.report import cells, comparison_table, headline
+from lib.report import cells, compared, comparison_table, headline
 from lib.stats import holm
 from lib.studies.base import SHORT
-from lib.studies.diffusion import FILL_UP, MILD, DiffusionStudy, canvas_of, compared, forwards_at, over_tasks, said
+from lib.studies.diffusion import FILL_UP, MILD, DiffusionStudy, canvas_of, forwards_at, over_tasks, said
 
 EOT = {name: FILL_UP[name] for name in ("eot_form", "eot_lambda")}
 GREEDY = {"temperature": 0.0, "refine_temperature": 0.0}
@@ -222,6 +222,4 @@ class Study(DiffusionStudy):
     def save(self) -> dict:
         """Everything into the results folder; the manifest in short."""
         tables = {"summary": self.summary, "comparisons": self.comparisons, "pooled": self.pooled}
-        written = self.write(tables, {"questions": self.figure_questions()}, self.headlines())
-        plt.close("all")
-        return written
+        return self.write(tables, {"questions": self.figure_questions()})

@@ -213,9 +213,7 @@ class Study(DiffusionStudy):
     def save(self) -> dict:
         """Everything into the results folder; the manifest in short."""
         tables = {"summary": self.summary, "against_full": self.against_full, "batches": self.rounds_of_batches}
-        written = self.write(tables, {"cost": self.figure_cost()}, self.headlines())
-        plt.close("all")
-        return written
+        return self.write(tables, {"cost": self.figure_cost()})
 
 
 def _responses(model, items, options: Tolerator, size: int, instruction: str = "") -> torch.Tensor:

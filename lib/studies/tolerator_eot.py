@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-import matplotlib.pyplot as plt
 import pandas as pd
 
 from lib.claims import Claim, above_floor, more
 from lib.evaluation import Run
-from lib.report import comparison_table
-from lib.studies.diffusion import FILL_UP, DiffusionStudy, canvas_of, compared, forwards_at, said
+from lib.report import compared, comparison_table
+from lib.studies.diffusion import FILL_UP, DiffusionStudy, canvas_of, forwards_at, said
 from lib.studies.tolerator_scores import METHODS, NAMES
 
 FORMS = ("prob_div", "logit_div")
@@ -138,6 +137,4 @@ class Study(DiffusionStudy):
         """Everything into the results folder; the manifest in short."""
         figures = {f"accuracy_{form}": self.figure_accuracy(form) for form in FORMS}
         figures |= {f"length_{form}": self.figure_length(form) for form in FORMS}
-        written = self.write({"summary": self.summary, "comparisons": self.comparisons}, figures, {})
-        plt.close("all")
-        return written
+        return self.write({"summary": self.summary, "comparisons": self.comparisons}, figures)

@@ -47,13 +47,13 @@ class Study(DiffusionStudy):
 
     def runs(self) -> dict[tuple, Run]:
         """Keys are (task, variant)."""
-        return {
-            (short, name): self._run(
-                short, "tolerator", **_budget(forwards_at(self.budget, canvas_of(short)), name.startswith(TWICE)), **options
-            )
-            for short in self.tasks
-            for name, options in self.variants().items()
-        }
+        runs = {}
+        for short in self.tasks:
+            total = forwards_at(self.budget, canvas_of(short))
+            for name, options in self.variants().items():
+                budget = _budget(total, name.startswith(TWICE))
+                runs[short, name] = self._run(short, "tolerator", **budget, **options)
+        return runs
 
     @cached_property
     def behaviour(self) -> pd.DataFrame:
@@ -177,13 +177,10 @@ class Study(DiffusionStudy):
 
     def save(self) -> dict:
         """Everything into the results folder; the manifest in short."""
-        written = self.write(
+        return self.write(
             {"summary": self.summary, "comparisons": self.comparisons, "behaviour": self.behaviour},
             {"grid": self.figure_grid(), "changes": self.figure_changes()},
-            {},
         )
-        plt.close("all")
-        return written
 
 
 def _budget(forwards: int, twice: bool) -> dict:

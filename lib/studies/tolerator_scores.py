@@ -10,9 +10,9 @@ import seaborn as sns
 from lib.claims import Claim, above_floor, more
 from lib.evaluation import Run
 from lib.papers import printed
-from lib.report import cells, comparison_table, difference, headline, summary_row
+from lib.report import cells, compared, comparison_table, difference, headline, summary_row
 from lib.studies.base import SHORT, BaseStudy
-from lib.studies.diffusion import budgets, canvas_of, compared, middle
+from lib.studies.diffusion import budgets, canvas_of, middle
 from lib.tasks import get_task
 
 RELATIVE = 0.153  # the smaller of the two mean gains that reviews quote; over which baseline is not known
@@ -201,6 +201,4 @@ class Study(BaseStudy):
         """Everything into the results folder; the manifest in short."""
         tables = {"summary": self.summary, "comparisons": self.comparisons}
         figures = {"quality": self.figure_quality(), "gain": self.figure_gain()}
-        written = self.write(tables, figures, self.headlines())
-        plt.close("all")
-        return written
+        return self.write(tables, figures)

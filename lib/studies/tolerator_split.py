@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
@@ -21,8 +20,8 @@ PUBLISHED = 0.5
 class Study(DiffusionStudy):
     """At the published refinement rate and at a mild one, see `POINTS`.
 
-    `rhos`: shares of the fill-up at `budget` forwards in all, `middle` or `full`. `added`: refinements after a fill-up of half the canvas; 0
-    is vanilla decoding with the fill-up's temperature and penalty.
+    `rhos`: shares of the fill-up at `budget` forwards in all, `middle` or `full`. `added`: refinements after a
+    fill-up of half the canvas; 0 is vanilla decoding with the fill-up's temperature and penalty.
     """
 
     samples: int = 1
@@ -155,6 +154,4 @@ class Study(DiffusionStudy):
     def save(self) -> dict:
         """Everything into the results folder; the manifest in short."""
         tables = {"summary": self.summary, "comparisons": self.comparisons}
-        written = self.write(tables, {"rho": self.figure_rho(), "added": self.figure_added()}, {})
-        plt.close("all")
-        return written
+        return self.write(tables, {"rho": self.figure_rho(), "added": self.figure_added()})

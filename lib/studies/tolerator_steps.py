@@ -270,9 +270,7 @@ class Study(DiffusionStudy):
             f"strip_{task}_{method}": self.figure_strip(task, method) for task in self.tasks for method in REFINED
         }
         tables = {"summary": self.summary, "stages": self.stages, "errors": self.errors.reset_index()}
-        written = self.write(tables, figures, {})
-        plt.close("all")
-        return written
+        return self.write(tables, figures)
 
 
 def _filled(events: list[dict]) -> int:
