@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
+from lib.errors import UserError
 from lib.evaluation import Run
 from lib.report import cells, difference, percent, scores, summary_row
 from lib.stats import Estimate, paired_difference
@@ -21,6 +22,7 @@ FILL_UP = {"temperature": 0.5, "eot_form": "logit_div", "eot_lambda": 1.2}
 # A rate at which TOLERATOR is not near zero on the study model, beside the published 0.8 to 0.4. Chosen on validation
 # items, see `tried` in tolerator_controls.py.
 MILD = {"gamma_max": 0.2, "gamma_min": 0.1}
+BUDGETS = {"middle": "middle budget", "full": "one token a forward"}
 POINTS = {"published": {}, "mild": MILD}
 
 
@@ -42,7 +44,9 @@ def middle(canvas: int) -> int:
 
 
 def forwards_at(budget: str, canvas: int) -> int:
-    """Forwards of a named budget: `middle` of the grid or `full`, one token a forward."""
+    """Forwards of a budget: `middle` of the grid or `full`, one token a forward. Raises UserError on another name."""
+    if budget not in BUDGETS:
+        raise UserError(f"{budget!r} is no budget: take {' or '.join(BUDGETS)}")
     return {"middle": middle(canvas), "full": canvas}[budget]
 
 

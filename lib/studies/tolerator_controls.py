@@ -12,7 +12,7 @@ from lib.evaluation import Run
 from lib.report import cells, compared, comparison_table, headline
 from lib.stats import holm
 from lib.studies.base import SHORT
-from lib.studies.diffusion import FILL_UP, MILD, DiffusionStudy, canvas_of, forwards_at, over_tasks, said
+from lib.studies.diffusion import BUDGETS, FILL_UP, MILD, DiffusionStudy, canvas_of, forwards_at, over_tasks, said
 
 EOT = {name: FILL_UP[name] for name in ("eot_form", "eot_lambda")}
 GREEDY = {"temperature": 0.0, "refine_temperature": 0.0}
@@ -70,7 +70,6 @@ HEADLINES = {
 }
 # What the headlines compare has all samples, the others one.
 FIRST = {variant for question, *pair in QUESTIONS if question in HEADLINES.values() for variant in pair}
-BUDGETS = {"middle": "middle budget", "full": "one token a forward"}
 # Settings tried on validation items at the middle budget: what `MILD` and Settle's numbers were chosen from.
 TRIED = {
     "TOLERATOR, 0.8 to 0.4": ("tolerator", {}),
@@ -97,7 +96,7 @@ class Study(DiffusionStudy):
     @property
     def shown(self) -> list[str]:
         """The budgets in their order; what the headlines and claims are about is always there."""
-        return [budget for budget in BUDGETS if budget in {"middle", *self.budgets}]
+        return list(dict.fromkeys(("middle", *self.budgets)))
 
     def runs(self) -> dict[tuple, Run]:
         """Keys are (task, budget, variant)."""
@@ -127,7 +126,7 @@ class Study(DiffusionStudy):
         return table.assign(mean=table.mean(axis=1), forwards=spent).round(1).rename_axis(index=None, columns=None)
 
     def table(self) -> pd.DataFrame:
-        """Accuracy in %, a line a variant, columns a budget and task; the forwards that each spends at most."""
+        """Accuracy in %, a line a variant, columns a budget and task."""
         rows = self.summary[self.summary.budget != "validation"]
         rows = rows.assign(cell=cells(rows))
         table = rows.pivot(index="variant", columns=["budget", "label"], values="cell")
@@ -185,13 +184,13 @@ class Study(DiffusionStudy):
         return figure
 
     def claims(self) -> list[Claim]:
-        """Every question over all tasks at the middle budget; the first alone is the paper's."""
+        """Every question over all tasks at the middle budget; the paper's own is judged by task in notebook 20."""
         accuracy, found = self.summary.set_index(["label", "budget", "variant"]).accuracy, []
         for row in self.pooled[self.pooled.budget == "middle"].itertuples():
-            e, where = compared(row), "Table 1" if row.question == "as published" else OWN
+            e = compared(row)
             highest = [accuracy[task, "middle", variant] for task in self.tasks for variant in (row.a, row.b)]
             says, verdict = f"{row.question}: {row.a} beats {row.b}", above_floor(more(e, p=e.p), *highest)
-            found.append(Claim(where, says, "" if where == OWN else "more", e, "points", verdict))
+            found.append(Claim(OWN, says, "", e, "points", verdict))
         return found
 
     def reading(self) -> str:
