@@ -28,7 +28,7 @@ reproduce smoke render train: export ALLOW_CODE_EXECUTION ?= 1
 reproduce: env ## decode and render into results/: PROFILE=laptop|night|gpu|paper, NB=<notebook>|all
 	$(RUN) lib reproduce --profile "$(PROFILE)" --notebook "$(NB)"
 
-smoke: env ## the same in three minutes: does everything run?
+smoke: env ## every notebook with a handful of items: does it run?
 	$(RUN) lib reproduce --profile smoke --notebook "$(or $(NB),all)"
 
 render: env ## render again from the responses in results/, such as after a change to a figure

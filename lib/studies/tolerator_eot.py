@@ -8,7 +8,7 @@ import pandas as pd
 from lib.claims import Claim, above_floor, more
 from lib.evaluation import Run
 from lib.report import compared, comparison_table
-from lib.studies.diffusion import FILL_UP, DiffusionStudy, canvas_of, said
+from lib.studies.diffusion import FILL_UP, DiffusionStudy, canvas_of, forwards_at, said
 from lib.studies.tolerator_scores import METHODS, NAMES
 
 FORMS = ("prob_div", "logit_div")
@@ -17,9 +17,10 @@ OFF = "off"
 
 @dataclass(frozen=True)
 class Study(DiffusionStudy):
-    """Every method at one token a forward, without a penalty and with either form of it at each lambda."""
+    """Every method at `budget` forwards, `middle` or `full`: no penalty, and either form of it at each lambda."""
 
     samples: int = 1
+    budget: str = "middle"
     lambdas: tuple[float, ...] = (1.2, 2.0, 8.0)
 
     notebook = "23_tolerator_eot"
@@ -31,7 +32,7 @@ class Study(DiffusionStudy):
         for short in self.tasks:
             for method in METHODS:
                 key = "forwards" if method == "tolerator" else "steps"
-                budget = {key: canvas_of(short)}
+                budget = {key: forwards_at(self.budget, canvas_of(short))}
                 runs[short, method, OFF, 1.0] = self._run(short, method, **budget, eot_form=OFF)
                 for form in FORMS:
                     for strength in self.lambdas:
