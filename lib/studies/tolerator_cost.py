@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
+from matplotlib.ticker import LogLocator
 
 from lib.benchmark import interleaved, time_ratio
 from lib.claims import OWN, Claim, at_least
@@ -125,6 +126,9 @@ class Study(DiffusionStudy):
                     axis.plot(part[cost], part.accuracy, "o-", ms=4, color=colours[name], label=name)
                     axis.fill_between(part[cost], part.low, part.high, color=colours[name], alpha=0.12, lw=0)
                 axis.set(xscale="log", xlabel=words, ylim=(0, None))
+                axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axis.xaxis.set_major_formatter("{x:g}")
+                axis.minorticks_off()
                 sns.despine(ax=axis)
         for axis, task in zip(axes[0], self.tasks, strict=True):
             axis.set_title(task)

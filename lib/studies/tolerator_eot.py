@@ -77,22 +77,21 @@ class Study(DiffusionStudy):
 
     def figure_accuracy(self, form: str):
         """Accuracy against lambda, a line a method."""
-        return self.panels(
-            self._lines(form), "strength", "method", xlabel=f"lambda, {form}", xscale="log", ylim=(0, None)
-        )
+        return self._against_lambda(self._lines(form), form, "accuracy")
 
     def figure_length(self, form: str):
         """Tokens a response against lambda, a line a method."""
         rows = self._lines(form).rename(columns={"tokens": "tokens before the end"})
-        return self.panels(
-            rows,
-            "strength",
-            "method",
-            y="tokens before the end",
-            xlabel=f"lambda, {form}",
-            xscale="log",
-            ylim=(0, None),
-        )
+        return self._against_lambda(rows, form, "tokens before the end")
+
+    def _against_lambda(self, rows: pd.DataFrame, form: str, y: str):
+        axes = {"xlabel": f"lambda, {form}; 1 is off", "xscale": "log", "ylim": (0, None)}
+        figure = self.panels(rows, "strength", "method", y=y, **axes)
+        ticks = sorted({1.0, *self.lambdas})
+        for axis in figure.axes:
+            axis.set_xticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+            axis.minorticks_off()
+        return figure
 
     def claims(self) -> list[Claim]:
         """The published penalty improves TOLERATOR."""

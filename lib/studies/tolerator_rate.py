@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.ticker import MaxNLocator
 
 from lib.claims import Claim, above_floor, more
 from lib.evaluation import Run
@@ -123,6 +124,7 @@ class Study(DiffusionStudy):
                 steps = np.arange(1, changed.shape[1] + 1)
                 axis.plot(steps, 100 * changed.mean(0) / canvas_of(task), lw=1.4, label=name)
             axis.set(title=task, xlabel="iteration", ylim=(0, None))
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
             sns.despine(ax=axis)
         axes[0][0].set_ylabel("tokens changed, % of the canvas")
         axes[0][-1].legend(frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))

@@ -106,6 +106,7 @@ class Study(DiffusionStudy):
         vanilla = self._rows("vanilla").set_index("label").accuracy
         for axis, task in zip(figure.axes, self.tasks, strict=True):
             axis.axhline(vanilla[task], color="0.4", ls=":", lw=1.2)
+            axis.set_ylim(0, max(axis.get_ylim()[1], 1.05 * vanilla[task]))
         return figure
 
     def figure_added(self):
