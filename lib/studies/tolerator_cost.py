@@ -107,7 +107,7 @@ class Study(DiffusionStudy):
         """Accuracy in % at the middle budget in one block, in four, and on a longer canvas."""
         rows = self.named.assign(cell=cells(self.named))
         keep = rows.method.isin([NAMES[method] for method in SHAPED])
-        at = [r.budget == middle(canvas_of(r.label)) for r in rows.itertuples()]
+        at = np.array([r.budget == middle(canvas_of(r.label)) for r in rows.itertuples()])
         rows = rows[keep & at]
         table = rows.pivot(index=["label", "budget", "method"], columns="shape", values="cell")
         return table[list(SHAPES.values())].rename_axis(index=["task", "forwards", "method"], columns=None)
