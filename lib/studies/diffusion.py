@@ -50,6 +50,11 @@ def forwards_at(budget: str, canvas: int) -> int:
     return {"middle": middle(canvas), "full": canvas}[budget]
 
 
+def spending(method: str, forwards: int) -> dict[str, int]:
+    """The option by which a method is given so many forwards."""
+    return {"forwards" if method in ("tolerator", "settle") else "steps": forwards}
+
+
 def over_tasks(pairs: list[tuple[list[dict], list[dict]]]) -> Estimate:
     """Mean over tasks of accuracy of `a` minus that of `b`, in points; of each task the same number of items."""
     if len({len(scores(a)) for a, _ in pairs}) > 1:

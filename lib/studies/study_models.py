@@ -14,7 +14,7 @@ from lib.evaluation import Run, model_of
 from lib.identity import items_of
 from lib.models.canvas import position_ids
 from lib.paths import CHECKPOINTS
-from lib.report import cells, headline, summary_row
+from lib.report import cells, headline, percent, summary_row
 from lib.stats import Estimate, mean_interval
 from lib.studies.base import SHORT, BaseStudy
 from lib.tasks import get_task
@@ -94,8 +94,7 @@ class Study(BaseStudy):
             items = items_of(task, "test", self.items)
             texts = {line["item"]: line["text"] for line in self.lines[short, "study-ar"]}
             shares += [_agreement(item.prompt, texts[item.id]) for item in items]
-        e = mean_interval(np.array(shares))
-        return Estimate(100 * e.value, 100 * e.low, 100 * e.high, e.n)
+        return percent(mean_interval(np.array(shares)))
 
     def figure_curves(self):
         """Training loss (thin) and validation loss (dots) against training sequences."""

@@ -12,7 +12,17 @@ from lib.evaluation import Run
 from lib.report import cells, compared, comparison_table, headline
 from lib.stats import holm
 from lib.studies.base import SHORT
-from lib.studies.diffusion import BUDGETS, FILL_UP, MILD, DiffusionStudy, canvas_of, forwards_at, over_tasks, said
+from lib.studies.diffusion import (
+    BUDGETS,
+    FILL_UP,
+    MILD,
+    DiffusionStudy,
+    canvas_of,
+    forwards_at,
+    over_tasks,
+    said,
+    spending,
+)
 
 EOT = {name: FILL_UP[name] for name in ("eot_form", "eot_lambda")}
 GREEDY = {"temperature": 0.0, "refine_temperature": 0.0}
@@ -114,9 +124,8 @@ class Study(DiffusionStudy):
         return runs
 
     def _at(self, short: str, method: str, forwards: int, samples: int, **options) -> Run:
-        key = "forwards" if method in ("tolerator", "settle") else "steps"
         task = SHORT.get(short, short)
-        return Run.of(self.model, task, method, self.items, samples, **{key: forwards}, **options)
+        return Run.of(self.model, task, method, self.items, samples, **spending(method, forwards), **options)
 
     def tried(self) -> pd.DataFrame:
         """Accuracy in % on validation items at the middle budget, by task and their mean; forwards spent."""

@@ -19,7 +19,7 @@ from lib.identity import LIB, imported, items_of
 from lib.report import cells, comparison_table, headline
 from lib.sampling import RowGenerator
 from lib.studies.base import SHORT
-from lib.studies.diffusion import DiffusionStudy, budgets, canvas_of, middle
+from lib.studies.diffusion import DiffusionStudy, budgets, canvas_of, middle, spending
 from lib.studies.tolerator_scores import METHODS, NAMES
 from lib.tasks import get_task
 from lib.tolerator import Tolerator
@@ -27,6 +27,7 @@ from lib.tolerator import Tolerator
 COSTS = {"forwards": "forwards", "positions": "positions computed", "seconds": "seconds a response"}
 SHAPES = {"": "one block", "blocks": "four blocks", "longer": "canvas half as long again"}
 OURS = "settle"
+ALL = {method: NAMES[method] for method in METHODS} | {OURS: "Settle (ours)"}
 SHAPED = ("vanilla", "rcr", "tolerator")  # what can decode in blocks
 
 
@@ -49,7 +50,7 @@ class Study(DiffusionStudy):
         for short in self.tasks:
             canvas = canvas_of(short)
             for forwards in (*budgets(canvas), 2 * canvas):
-                for method in (*METHODS, OURS):
+                for method in ALL:
                     if forwards > canvas and method in ("vanilla", "rcr"):
                         continue  # no more steps than tokens
                     runs[short, method, "", forwards] = self._at(short, method, forwards)
@@ -61,14 +62,12 @@ class Study(DiffusionStudy):
         return runs
 
     def _at(self, short: str, method: str, forwards: int, **options) -> Run:
-        key = "forwards" if method in ("tolerator", OURS) else "steps"
-        return self._run(short, method, **{key: forwards}, **options)
+        return self._run(short, method, **spending(method, forwards), **options)
 
     @cached_property
     def named(self) -> pd.DataFrame:
         """`summary` with methods and shapes in words."""
-        names = NAMES | {OURS: "Settle (ours)"}
-        return self.summary.assign(method=self.summary.method.map(names), shape=self.summary["shape"].map(SHAPES))
+        return self.summary.assign(method=self.summary.method.map(ALL), shape=self.summary["shape"].map(SHAPES))
 
     @cached_property
     def against_full(self) -> pd.DataFrame:
@@ -90,10 +89,10 @@ class Study(DiffusionStudy):
         rows = []
         for task in self.tasks:
             row = {"task": task}
-            for method in (*METHODS, OURS):
+            for method in ALL:
                 here = self.against_full.query("task == @task and method == @method").sort_values("forwards")
                 good = (here.low > -5)[::-1].cumprod()[::-1].astype(bool)
-                name = (NAMES | {OURS: "Settle (ours)"})[method]
+                name = ALL[method]
                 if good.any():
                     row[name] = f"{spent[task, method, '', here[good].forwards.iloc[0]]:.1f}"
                 elif method == "vanilla":
@@ -143,7 +142,7 @@ class Study(DiffusionStudy):
         for (task, method, shape, forwards), lines in self.lines.items():
             if not shape and forwards == canvas_of(task):
                 needed, computed = (np.mean([line[key] for line in lines]) for key in ("head_positions", "positions"))
-                row = {"task": task, "method": (NAMES | {OURS: "Settle (ours)"})[method], "positions": computed}
+                row = {"task": task, "method": ALL[method], "positions": computed}
                 rows.append(row | {"with the head": needed, "saved": 100 * (1 - needed / computed)})
         return pd.DataFrame(rows).round(1)
 

@@ -8,7 +8,7 @@ import pandas as pd
 from lib.claims import Claim, above_floor, more
 from lib.evaluation import Run
 from lib.report import compared, comparison_table
-from lib.studies.diffusion import FILL_UP, DiffusionStudy, canvas_of, forwards_at, said
+from lib.studies.diffusion import FILL_UP, DiffusionStudy, canvas_of, forwards_at, said, spending
 from lib.studies.tolerator_scores import METHODS, NAMES
 
 FORMS = ("prob_div", "logit_div")
@@ -31,8 +31,7 @@ class Study(DiffusionStudy):
         runs = {}
         for short in self.tasks:
             for method in METHODS:
-                key = "forwards" if method == "tolerator" else "steps"
-                budget = {key: forwards_at(self.budget, canvas_of(short))}
+                budget = spending(method, forwards_at(self.budget, canvas_of(short)))
                 runs[short, method, OFF, 1.0] = self._run(short, method, **budget, eot_form=OFF)
                 for form in FORMS:
                     for strength in self.lambdas:

@@ -12,7 +12,7 @@ from lib.evaluation import Run
 from lib.papers import printed
 from lib.report import cells, compared, comparison_table, difference, headline, summary_row
 from lib.studies.base import SHORT, BaseStudy
-from lib.studies.diffusion import budgets, canvas_of, middle
+from lib.studies.diffusion import budgets, canvas_of, middle, spending
 from lib.tasks import get_task
 
 RELATIVE = 0.153  # the smaller of the two mean gains that reviews quote; over which baseline is not known
@@ -49,8 +49,8 @@ class Study(BaseStudy):
             runs[short, "sampled", 0] = Run.of(self.reference, task, "autoregressive", temperature=1.0, **size)
             for forwards in budgets(canvas):
                 for method in METHODS:
-                    key = "forwards" if method == "tolerator" else "steps"
-                    runs[short, method, forwards] = Run.of(self.model, task, method, **size, **{key: forwards})
+                    options = spending(method, forwards)
+                    runs[short, method, forwards] = Run.of(self.model, task, method, **size, **options)
         return runs
 
     @cached_property

@@ -1,7 +1,5 @@
 """What refinement does: canvases step by step, answers it fixes and breaks, the kinds of error that are left."""
 
-import ast
-import builtins
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,9 +15,11 @@ from lib.claims import OWN, Claim, above_floor, more
 from lib.decoders import decode
 from lib.evaluation import Run, model_of
 from lib.identity import items_of
+from lib.report import percent
 from lib.sampling import RowGenerator
 from lib.sandbox import require_consent
-from lib.stats import Estimate, holm, paired_difference
+from lib.stats import holm, paired_difference
+from lib.studies.answer_errors import code_error, math_error
 from lib.studies.base import SHORT
 from lib.studies.diffusion import MILD, DiffusionStudy, canvas_of
 from lib.tasks import get_task
@@ -131,7 +131,7 @@ class Study(DiffusionStudy):
 
     def table(self) -> pd.DataFrame:
         """% right after the fill-up and at the end, and how many answers all refinements fixed and broke."""
-        rows, by_name = [], {words: method for method, words in METHODS.items()}
+        rows = []
         for (task, method), part in self.stages.groupby(["task", "method"], sort=False):
             rows.append(
                 {
@@ -141,7 +141,7 @@ class Study(DiffusionStudy):
                     "at the end, %": part.right.iloc[-1],
                     "fixed, all steps": int(part.fixed.sum()),
                     "broken, all steps": int(part.broken.sum()),
-                    "items": self.right[task, by_name[method]].shape[1],
+                    "items": len(self._items(task)),
                 }
             )
         return pd.DataFrame(rows).set_index(["task", "method"]).round(1)
@@ -236,7 +236,7 @@ class Study(DiffusionStudy):
         found = []
         for (short, method), right in self.right.items():
             e = paired_difference(right[-1][:, None], right[0][:, None])
-            found.append((short, method, Estimate(*(100 * x for x in (e.value, e.low, e.high)), e.n, e.p)))
+            found.append((short, method, percent(e)))
         claims = []
         for (short, method, e), p in zip(found, holm([e.p for *_, e in found]), strict=True):
             ends = [100 * self.right[short, method][k].mean() for k in (0, -1)]
@@ -282,41 +282,3 @@ def _draw(axis, y: float, frame: dict) -> None:
     for x, (text, colour) in enumerate(zip(frame["texts"], frame["colours"], strict=True)):
         axis.add_patch(plt.Rectangle((x, y - 0.45), 1, 0.9, color=colour, ec="white", lw=0.5))
         axis.text(x + 0.5, y, text, family="monospace", fontsize=7, ha="center", va="center", clip_on=True)
-
-
-def math_error(text: str, prompt: str = "") -> str:
-    """What is wrong with a wrong answer to a word problem, written as `8*2=16;8+16=24#24`."""
-    steps, mark, end = text.partition("#")
-    found = re.findall(r"([\d+*/.-]+)=(-?\d+(?:\.\d+)?)(?=;|$)", steps)
-    if not mark or not re.fullmatch(r"-?\d+(\.\d+)?", end) or len(found) != steps.count(";") + 1:
-        return "malformed"
-    try:
-        values = [(_value(left), float(right)) for left, right in found]
-    except (SyntaxError, ZeroDivisionError, ValueError):
-        return "malformed"
-    if any(left != right for left, right in values):
-        return "wrong arithmetic"
-    return "wrong plan" if values[-1][1] == float(end) else "another end than its steps"
-
-
-def _value(expression: str) -> float:
-    """Of numbers and + - * / alone, which is what `math_error` lets through; powers are refused."""
-    if "**" in expression or "//" in expression:
-        raise ValueError(expression)
-    return float(eval(compile(expression, "", "eval"), {"__builtins__": {}}))
-
-
-def code_error(text: str, prompt: str = "") -> str:
-    """What is wrong with a function that fails its tests."""
-    try:
-        tree = ast.parse(prompt + text)
-    except (SyntaxError, ValueError):
-        return "does not parse"
-    function = next((node for node in tree.body if isinstance(node, ast.FunctionDef)), None)
-    if function is None:
-        return "no function"
-    names = {a.arg for a in function.args.args} | {
-        n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
-    }
-    used = {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
-    return "unknown name" if used - names - set(dir(builtins)) else "another function"
