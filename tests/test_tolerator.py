@@ -335,6 +335,25 @@ def test_the_window_of_remdm_loop_has_three_phases():
         assert alpha(t, options) == pytest.approx(expected), t
 
 
+def test_remdm_loop_masks_again_within_its_window_alone():
+    options, masked = Remdm(variant="loop", t_on=0.5, t_off=0.1, eta=0.02), torch.zeros(1, 2).bool()
+    for t, expected in ((0.6, 0.0), (0.5, 0.02), (0.3, 0.02), (0.1, 0.0), (0.05, 0.0)):
+        s = t - 0.04
+        found = sigma(t, alpha(t, options), alpha(s, options), options, masked, torch.ones(1, 2))
+        assert found.tolist() == [[pytest.approx(expected)] * 2], t
+
+
+def test_the_margin_is_that_of_the_two_likeliest():
+    """The first position has the larger probability, 0.5 against 0.45, the second the larger gap."""
+    probs = torch.tensor([[[0.02, 1e-9, 0.5, 0.46, 0.02], [0.15, 1e-9, 0.45, 0.2, 0.2]]])
+    for rule, place in (("margin", 1), ("confidence", 0)):
+        options = Vanilla(canvas=2, steps=2, rule=rule, temperature=0.0)
+        tokens = torch.full((1, 2), 1)
+        given = (torch.ones(2).bool(), 1, options, FIVE, torch.full((2, 1, 2), 0.5))
+        _, kept, _ = fill_step(tokens, probs.log(), *given)
+        assert kept[0].nonzero().item() == place
+
+
 @pytest.mark.parametrize("rule", ["entropy", "margin"])
 def test_rules_that_read_a_distribution_keep_the_surest_at_temperature_zero(rule):
     """The draw is greedy; which position is kept follows the untempered distribution, not the order."""
