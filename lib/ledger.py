@@ -31,7 +31,7 @@ WORDS = {
     "tolerator_batch_speedup": "TOLERATOR: a batch of 32 over one prompt at a time",
     "tolerator_own_rule_vs_published": "Settle (ours, greedy, tuned here) minus TOLERATOR as published, three tasks",
     "tolerator_vs_vanilla": "TOLERATOR minus vanilla diffusion decoding, middle budget, mean of three tasks",
-    "tolerator_vs_vanilla_same_eot": "the same, vanilla with TOLERATOR's EoT penalty",
+    "tolerator_vs_vanilla_same_eot": "TOLERATOR minus vanilla with its EoT penalty, middle budget, mean of 3 tasks",
     "tolerator_vs_vanilla_math": "TOLERATOR minus vanilla diffusion decoding, middle budget, math",
 }
 

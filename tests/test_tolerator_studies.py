@@ -8,7 +8,7 @@ from lib.errors import UserError
 from lib.evaluation import Run
 from lib.studies import tolerator_controls, tolerator_cost, tolerator_eot, tolerator_rate, tolerator_split
 from lib.studies import tolerator_steps as steps
-from lib.studies.diffusion import canvas_of, over_tasks
+from lib.studies.diffusion import canvas_of, over_tasks, shared
 from lib.studies.tolerator_scores import Study as Scores
 from lib.tolerator import Vanilla
 
@@ -26,6 +26,32 @@ def test_over_tasks_is_the_mean_of_the_tasks_differences():
     assert e.value == pytest.approx(100 * (0.5 - 0.5 + 0.5) / 3) and e.n == 12
     with pytest.raises(ValueError, match="different sizes"):
         over_tasks([(made(a), made(b)), (made(a[:2]), made(b[:2]))])
+
+
+def test_pairs_are_of_the_samples_that_both_have():
+    three = [{"item": f"{i}", "sample": s, "correct": int(s > 0)} for i in range(2) for s in range(3)]
+    one = made([1, 0])
+    a, b = shared(three, one)
+    assert [line["sample"] for line in a] == [0, 0] and b == one
+    assert shared(one, three) == (b, a) and shared(three, three) == (three, three)
+
+
+def test_the_mean_gain_is_over_tasks_and_budgets_of_the_same_items():
+    study = Scores(items=4, samples=1, tasks=("qa", "code"))
+    right = {"tolerator": {4: [1, 1, 0, 0], 8: [1, 0, 0, 0]}, "vanilla": {4: [0, 0, 0, 0], 8: [1, 1, 0, 0]}}
+    study.__dict__["lines"] = {
+        (task, method, forwards): made(values)
+        for task in study.tasks
+        for method, budgets in right.items()
+        for forwards, values in budgets.items()
+    }
+    e, theirs = study.mean_gain("vanilla")
+    assert (e.value, e.n, theirs) == (pytest.approx(100 * (3 - 2) / 8), 8, pytest.approx(25))
+
+
+def test_a_right_end_behind_false_steps_is_told_apart():
+    assert [steps._kind(1, error) for error in ("wrong plan", "another function", "unknown name")] == ["right"] * 3
+    assert steps._kind(1, "wrong arithmetic") == "right by false working" and steps._kind(0, "x") == "x"
 
 
 def test_the_split_keeps_the_total_and_the_fill_up():
@@ -205,6 +231,8 @@ def test_a_frame_shows_masks_and_changes(random_models):
         ("8*2=16", "malformed"),
         ("8**9=16#16", "malformed"),
         ("1/0=3#3", "malformed"),
+        ("...=5#5", "malformed"),
+        ("1.1*3=3.3;3.3-0.2=3.1#3.1", "wrong plan"),
         ("", "malformed"),
     ],
 )
@@ -218,6 +246,7 @@ def test_kinds_of_wrong_math(text, kind):
         ("    return sum(x for x in xs", "does not parse"),
         ("    return sum(x for x in ys)", "unknown name"),
         ("    return max(x * 2 for x in xs)", "another function"),
+        ("    return sorted(xs, key=lambda x: -x)", "another function"),
     ],
 )
 def test_kinds_of_wrong_code(text, kind):

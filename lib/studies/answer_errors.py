@@ -2,20 +2,27 @@
 
 import ast
 import builtins
+import math
 import re
+
+# Of math: with these a right end is a guess.
+FALSE_WORKING = ("malformed", "wrong arithmetic", "another end than its steps")
 
 
 def math_error(text: str, prompt: str = "") -> str:
-    """What is wrong with a wrong answer to a word problem, written as `8*2=16;8+16=24#24`."""
+    """What is wrong with a wrong answer to a word problem, written as `8*2=16;8+16=24#24`.
+
+    `wrong plan`: nothing in what is written, so that it is also what a right answer with true steps gets.
+    """
     steps, mark, end = text.partition("#")
     found = re.findall(r"([\d+*/.-]+)=(-?\d+(?:\.\d+)?)(?=;|$)", steps)
     if not mark or not re.fullmatch(r"-?\d+(\.\d+)?", end) or len(found) != steps.count(";") + 1:
         return "malformed"
     try:
         values = [(_value(left), float(right)) for left, right in found]
-    except (SyntaxError, ZeroDivisionError, ValueError):
+    except (SyntaxError, TypeError, ValueError, ZeroDivisionError, OverflowError):
         return "malformed"
-    if any(left != right for left, right in values):
+    if not all(math.isclose(left, right) for left, right in values):
         return "wrong arithmetic"
     return "wrong plan" if values[-1][1] == float(end) else "another end than its steps"
 
@@ -28,7 +35,7 @@ def _value(expression: str) -> float:
 
 
 def code_error(text: str, prompt: str = "") -> str:
-    """What is wrong with a function that fails its tests."""
+    """What is wrong with a function that fails its tests; it is read and not run."""
     try:
         tree = ast.parse(prompt + text)
     except (SyntaxError, ValueError):
@@ -36,7 +43,7 @@ def code_error(text: str, prompt: str = "") -> str:
     function = next((node for node in tree.body if isinstance(node, ast.FunctionDef)), None)
     if function is None:
         return "no function"
-    names = {a.arg for a in function.args.args} | {
+    names = {n.arg for n in ast.walk(function) if isinstance(n, ast.arg)} | {
         n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
     }
     used = {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}

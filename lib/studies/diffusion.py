@@ -65,6 +65,12 @@ def over_tasks(pairs: list[tuple[list[dict], list[dict]]]) -> Estimate:
     return percent(e)
 
 
+def shared(a: list[dict], b: list[dict]) -> tuple[list[dict], list[dict]]:
+    """Two runs on the same items cut to the samples that both have, so that pairs share their draws."""
+    last = min(max(line["sample"] for line in lines) for lines in (a, b))
+    return tuple([line for line in lines if line["sample"] <= last] for lines in (a, b))
+
+
 def said(rows: pd.DataFrame, label: str = "task") -> str:
     """`math +1.0 [0.2, 1.8], higher; ...` of rows of a comparison table."""
     return "; ".join(

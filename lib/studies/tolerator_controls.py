@@ -4,13 +4,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 
 from lib.claims import OWN, Claim, above_floor, more
 from lib.evaluation import Run
 from lib.report import cells, compared, comparison_table, headline
-from lib.stats import holm
+from lib.stats import holm, verdict
 from lib.studies.base import SHORT
 from lib.studies.diffusion import (
     BUDGETS,
@@ -21,16 +22,19 @@ from lib.studies.diffusion import (
     forwards_at,
     over_tasks,
     said,
+    shared,
     spending,
 )
 
 EOT = {name: FILL_UP[name] for name in ("eot_form", "eot_lambda")}
+TUNED = EOT | {"eot_lambda": 2.0}  # for greedy vanilla decoding, on validation items, see `tried`
 GREEDY = {"temperature": 0.0, "refine_temperature": 0.0}
 # Variant -> method and its options; the budget is added. Vanilla draws at 0.3, as TOLERATOR's refinement does.
 VARIANTS = {
     "vanilla": ("vanilla", {}),
     "vanilla, EoT penalty": ("vanilla", EOT),
     "vanilla, greedy": ("vanilla", {"temperature": 0.0}),
+    "vanilla, greedy, tuned penalty": ("vanilla", {"temperature": 0.0} | TUNED),
     "TOLERATOR": ("tolerator", {}),
     "TOLERATOR, fill-up at 0.3": ("tolerator", {"temperature": 0.3}),
     "TOLERATOR, no penalty": ("tolerator", {"eot_form": "off"}),
@@ -62,6 +66,8 @@ QUESTIONS = (
     ("the penalty of TOLERATOR", "TOLERATOR", "TOLERATOR, no penalty"),
     ("the penalty at a mild rate", "mild TOLERATOR", "mild TOLERATOR, no penalty"),
     ("the penalty of vanilla", "vanilla, EoT penalty", "vanilla"),
+    ("the tuned penalty of vanilla", "vanilla, greedy, tuned penalty", "vanilla, greedy"),
+    ("against vanilla with a tuned penalty", "TOLERATOR", "vanilla, greedy, tuned penalty"),
     ("a greedy last pass", "mild TOLERATOR, greedy last pass", "mild TOLERATOR"),
     ("fixed folds", "mild TOLERATOR, fixed folds", "mild TOLERATOR"),
     ("the least confident", "mild TOLERATOR, least confident", "mild TOLERATOR"),
@@ -71,6 +77,7 @@ QUESTIONS = (
     ("our rule, all greedy", "Settle (ours)", "TOLERATOR, greedy"),
     ("our rule against a mild greedy TOLERATOR", "Settle (ours)", "mild TOLERATOR, greedy"),
     ("our rule against greedy vanilla", "Settle (ours)", "vanilla, greedy"),
+    ("our rule against vanilla with a tuned penalty", "Settle (ours)", "vanilla, greedy, tuned penalty"),
     ("our checks alone", "Settle (ours)", "sure at once, no checks"),
 )
 HEADLINES = {
@@ -78,14 +85,19 @@ HEADLINES = {
     "tolerator_vs_vanilla_same_eot": "at equal EoT penalty",
     "tolerator_own_rule_vs_published": "our rule",
 }
-# What the headlines compare has all samples, the others one.
+# What the headlines compare has all samples, the others one; a pair is compared on the samples that both have.
 FIRST = {variant for question, *pair in QUESTIONS if question in HEADLINES.values() for variant in pair}
-# Settings tried on validation items at the middle budget: what `MILD` and Settle's numbers were chosen from.
+# Settings tried on validation items at the middle budget: what `MILD`, `TUNED` and Settle's numbers were chosen from.
 TRIED = {
     "TOLERATOR, 0.8 to 0.4": ("tolerator", {}),
     "TOLERATOR, 0.4 to 0.2": ("tolerator", {"gamma_max": 0.4, "gamma_min": 0.2}),
     "TOLERATOR, 0.2 to 0.1": ("tolerator", {"gamma_max": 0.2, "gamma_min": 0.1}),
     "TOLERATOR, 0.1 to 0.05": ("tolerator", {"gamma_max": 0.1, "gamma_min": 0.05}),
+    "vanilla, greedy": ("vanilla", {"temperature": 0.0}),
+    "vanilla, greedy, lambda 1.2": ("vanilla", {"temperature": 0.0} | EOT),
+    "vanilla, greedy, lambda 1.5": ("vanilla", {"temperature": 0.0} | EOT | {"eot_lambda": 1.5}),
+    "vanilla, greedy, lambda 2": ("vanilla", {"temperature": 0.0} | EOT | {"eot_lambda": 2.0}),
+    "vanilla, greedy, lambda 3": ("vanilla", {"temperature": 0.0} | EOT | {"eot_lambda": 3.0}),
     "Settle, sure 0.9, doubt 0.98, share 0.25, rho 0.8": ("settle", {}),
     "Settle, sure 0.95": ("settle", {"sure": 0.95}),
     "Settle, share 0.5": ("settle", {"share": 0.5}),
@@ -157,8 +169,7 @@ class Study(DiffusionStudy):
             [
                 (
                     {"budget": budget, "task": task, "question": question, "a": a, "b": b},
-                    self.lines[task, budget, a],
-                    self.lines[task, budget, b],
+                    *shared(self.lines[task, budget, a], self.lines[task, budget, b]),
                 )
                 for question, a, b in QUESTIONS
                 for budget in self.shown
@@ -168,17 +179,18 @@ class Study(DiffusionStudy):
 
     @cached_property
     def pooled(self) -> pd.DataFrame:
-        """The questions over all tasks, in points with intervals; p after Holm."""
+        """The questions over all tasks, in points, each with its own interval; the verdict by p after Holm."""
         rows = []
         for question, a, b in QUESTIONS:
             for budget in self.shown:
-                e = over_tasks([(self.lines[t, budget, a], self.lines[t, budget, b]) for t in self.tasks])
+                e = over_tasks([shared(self.lines[t, budget, a], self.lines[t, budget, b]) for t in self.tasks])
                 labels = {"question": question, "a": a, "b": b, "budget": budget}
                 rows.append({**labels, "difference": e.value, "low": e.low, "high": e.high, "items": e.n, "p": e.p})
-        return pd.DataFrame(rows).assign(p_holm=lambda table: holm(list(table.p)))
+        table = pd.DataFrame(rows).assign(p_holm=lambda table: holm(list(table.p)))
+        return table.assign(verdict=[verdict(compared(row), p=row.p_holm) for row in table.itertuples()])
 
     def figure_questions(self):
-        """Every question over all tasks, with paired 95 % intervals, a panel a budget."""
+        """Every question over all tasks, with paired 95 % intervals, a panel a budget; hollow where tied by Holm."""
         names = [f"{a} - {b}" for _, a, b in QUESTIONS][::-1]
         size = (5 + 2.3 * len(self.shown), 0.36 * len(names) + 1.2)
         figure, axes = plt.subplots(1, len(self.shown), figsize=size, sharey=True, squeeze=False)
@@ -186,6 +198,8 @@ class Study(DiffusionStudy):
             rows = self.pooled[self.pooled.budget == budget][::-1]
             error = [rows.difference - rows.low, rows.high - rows.difference]
             axis.errorbar(rows.difference, range(len(rows)), xerr=error, fmt="o", ms=4, capsize=3)
+            tied = rows.verdict.to_numpy() == "tied"
+            axis.plot(rows.difference[tied], np.flatnonzero(tied), "o", ms=4, mfc="white", mec="C0", zorder=3)
             axis.axvline(0, color="0.4", lw=1)
             axis.set_yticks(range(len(names)), names, fontsize="small")
             axis.set(title=BUDGETS[budget], xlabel="points")
@@ -198,8 +212,8 @@ class Study(DiffusionStudy):
         for row in self.pooled[self.pooled.budget == "middle"].itertuples():
             e = compared(row)
             highest = [accuracy[task, "middle", variant] for task in self.tasks for variant in (row.a, row.b)]
-            says, verdict = f"{row.question}: {row.a} beats {row.b}", above_floor(more(e, p=e.p), *highest)
-            found.append(Claim(OWN, says, "", e, "points", verdict))
+            says, found_here = f"{row.question}: {row.a} beats {row.b}", above_floor(more(e, p=e.p), *highest)
+            found.append(Claim(OWN, says, "", e, "points", found_here))
         return found
 
     def reading(self) -> str:
@@ -209,7 +223,8 @@ class Study(DiffusionStudy):
             parts = []
             for budget in self.shown:
                 row = self.pooled[(self.pooled.question == question) & (self.pooled.budget == budget)].iloc[0]
-                parts.append(f"{budget} budget {row.difference:+.1f} [{row.low:.1f}, {row.high:.1f}]")
+                difference = f"{row.difference:+.1f} [{row.low:.1f}, {row.high:.1f}], {row.verdict}"
+                parts.append(f"{budget} budget {difference}")
             tasks = self.comparisons[(self.comparisons.question == question) & (self.comparisons.budget == "middle")]
             lines.append(
                 f"- **{question}**: {a} minus {b}, in points over all tasks: {'; '.join(parts)}. "

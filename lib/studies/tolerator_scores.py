@@ -4,13 +4,15 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from lib.claims import Claim, above_floor, more
+from lib.claims import OWN, Claim, above_floor, more
 from lib.evaluation import Run
 from lib.papers import printed
-from lib.report import cells, compared, comparison_table, difference, headline, summary_row
+from lib.report import cells, compared, comparison_table, difference, headline, percent, scores, summary_row
+from lib.stats import Estimate, paired_mean_difference
 from lib.studies.base import SHORT, BaseStudy
 from lib.studies.diffusion import budgets, canvas_of, middle, spending
 from lib.tasks import get_task
@@ -69,7 +71,8 @@ class Study(BaseStudy):
             cell=cells(rows),
         )
         table = rows.pivot(index=["label", "budget"], columns="method", values="cell")
-        return table[[NAMES[m] for m in METHODS]].rename_axis(index=["task", "forwards"], columns=None)
+        table = table[[NAMES[m] for m in METHODS]].loc[list(self.tasks)]
+        return table.rename_axis(index=["task", "forwards"], columns=None)
 
     def settings(self) -> pd.DataFrame:
         """What each method decodes with, a column a method, on the first task at its middle budget."""
@@ -151,22 +154,27 @@ class Study(BaseStudy):
         return wide[["vanilla", "rcr", "tolerator"]].rename(columns=NAMES).rename_axis(columns=None).reset_index()
 
     def claims(self) -> list[Claim]:
-        """15 % more right answers than vanilla decoding at equal forwards, cell by cell; and more than the peers."""
+        """A mean gain of 15 % over tasks and budgets; then cell by cell, of which the paper's own differ too."""
+        e, theirs = self.mean_gain("vanilla")
+        says = "TOLERATOR beats vanilla decoding at equal forwards, mean of all tasks and budgets"
+        printed_gain = f"{100 * RELATIVE:.1f} % of the score (LLaDA; over which baseline is not known)"
+        found = [Claim("mean gain, by reviews", says, printed_gain, e, "points", more(e, RELATIVE * theirs))]
         accuracy = self.summary.set_index(["label", "method", "budget"]).accuracy
-        found = []
         for row in self.comparisons.itertuples():
-            e, both = compared(row), [accuracy[row.task, m, row.forwards] for m in (row.against, NAMES["tolerator"])]
-            says = f"TOLERATOR beats {row.against} on {row.task} at {row.forwards} forwards"
-            if row.against == NAMES["vanilla"]:
-                claimed = RELATIVE * both[0]
-                printed_gain = f"{100 * RELATIVE:.1f} % of the score (LLaDA), here {claimed:.1f} points"
-                verdict = more(e, claimed, e.p)
-            elif row.forwards == canvas_of(row.task):
-                printed_gain, verdict = "more", more(e, p=e.p)
-            else:
-                continue
-            found.append(Claim("Table 1", says, printed_gain, e, "points", above_floor(verdict, *both)))
+            if row.against == NAMES["vanilla"] or row.forwards == canvas_of(row.task):
+                e, pair = compared(row), (row.against, NAMES["tolerator"])
+                says = f"TOLERATOR beats {row.against} on {row.task} at {row.forwards} forwards"
+                verdict = above_floor(more(e, p=e.p), *(accuracy[row.task, m, row.forwards] for m in pair))
+                found.append(Claim(OWN, says, "", e, "points", verdict))
         return found
+
+    def mean_gain(self, method: str) -> tuple[Estimate, float]:
+        """TOLERATOR minus a method in points, mean of all tasks and budgets, paired on items; the method's mean."""
+        means = {}
+        for name in ("tolerator", method):
+            keys = [[key for key in self.lines if key[:2] == (task, name)] for task in self.tasks]
+            means[name] = np.concatenate([np.mean([scores(self.lines[k]).mean(1) for k in own], 0) for own in keys])
+        return percent(paired_mean_difference(means["tolerator"], means[method])), 100 * means[method].mean()
 
     def reading(self) -> str:
         """The answer in words, every number from the table."""

@@ -19,7 +19,7 @@ from lib.report import percent
 from lib.sampling import RowGenerator
 from lib.sandbox import require_consent
 from lib.stats import holm, paired_difference
-from lib.studies.answer_errors import code_error, math_error
+from lib.studies.answer_errors import FALSE_WORKING, code_error, math_error
 from lib.studies.base import SHORT
 from lib.studies.diffusion import MILD, DiffusionStudy, canvas_of
 from lib.tasks import get_task
@@ -130,7 +130,7 @@ class Study(DiffusionStudy):
         return pd.DataFrame(rows)
 
     def table(self) -> pd.DataFrame:
-        """% right after the fill-up and at the end, and how many answers all refinements fixed and broke."""
+        """% right after the fill-up and at the end, and how often a refinement turned an answer right or wrong."""
         rows = []
         for (task, method), part in self.stages.groupby(["task", "method"], sort=False):
             rows.append(
@@ -139,9 +139,9 @@ class Study(DiffusionStudy):
                     "method": method,
                     "after the fill-up, %": part.right.iloc[0],
                     "at the end, %": part.right.iloc[-1],
-                    "fixed, all steps": int(part.fixed.sum()),
-                    "broken, all steps": int(part.broken.sum()),
-                    "items": len(self._items(task)),
+                    "turned right": int(part.fixed.sum()),
+                    "turned wrong": int(part.broken.sum()),
+                    "answers": len(self._items(task)),
                 }
             )
         return pd.DataFrame(rows).set_index(["task", "method"]).round(1)
@@ -155,7 +155,7 @@ class Study(DiffusionStudy):
             if kind_of is None:  # other tasks are answered in other forms
                 continue
             prompts = {item.id: item.prompt for item in self._items(short)}
-            kinds = ["right" if r["correct"] else kind_of(r["text"], prompts[r["item"]]) for r in lines]
+            kinds = [_kind(r["correct"], kind_of(r["text"], prompts[r["item"]])) for r in lines]
             shares = 100 * pd.Series(kinds).value_counts(normalize=True)
             rows += [
                 {"task": short, "kind": kind, "method": METHODS[method], "share": share}
@@ -175,15 +175,15 @@ class Study(DiffusionStudy):
                 self.stages[self.stages.task == task].groupby("method", sort=False), ("C0", "C1"), strict=True
             ):
                 top.plot(rows.refinement, rows.right, "o-", ms=3, color=color, label=method)
-                bottom.plot(rows.refinement, rows.fixed, color=color, lw=1.2, label="fixed")
-                bottom.plot(rows.refinement, -rows.broken, color=color, lw=1.2, ls=":", label="broken")
+                bottom.plot(rows.refinement, rows.fixed, color=color, lw=1.2, label=f"{method}: turned right")
+                bottom.plot(rows.refinement, -rows.broken, color=color, lw=1.2, ls=":", label="turned wrong")
             top.set(title=task, ylim=(0, None))
             bottom.axhline(0, color="0.4", lw=1)
             bottom.set_xlabel("refinement; 0 is the fill-up")
             for axis in (top, bottom):
                 sns.despine(ax=axis)
         axes[0][0].set_ylabel("right, %")
-        axes[1][0].set_ylabel("answers")
+        axes[1][0].set_ylabel(f"answers of {self.items}")
         axes[0][-1].legend(frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
         axes[1][-1].legend(frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
         return figure
@@ -252,11 +252,11 @@ class Study(DiffusionStudy):
         for (task, method), row in self.table().iterrows():
             lines.append(
                 f"- **{task}**, {method}: {row['after the fill-up, %']:.1f} % right after the fill-up, "
-                f"{row['at the end, %']:.1f} % at the end; on the way {row['fixed, all steps']:.0f} answers were "
-                f"fixed and {row['broken, all steps']:.0f} broken."
+                f"{row['at the end, %']:.1f} % at the end; of {row['answers']:.0f} answers some were turned right "
+                f"{row['turned right']:.0f} times and wrong {row['turned wrong']:.0f} times."
             )
         for task, part in self.errors.groupby(level="task", sort=False):
-            wrong = part.drop("right", level="kind", errors="ignore")
+            wrong = part[~part.index.get_level_values("kind").str.startswith("right")]
             for method in METHODS.values() if len(wrong) else ():
                 (_, kind), share = wrong[method].idxmax(), wrong[method].max()
                 lines.append(f"- **{task}**, the commonest error of {method}: {kind}, {share:.0f} % of the answers.")
@@ -270,6 +270,13 @@ class Study(DiffusionStudy):
         }
         tables = {"summary": self.summary, "stages": self.stages, "errors": self.errors.reset_index()}
         return self.write(tables, figures)
+
+
+def _kind(correct: int, error: str) -> str:
+    """How an answer is counted: a right one may have come by false working."""
+    if not correct:
+        return error
+    return "right by false working" if error in FALSE_WORKING else "right"
 
 
 def _filled(events: list[dict]) -> int:
