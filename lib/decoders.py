@@ -10,6 +10,22 @@ from lib.autodeco.decode import AutoDeco, EntropyTemperature
 from lib.autoregressive import Autoregressive
 from lib.errors import UserError, require_known
 from lib.models.registry import Family
+from lib.mtad import (
+    Assisted,
+    BeamSearch,
+    Bild,
+    Mtad,
+    Mtjd,
+    Speculative,
+    Threshold,
+    TreeSpeculative,
+    Typical,
+    assisted,
+    lossy,
+    mtad,
+    mtjd,
+    speculative,
+)
 from lib.options import Options
 from lib.tolerator import (
     Rcr,
@@ -37,6 +53,15 @@ DECODERS = {
     Settle: settle.decode,
     AutoDeco: autodeco.decode,
     EntropyTemperature: autodeco.decode_entropy,
+    Speculative: speculative.decode,
+    TreeSpeculative: speculative.decode_tree,
+    Threshold: lossy.decode_threshold,
+    Typical: lossy.decode_typical,
+    Bild: lossy.decode_bild,
+    Mtad: mtad.decode,
+    Mtjd: mtjd.decode,
+    Assisted: assisted.decode,
+    BeamSearch: assisted.decode_beams,
 }
 METHODS = {
     "autoregressive": Autoregressive,
@@ -48,6 +73,15 @@ METHODS = {
     "settle": Settle,
     "autodeco": AutoDeco,
     "entropy": EntropyTemperature,
+    "speculative": Speculative,
+    "tree_speculative": TreeSpeculative,
+    "threshold": Threshold,
+    "typical": Typical,
+    "bild": Bild,
+    "mtad": Mtad,
+    "mtjd": Mtjd,
+    "assisted": Assisted,
+    "beam": BeamSearch,
 }
 
 

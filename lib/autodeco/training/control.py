@@ -25,13 +25,13 @@ from torch import Tensor
 from lib.autodeco.heads import HEADS, Heads
 from lib.autodeco.training.commands import HIGH, LOW, NEUTRAL, NONE
 from lib.autodeco.training.loop import loss_of
-from lib.autodeco.training.optimise import optimise
 from lib.autodeco.training.recipe import Recipe
 from lib.autodeco.training.states import States, states_of
 from lib.errors import UserError
 from lib.evaluation import commanded
 from lib.models.registry import Model
 from lib.options import Options
+from lib.training.optimise import optimise
 
 WATCHED = 2  # the last commands of each kind are not learned from: the curve shows whether they are followed
 

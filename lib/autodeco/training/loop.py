@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from lib.autodeco.heads import Heads, HeadsConfig
-from lib.autodeco.training.optimise import optimise
 from lib.autodeco.training.recipe import Recipe
 from lib.autodeco.training.soft import objective
 from lib.autodeco.training.states import States
 from lib.errors import UserError
+from lib.training.optimise import optimise
 
 HELD_OUT_EVERY = 100
 HELD_OUT = 4096  # positions

@@ -1,0 +1,83 @@
+"""A draft cut out of its target: a few of its layers, its embeddings, and a head over the tokens that it uses."""
+
+import json
+import os
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import LlamaForCausalLM
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+
+class DistilledDraft(LlamaForCausalLM):
+    """Layers of a Llama-class target, to be trained; embeddings and head are the target's own and stay as they are.
+
+    The head is computed for `vocabulary` alone, the tokens that the target's text is mostly made of: at batch 1 a
+    whole head would cost as much as eight layers. The logits of all others are -inf.
+    """
+
+    def __init__(self, config, vocabulary: Tensor):
+        super().__init__(config)
+        self.lm_head = nn.Linear(config.hidden_size, len(vocabulary), bias=False)
+        self.register_buffer("vocabulary", vocabulary.long(), persistent=False)
+
+    @classmethod
+    def cut(cls, target, layers: tuple[int, ...], vocabulary: Tensor) -> "DistilledDraft":
+        """A draft that begins as those layers of `target`."""
+        draft = cls._shell(target, len(layers), vocabulary)
+        for own, place in zip(draft.model.layers, layers, strict=True):
+            own.load_state_dict(target.model.layers[place].state_dict())
+        draft.model.norm.load_state_dict(target.model.norm.state_dict())
+        return draft
+
+    @classmethod
+    def _shell(cls, target, layers: int, vocabulary: Tensor) -> "DistilledDraft":
+        config = deepcopy(target.config)
+        config.num_hidden_layers, config.tie_word_embeddings = layers, False
+        dtype, device = target.dtype, target.device
+        draft = cls(config, vocabulary).to(device, dtype)
+        draft.generation_config = deepcopy(target.generation_config)
+        draft.model.embed_tokens = target.model.embed_tokens
+        rows = target.get_output_embeddings().weight.detach()[vocabulary.to(device).long()]
+        draft.lm_head.weight = nn.Parameter(rows.clone(), requires_grad=False)
+        return draft
+
+    def forward(self, input_ids, logits_to_keep: int = 0, **given) -> CausalLMOutputWithPast:
+        """As of any causal model: logits [B, L, V], or of the last `logits_to_keep` positions."""
+        given.pop("labels", None)
+        out = self.model(input_ids=input_ids, **given)
+        small = self.small_logits(out.last_hidden_state[:, -logits_to_keep or None :])
+        whole = small.new_full((*small.shape[:-1], self.config.vocab_size), -torch.inf)
+        whole[..., self.vocabulary] = small
+        return CausalLMOutputWithPast(logits=whole, past_key_values=out.past_key_values)
+
+    def small_logits(self, states: Tensor) -> Tensor:
+        """Logits over `vocabulary` alone."""
+        return self.lm_head(states)
+
+    def save(self, folder: Path) -> None:
+        """What was trained, in bfloat16, and the vocabulary."""
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {
+            key: value.detach().to("cpu", torch.bfloat16).contiguous()
+            for key, value in self.state_dict().items()
+            if not key.startswith(("model.embed_tokens", "lm_head"))
+        }
+        weights["vocabulary"] = self.vocabulary.int().cpu()
+        save_file(weights, folder / "model.tmp", metadata={"format": "pt"})
+        os.replace(folder / "model.tmp", folder / "model.safetensors")
+        (folder / "config.json").write_text(json.dumps({"layers": self.config.num_hidden_layers}) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path, target) -> "DistilledDraft":
+        """A saved draft, beside its target."""
+        weights = load_file(folder / "model.safetensors")
+        vocabulary = weights.pop("vocabulary")
+        draft = cls._shell(target, json.loads((folder / "config.json").read_text())["layers"], vocabulary)
+        missing, unexpected = draft.load_state_dict(weights, strict=False)
+        if unexpected or any(not key.startswith(("model.embed_tokens", "lm_head")) for key in missing):
+            raise ValueError(f"{folder} does not fit the target")
+        return draft

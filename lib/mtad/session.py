@@ -1,0 +1,88 @@
+"""A causal language model with the KV cache of rows that advance by different counts."""
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from lib.errors import UserError
+
+SLACK = 64  # slots that no row sees any more are taken out of the cache when there are so many
+
+
+class Session:
+    """One model and its cache over B rows.
+
+    A cache slot belongs to a row or to none: what a row rejects stays in memory, unseen, until enough of it is
+    there to be worth a copy. Positions count the slots that a row sees, so that holes move nothing. Slots of
+    `forward` are tentative, and which of them a later one sees is its caller's to say, until `keep` settles them.
+
+    forwards, positions, heads [rows of the batch]: calls in which a row took part, positions computed for it, and
+    those that needed the language-model head. calls: of the model, for the whole batch.
+    """
+
+    def __init__(self, model, rows: int):
+        layers = getattr(model.config, "layer_types", None) or []
+        if any(kind != "full_attention" for kind in layers):
+            raise UserError(
+                f"{type(model).__name__} does not attend to the whole text in every layer: its cache cannot be "
+                "rolled back to an accepted prefix; take a model with full attention"
+            )
+        self.model, self.cache = model, DynamicCache()
+        first = next(model.parameters())
+        self.dtype, self.device = first.dtype, first.device
+        self.rows = torch.arange(rows)
+        self.valid = torch.zeros(rows, 0, dtype=torch.bool, device=self.device)
+        self.tentative, self.calls = self.valid, 0
+        self.forwards, self.positions, self.heads = (torch.zeros(rows, dtype=torch.long) for _ in range(3))
+
+    @property
+    def length(self) -> Tensor:
+        """[b] tokens that each row has in the cache."""
+        return self.valid.sum(-1)
+
+    def forward(self, tokens: Tensor, real: Tensor, among: Tensor, heads: int) -> Tensor:
+        """Logits [b, heads, V] at the last `heads` of tokens [b, Q].
+
+        `real` [b, Q] is False at padding; `among` [b, Q, R + Q]: which of the R tentative slots and of these tokens
+        each of them sees, itself included. Its position is that of the settled slots and those it sees.
+        """
+        seen = torch.cat([self.valid[:, None].expand(-1, tokens.shape[1], -1), among], -1)
+        mask = torch.zeros(seen.shape, dtype=self.dtype, device=self.device)
+        mask.masked_fill_(~seen, torch.finfo(self.dtype).min)
+        output = self.model(
+            input_ids=tokens,
+            attention_mask=mask[:, None],
+            position_ids=(self.length[:, None] + among.sum(-1) - 1).clamp(min=0),
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=heads,
+        )
+        real_here, real = real, real.cpu()
+        self.calls += 1
+        self.forwards[self.rows] += real.any(-1).long()
+        self.positions[self.rows] += real.sum(-1)
+        self.heads[self.rows] += real[:, -heads:].sum(-1)
+        self.tentative = torch.cat([self.tentative, real_here], 1)
+        return output.logits
+
+    def keep(self, kept: Tensor) -> None:
+        """Settle the tentative slots: of the last n, kept [b, n] are those that the rows go on with."""
+        before = self.tentative[:, : self.tentative.shape[1] - kept.shape[1]]
+        self.valid = torch.cat([self.valid, before, kept], 1)
+        self.tentative = kept[:, :0]
+        longest = int(self.length.max())
+        if self.valid.shape[1] - longest >= SLACK:
+            self._gather(self.valid.sort(dim=1, stable=True).indices[:, -longest:])  # unseen slots come first
+
+    def select(self, rows: Tensor) -> None:
+        """Go on with some of the rows: bool [b]."""
+        self.cache.batch_select_indices(rows.nonzero().squeeze(-1))
+        self.valid, self.tentative, self.rows = self.valid[rows], self.tentative[rows], self.rows[rows.cpu()]
+
+    def _gather(self, slots: Tensor) -> None:
+        for layer in self.cache.layers:
+            heads, width = layer.keys.shape[1], layer.keys.shape[3]
+            index = slots[:, None, :, None].expand(-1, heads, -1, width)
+            values = slots[:, None, :, None].expand(-1, heads, -1, layer.values.shape[3])
+            layer.keys, layer.values = layer.keys.gather(2, index), layer.values.gather(2, values)
+        self.valid = self.valid.gather(1, slots)

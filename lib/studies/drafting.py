@@ -1,0 +1,255 @@
+"""What the MTAD studies share: runs of a method by name, quality and perplexity side by side, cost by counting."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+
+from lib.benchmark import interleaved
+from lib.evaluation import Run, model_of
+from lib.identity import LIB, items_of
+from lib.likelihood import distinct, perplexity, perplexity_change, repeated, surprises
+from lib.mtad.timing import one_forward
+from lib.report import cells, percent, scores, summary_row
+from lib.stats import RESAMPLES, SEED, Estimate, holm, paired_difference, paired_mean_difference, verdict
+from lib.studies.base import SHORT, BaseStudy
+from lib.studies.mtad_methods import METHODS, PLAIN
+from lib.tasks import get_task
+
+
+@dataclass(frozen=True)
+class DraftingStudy(BaseStudy):
+    """A study of one pair; the keys of its runs are (task, name), the name telling method and setting."""
+
+    tasks: tuple[str, ...] = ("math", "qa", "code")
+    model: str = "study-ar"
+    draft: str = "study-draft"
+
+    printed = "mtad"
+
+    def _run(self, short: str, method: str, split: str = "test", **options) -> Run:
+        draft = {} if method in PLAIN else {"draft": self.draft}
+        samples = 1 if repeats_itself(method, options) else self.samples
+        size = {"items": self.items, "samples": samples, "split": split}
+        return Run.of(self.model, SHORT.get(short, short), method, **size, **draft, **options)
+
+    def named(self, short: str, name: str, **more) -> Run:
+        """A run of METHODS by its name, with other options where `more` gives them."""
+        method, options = METHODS[name]
+        return self._run(short, method, **(options | more))
+
+    @classmethod
+    def measures(cls) -> list[Path]:
+        """What perplexities and times are made by."""
+        return [LIB / "likelihood.py", LIB / "mtad" / "timing.py", LIB / "benchmark.py"]
+
+    @cached_property
+    def surprise(self) -> pd.DataFrame:
+        """-log p a token under the unwarped target: a row a response, columns task, name, item, sample, surprise."""
+        return self.measurement("likelihood", self._surprise)
+
+    def _surprise(self) -> pd.DataFrame:
+        model, found = model_of(self.model, self.device), []
+        for (short, name), lines in self.lines.items():
+            run = self.all_runs[short, name]
+            prompts = {item.id: item.prompt for item in items_of(run.task, run.split, run.items)}
+            limit = dict(run.options)["max_new_tokens"]
+            pairs = [(prompts[line["item"]], line["text"], line["tokens_kept"] < limit) for line in lines]
+            values = surprises(model, pairs, get_task(run.task).instruction)
+            found.append(
+                pd.DataFrame(lines, columns=["item", "sample"]).assign(task=short, name=name, surprise=values)
+            )
+        return pd.concat(found, ignore_index=True)
+
+    @cached_property
+    def _surprise_tables(self) -> dict[tuple, np.ndarray]:
+        """[items, samples] by key."""
+        return {
+            key: part.pivot(index="item", columns="sample", values="surprise").to_numpy()
+            for key, part in self.surprise.groupby(["task", "name"], sort=False)
+        }
+
+    @cached_property
+    def forward_times(self) -> pd.DataFrame:
+        """Seconds of single forwards in turns: a row a round and kind, see lib/mtad/timing.py."""
+        return self.measurement("forwards", lambda: self._forward_times(20))
+
+    def _forward_times(self, rounds: int) -> pd.DataFrame:
+        models = {"target": model_of(self.model, self.device), "draft": model_of(self.draft, self.device)}
+        kinds = {f"{name}, {n}": one_forward(m.network, n) for name, m in models.items() for n in self.widths[name]}
+        return interleaved(kinds, rounds, self.device)
+
+    @property
+    def widths(self) -> dict[str, tuple[int, ...]]:
+        """Tokens of the single forwards that are timed."""
+        return {"target": (1, 5), "draft": (1,)}
+
+    @property
+    def cost_ratio(self) -> float:
+        """c: seconds of one forward of the draft over one of the target, a token each, medians over rounds."""
+        medians = self.forward_times.groupby("variant").seconds.median()
+        return float(medians["draft, 1"] / medians["target, 1"])
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """A row a run: accuracy, perplexity, repetition, and what it cost.
+
+        units: target forwards + c draft forwards, a token; c the measured ratio. block_efficiency: tokens a pass of
+        the target, the bonus among them. acceptance: accepted over drafted layers.
+        """
+        rows = []
+        for (short, name), lines in self.lines.items():
+            ppl = perplexity(self._surprise_tables[short, name])
+            rows.append(
+                summary_row(self.all_runs[short, name], lines, label=short, name=name)
+                | {"perplexity": ppl.value, "ppl_low": ppl.low, "ppl_high": ppl.high}
+                | {"repeated": 100 * np.mean([repeated(line["text"]) for line in lines])}
+                | {"distinct": distinct([line["text"] for line in lines])}
+                | self._counts(lines)
+            )
+        return pd.DataFrame(rows)
+
+    def _counts(self, lines: list[dict]) -> dict:
+        def total(key: str) -> float | None:
+            return None if lines[0].get(key) is None else float(sum(line[key] for line in lines))
+
+        tokens = sum(line["tokens_kept"] for line in lines)
+        draft, blocks, accepted = total("draft_forwards"), total("blocks"), total("accepted")
+        drafted = draft is not None and accepted is not None
+        return {
+            "target_forwards": total("target_forwards") / tokens,
+            "draft_forwards": None if draft is None else draft / tokens,
+            "units": (total("target_forwards") + self.cost_ratio * (draft or 0)) / tokens,
+            "block_efficiency": (accepted + total("bonus")) / blocks if drafted else None,
+            "acceptance": 100 * accepted / total("reached") if drafted else None,
+        }
+
+    def table(self, value: str = "accuracy") -> pd.DataFrame:
+        """A line a way to decode, a column a task: `value` of the summary, accuracy and perplexity with interval."""
+        rows = self.summary
+        if value == "accuracy":
+            rows = rows.assign(cell=cells(rows))
+        elif value == "perplexity":
+            shown = zip(rows.perplexity, rows.ppl_low, rows.ppl_high, strict=True)
+            rows = rows.assign(cell=[f"{a:.2f} [{b:.2f}, {c:.2f}]" for a, b, c in shown])
+        else:
+            rows = rows.assign(cell=rows[value].astype(float).round(3))
+        table = rows.pivot(index="name", columns="label", values="cell")
+        return table.reindex(list(dict.fromkeys(rows.name)))[list(self.tasks)].rename_axis(index=None, columns=None)
+
+    def costs(self) -> pd.DataFrame:
+        """Means over tasks, a line a way to decode; see `summary`."""
+        columns = [
+            "target_forwards",
+            "draft_forwards",
+            "units",
+            "block_efficiency",
+            "acceptance",
+            "repeated",
+            "distinct",
+        ]
+        rows = self.summary.assign(draft_forwards=self.summary.draft_forwards.astype(float))
+        found = rows.groupby("name", sort=False)[columns].mean().astype(float).round(3)
+        return found.rename_axis(None)
+
+    # Differences over several tasks together: pairs of names.
+
+    def judged(self, name: str, against: str, tasks: tuple[str, ...] | None = None) -> Estimate:
+        """Accuracy of one way minus that of another in points, over tasks together, paired on items."""
+        sides = [[scores(self.lines[task, way]) for task in tasks or self.tasks] for way in (name, against)]
+        if len({table.shape[1] for table in sides[0]} | {table.shape[1] for table in sides[1]}) > 1:
+            sides = [[table.mean(1, keepdims=True) for table in side] for side in sides]
+            a, b = (np.concatenate(side)[:, 0] for side in sides)
+            return percent(paired_mean_difference(a, b))
+        return percent(paired_difference(*(np.concatenate(side) for side in sides)))
+
+    def likelier(self, name: str, against: str, tasks: tuple[str, ...] | None = None) -> Estimate:
+        """Perplexity of one way over that of another minus 1, in %, over tasks together, paired on items."""
+        sides = [[self._surprise_tables[task, way] for task in tasks or self.tasks] for way in (name, against)]
+        widths = {table.shape[1] for side in sides for table in side}
+        if len(widths) > 1:
+            sides = [[np.nanmean(table, 1, keepdims=True) for table in side] for side in sides]
+        return perplexity_change(*(np.concatenate(side) for side in sides))
+
+    def cheaper(self, name: str, against: str, tasks: tuple[str, ...] | None = None) -> Estimate:
+        """Tokens a unit of cost of one way over those of another, over tasks together, bootstrap over items."""
+
+        def totals(way: str) -> np.ndarray:
+            found = []
+            for task in tasks or self.tasks:
+                for line in self.lines[task, way]:
+                    units = line["target_forwards"] + self.cost_ratio * (line["draft_forwards"] or 0)
+                    found.append(((task, line["item"]), units, line["tokens_kept"]))
+            table = pd.DataFrame(found, columns=["item", "units", "tokens"]).groupby("item").mean()
+            return table.sort_index()[["tokens", "units"]].to_numpy()
+
+        a, b = totals(name), totals(against)
+        drawn = np.random.default_rng(SEED).integers(len(a), size=(RESAMPLES, len(a)))
+
+        def ratio(rows) -> np.ndarray:
+            x, y = a[rows].sum(-2), b[rows].sum(-2)
+            return (x[..., 0] / x[..., 1]) / (y[..., 0] / y[..., 1])
+
+        low, high = np.quantile(ratio(drawn), (0.025, 0.975))
+        return Estimate(float(ratio(np.arange(len(a)))), float(low), float(high), len(a))
+
+    def differences(
+        self, pairs: list[tuple[str, str]], measure: str = "judged", tasks: tuple[str, ...] | None = None
+    ) -> pd.DataFrame:
+        """A row a pair of ways and task, and one for all of `tasks`; p after Holm over the whole table."""
+        tasks = tasks or self.tasks
+        groups = [(task, (task,)) for task in tasks] + ([("all", tasks)] if len(tasks) > 1 else [])
+        found = [
+            ({"way": a, "against": b, "task": label}, getattr(self, measure)(a, b, group))
+            for a, b in pairs
+            for label, group in groups
+        ]
+        adjusted = holm([e.p for _, e in found])
+        return pd.DataFrame(
+            {**labels, "difference": e.value, "low": e.low, "high": e.high, "items": e.n, "p_holm": p}
+            | {"verdict": verdict(e, p=p)}
+            for (labels, e), p in zip(found, adjusted, strict=True)
+        )
+
+    def scatter(self, rows: pd.DataFrame, x: str, y: str, **axes):
+        """A panel a task: a point each way, named."""
+        figure, panels = plt.subplots(1, len(self.tasks), figsize=(4.4 * len(self.tasks), 3.8), squeeze=False)
+        names = list(dict.fromkeys(rows.name))
+        colours = dict(zip(names, sns.color_palette("husl", len(names)), strict=True))
+        markers = dict(zip(names, "osD^v<>Pp*XhHd8" * 2, strict=False))
+        for axis, task in zip(panels[0], self.tasks, strict=True):
+            for row in rows[rows.label == task].itertuples():
+                style = {
+                    "color": colours[row.name],
+                    "marker": markers[row.name],
+                    "ms": 6,
+                    "ls": "",
+                    "label": row.name,
+                }
+                axis.errorbar(getattr(row, x), getattr(row, y), [[row.accuracy - row.low], [row.high - row.accuracy]],
+                              elinewidth=0.8, **style)  # fmt: skip
+            axis.set(title=task, **{"xlabel": x, **axes})
+            sns.despine(ax=axis)
+        panels[0][-1].legend(frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
+        return figure
+
+
+def repeats_itself(method: str, options: dict) -> bool:
+    """Whether a second sample would be the first again."""
+    if method == "mtjd":
+        return not options.get("joint_temperature")
+    return method == "beam" or not options.get("temperature")
+
+
+def reduction(e: Estimate) -> Estimate:
+    """A change as how much less it is."""
+    return Estimate(-e.value, -e.high, -e.low, e.n, e.p)
+
+
+def shares(e: Estimate, base: float) -> Estimate:
+    """A difference in points as a change in % of a score of `base` %."""
+    return Estimate(*(100 * x / base for x in (e.value, e.low, e.high)), e.n, e.p)

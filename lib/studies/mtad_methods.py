@@ -1,0 +1,28 @@
+"""The ways to decode that MTAD is compared with, each with its published setting, all with the same draft."""
+
+# Of draft and target alike, as MTAD's authors run all methods.
+WARP = {"temperature": 1.0, "top_k": 10, "top_p": 0.9}
+GREEDY = {"temperature": 0.0, "top_k": 0, "top_p": 1.0}
+
+# Name in tables -> method, options beside the warp and the length.
+METHODS: dict[str, tuple[str, dict]] = {
+    "sampling": ("autoregressive", WARP),
+    "greedy": ("autoregressive", {}),
+    "beam search": ("beam", {}),
+    "speculative": ("speculative", WARP),
+    "block verification": ("speculative", WARP | {"block": True}),
+    "token tree": ("tree_speculative", WARP),
+    "assisted": ("assisted", WARP),
+    "assisted, its defaults": ("assisted", WARP | {"gamma": 20, "confidence": 0.4}),
+    "speculative, greedy": ("speculative", GREEDY),
+    "assisted, ensemble 0.5": ("assisted", WARP | {"ensemble": 0.5}),
+    "threshold": ("threshold", WARP),
+    "typical": ("typical", WARP),
+    "BiLD": ("bild", WARP),
+    "MTAD": ("mtad", WARP),
+    "MMTAD": ("mtad", WARP | {"tree": True}),
+}
+# The same distribution of texts as sampling, whatever the draft says; and as greedy decoding.
+LOSSLESS = ("speculative", "block verification", "token tree", "assisted", "assisted, its defaults")
+PLAIN = ("autoregressive", "beam", "mtjd")  # methods without a draft
+SAME_GAMMA = ("speculative", "threshold", "typical", "mtad", "assisted")  # gamma may be set for all of them at once

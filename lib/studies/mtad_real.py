@@ -1,0 +1,149 @@
+"""All ways to decode on SmolLM2 with the distilled draft, on tasks in and out of what the draft was taught."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from scipy.stats import norm
+
+from lib.claims import OWN, Claim, above_floor, more
+from lib.evaluation import Run
+from lib.papers import printed
+from lib.report import headline
+from lib.stats import Estimate
+from lib.studies.drafting import DraftingStudy, shares
+from lib.studies.mtad_methods import METHODS
+
+TAUGHT = ("instructions", "gsm8k")  # what the draft's text answers, see lib/mtad/text.py
+UNJUDGED = ("mt_bench",)
+SHOWN = ("sampling", "greedy", "speculative", "block verification", "token tree", "speculative, greedy", "threshold")
+SHOWN += ("typical", "BiLD", "MTAD", "MMTAD")
+N_LOGS = {"Spider": 100, "HumanEval": 164}  # items of the authors' logs
+
+
+@dataclass(frozen=True)
+class Study(DraftingStudy):
+    """`tokens`: the length limit, below that of the tasks for a small machine's sake. Tasks without a judge take no
+    part in comparisons of scores."""
+
+    samples: int = 1
+    tasks: tuple[str, ...] = ("instructions", "gsm8k", "ifeval", "humaneval", "triviaqa", "mt_bench")
+    model: str = "smollm2-135m"
+    draft: str = "smollm2-draft"
+    tokens: int = 96
+    methods: tuple[str, ...] = SHOWN
+
+    notebook = "35_mtad_real"
+
+    def runs(self) -> dict[tuple, Run]:
+        """Keys are (task, name)."""
+        return {
+            (short, name): self._run(short, METHODS[name][0], **METHODS[name][1], max_new_tokens=self.tokens)
+            for short in self.tasks
+            for name in self.methods
+        }
+
+    @property
+    def judged_tasks(self) -> tuple[str, ...]:
+        return tuple(task for task in self.tasks if task not in UNJUDGED)
+
+    @cached_property
+    def comparisons(self) -> pd.DataFrame:
+        """MTAD and MMTAD minus others in points of score, by judged task and over all of them."""
+        pairs = [(a, b) for a in ("MTAD", "MMTAD") for b in ("sampling", "greedy", "speculative", "threshold")]
+        return self.differences(pairs, tasks=self.judged_tasks) if self.judged_tasks else pd.DataFrame()
+
+    def figure_domains(self):
+        """Acceptance by task: speculative decoding, the token-wise rule, MTAD."""
+        shown = [name for name in ("speculative", "threshold", "MTAD") if name in self.methods]
+        rows = self.summary[self.summary.name.isin(shown)]
+        figure, axis = plt.subplots(figsize=(7.5, 3.4))
+        sns.barplot(rows, x="label", y="acceptance", hue="name", order=list(self.tasks), ax=axis)
+        for tick in axis.get_xticklabels():
+            tick.set_fontweight("bold" if tick.get_text() in TAUGHT else "normal")
+        axis.set(xlabel="bold: what the draft was distilled on", ylabel="acceptance, %")
+        axis.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+        sns.despine()
+        return figure
+
+    def logs(self) -> pd.DataFrame:
+        """The authors' logs of MTAD and SpecInfer; `p` tests the difference of scores, by us, from their counts."""
+        cells = printed("mtad", "logs score", "logs ms a token", "logs block efficiency")
+        wide = cells.pivot(index=["model", "task"], columns=["table", "method"], values="value")
+        found = []
+        for (model, task), row in wide.iterrows():
+            a, b, n = row["logs score", "MTAD"] / 100, row["logs score", "SpecInfer"] / 100, N_LOGS[task]
+            z = (a - b) / (2 * ((a + b) / 2) * (1 - (a + b) / 2) / n) ** 0.5
+            speed = row["logs ms a token", "SpecInfer"] / row["logs ms a token", "MTAD"]
+            found.append(
+                {"model": model, "task": task, "MTAD, %": 100 * a, "SpecInfer, %": 100 * b, "items": n,
+                 "p": 2 * norm.sf(abs(z)), "times as fast": speed}
+            )  # fmt: skip
+        return pd.DataFrame(found).round(3)
+
+    def claims(self) -> list[Claim]:
+        """Higher scores than sampling; the same score as speculative decoding; what leaving the domain costs."""
+        tasks = self.judged_tasks
+        if not tasks:
+            return []
+        scores = self.summary.set_index(["label", "name"]).accuracy
+        base = scores.loc[[(task, "sampling") for task in tasks]].mean()
+        top = max(scores[task, name] for task in tasks for name in ("MTAD", "sampling"))
+        found = []
+        for where, way, gain in (("abstract, ICLR", "MTAD", 25.0), ("abstract, v4", "MMTAD", 43.0)):
+            e = shares(self.judged(way, "sampling", tasks), base)
+            says = f"{way} scores {gain:g} % higher than sampling, judged tasks on SmolLM2"
+            found.append(Claim(where, says, f"+{gain:g} %", e, "%", above_floor(more(e, gain), top)))
+        e = self.judged("MTAD", "speculative", tasks)
+        found.append(Claim(OWN, "MTAD scores higher than speculative decoding on SmolLM2", "", e, "points", more(e)))
+        outside = tuple(task for task in self.tasks if task not in TAUGHT)
+        inside = tuple(task for task in self.tasks if task in TAUGHT)
+        if inside and outside:
+            rows = self.summary.set_index(["label", "name"]).acceptance
+            a, b = (rows.loc[[(t, "MTAD") for t in part]].mean() for part in (inside, outside))
+            e = Estimate(float(a - b), float("nan"), float("nan"), len(self.tasks))
+            says = "MTAD accepts more of the draft on tasks like those that it was distilled on"
+            found.append(Claim(OWN, says, "", e, "points of acceptance, no interval", "not decided"))
+        return found
+
+    def reading(self) -> str:
+        lines = []
+        tasks = self.judged_tasks
+        for name in ("sampling", "greedy", "speculative", "threshold"):
+            if tasks and name in self.methods:
+                e = self.judged("MTAD", name, tasks)
+                p = self.likelier("MTAD", name, self.tasks)
+                lines.append(
+                    f"- MTAD minus **{name}**, judged tasks: {e.value:+.1f} points [{e.low:.1f}, {e.high:.1f}]; "
+                    f"perplexity, all tasks: {p.value:+.1f} % [{p.low:.1f}, {p.high:.1f}]."
+                )
+        rows = self.summary.set_index(["label", "name"]).acceptance
+        for name in ("speculative", "MTAD"):
+            parts = [f"{task} {rows[task, name]:.0f} %" for task in self.tasks]
+            lines.append(f"- Acceptance of **{name}** by task: {'; '.join(parts)}.")
+        return "\n".join(lines)
+
+    def headlines(self) -> dict[str, dict]:
+        if not self.judged_tasks:
+            return {}
+        e = self.judged("MTAD", "speculative", self.judged_tasks)
+        values = [x for line in self.tasks for x in self.lines[line, "MTAD"]]
+        blocks = sum(line["blocks"] for line in values)
+        efficiency = sum(line["accepted"] + line["bonus"] for line in values) / blocks
+        given = (self.profile, self.notebook)
+        return {
+            "mtad_vs_speculative_score": headline(e.value, e.low, e.high, e.n, "points", *given),
+            "mtad_block_efficiency": headline(efficiency, None, None, len(values), "tokens a pass", *given),
+        }
+
+    def save(self) -> dict:
+        """Everything into the results folder; the manifest in short."""
+        tables = {
+            "summary": self.summary,
+            "comparisons": self.comparisons,
+            "likelihood": self.surprise,
+            "forwards": self.forward_times,
+        }
+        return self.write(tables, {"domains": self.figure_domains()})
