@@ -105,18 +105,20 @@ def decode(model, input_ids, options: Options, *, generator, family, **given) ->
     return DECODERS[type(options)](model, input_ids, options, generator=generator, family=family, **given)
 
 
-def custom_generate(options: Options, family: Family | None = None, generator=0) -> Callable:
+def custom_generate(options: Options, family: Family | None = None, generator=0, draft=None) -> Callable:
     """A decoder in the shape that `transformers` takes: `model.generate(ids, custom_generate=...)`.
 
     The result is prompt and response, [B, P + G], padded with EoT. Length, temperature and the like are those of
     `options`; what else `generate` is given is not read. `family` may be left out for an autoregressive model
-    whose generation config names its end tokens; a diffusion model's names its [MASK].
+    whose generation config names its end tokens; a diffusion model's names its [MASK]. `draft`: the small model of a
+    method that drafts.
     """
 
     def run(model, input_ids, logits_processor=None, stopping_criteria=None, generation_config=None, **kwargs):
         kind = family or _family_of(generation_config)
         mask = kwargs.get("attention_mask")
-        out = decode(model, input_ids, options, generator=generator, family=kind, attention_mask=mask)
+        small = {} if draft is None else {"draft": draft}
+        out = decode(model, input_ids, options, generator=generator, family=kind, attention_mask=mask, **small)
         return torch.cat([input_ids, out.responses], -1)
 
     return run

@@ -17,6 +17,7 @@ from lib.energy import measured
 from lib.evaluation import model_of
 from lib.identity import LIB, imported, items_of
 from lib.mtad.timing import Clock, expected_speedup
+from lib.power import Window, idle_watts, window
 from lib.report import headline
 from lib.sampling import RowGenerator
 from lib.stats import RESAMPLES, SEED, Estimate
@@ -28,6 +29,7 @@ from lib.tasks import get_task
 BASE = "speculative"
 PAIRS = {"speculative": "assisted", "speculative, greedy": "assisted, greedy"}
 BATCHED = ("sampling", BASE, "MTAD")
+ENERGY_ROUNDS = 3
 AIM = 1.26  # times speculative decoding: what the fourth version of the paper prints
 
 
@@ -56,7 +58,11 @@ class Study(DraftingStudy):
     @classmethod
     def measures(cls) -> list[Path]:
         """The code that is timed."""
-        return sorted(imported([LIB / "mtad" / "__init__.py", LIB / "mtad" / "timing.py", LIB / "benchmark.py"]))
+        return sorted(
+            imported(
+                [LIB / "mtad" / "__init__.py", LIB / "mtad" / "timing.py", LIB / "benchmark.py", LIB / "power.py"]
+            )
+        )
 
     def ways(self) -> dict[str, tuple[str, dict]]:
         """Name -> method and options."""
@@ -128,11 +134,11 @@ class Study(DraftingStudy):
             found.append(rows.assign(batch=batch))
         return pd.concat(found, ignore_index=True)
 
-    def ratio(self, name: str, against: str, batch: int = 1, value: str = "seconds") -> Estimate:
-        """Tokens a second (or a joule) of one way over another's: totals over rounds, bootstrap over rounds."""
+    def ratio(self, name: str, against: str, batch: int = 1) -> Estimate:
+        """Tokens a second of one way over another's: totals over rounds, bootstrap over rounds."""
         rows = self.rounds[self.rounds.batch == batch]
         a, b = (
-            rows[rows.variant == way].sort_values("round")[["work", value]].to_numpy(dtype=float)
+            rows[rows.variant == way].sort_values("round")[["work", "seconds"]].to_numpy(dtype=float)
             for way in (name, against)
         )
         drawn = np.random.default_rng(SEED).integers(len(a), size=(RESAMPLES, len(a)))
@@ -141,16 +147,13 @@ class Study(DraftingStudy):
             x, y = a[index].sum(-2), b[index].sum(-2)
             return (x[..., 0] / x[..., 1]) / (y[..., 0] / y[..., 1])
 
-        low, high = np.nanquantile(of(drawn), (0.025, 0.975)) if not np.isnan(a).any() else (np.nan, np.nan)
+        low, high = np.quantile(of(drawn), (0.025, 0.975))
         return Estimate(float(of(np.arange(len(a)))), float(low), float(high), len(a))
 
     @cached_property
     def _totals(self) -> pd.DataFrame:
         """Sums over rounds by batch size and way."""
-        rows = self.rounds.assign(joules=self.rounds.joules.astype(float))
-        return rows.groupby(["batch", "variant"], sort=False)[["work", "seconds", "joules"]].agg(
-            {"work": "sum", "seconds": "sum", "joules": lambda x: x.sum(skipna=False)}
-        )
+        return self.rounds.groupby(["batch", "variant"], sort=False)[["work", "seconds"]].sum()
 
     def table(self) -> pd.DataFrame:
         """A line a way at batch 1, fastest first."""
@@ -161,17 +164,24 @@ class Study(DraftingStudy):
             speed = rows.work[name] / rows.seconds[name]
             found.append(
                 {"way": name, "tokens a second": speed, "over speculative": e.value, "low": e.low, "high": e.high,
-                 "tokens an hour": 3600 * speed, "joules a token": rows.joules[name] / rows.work[name]}
+                 "tokens an hour": 3600 * speed}
             )  # fmt: skip
         return pd.DataFrame(found).set_index("way").sort_values("tokens a second", ascending=False).round(2)
 
     def by_batch(self) -> pd.DataFrame:
-        """Tokens a second and joules a token, a line a way and a column a batch size."""
-        rows = self._totals.assign(speed=self._totals.work / self._totals.seconds)
-        rows = rows.assign(joules=rows.joules / rows.work)
-        rows = rows.rename(columns={"speed": "tokens a second", "joules": "joules a token"})
-        wide = rows[["tokens a second", "joules a token"]].unstack("batch")
-        return wide.loc[[name for name in BATCHED]].rename_axis(index=None)
+        """Tokens a second and joules a token, a line a way and a column a batch size.
+
+        Joules are the counters' whole, idle draw included, and missing where the machine has no counter.
+        """
+        speed = (self._totals.work / self._totals.seconds).rename("tokens a second")
+        energy = self.joules.groupby(["batch", "way"])[["joules", "work", "idle"]].agg(
+            {"joules": lambda x: x.sum(skipna=False), "work": "sum", "idle": "mean"}
+        )
+        found = pd.DataFrame(
+            {"tokens a second": speed, "joules a token": energy.joules / energy.work.replace(0, np.nan)}
+        )
+        wide = found.loc[(slice(None), list(BATCHED)), :].unstack(0)
+        return wide.loc[list(BATCHED)].rename_axis(index=None, columns=[None, "batch"])
 
     @cached_property
     def parts(self) -> pd.DataFrame:
@@ -261,10 +271,32 @@ class Study(DraftingStudy):
 
     @property
     def energy(self) -> Estimate:
-        """Joules a token of speculative decoding over MTAD's; NaN and n = 0 without a counter."""
-        if self.rounds.joules.isna().any():
+        """Joules a token of speculative decoding over MTAD's at batch 1; NaN and n = 0 without a counter."""
+        if self.joules.joules.isna().any():
             return Estimate(np.nan, np.nan, np.nan, 0)
-        return self.ratio("MTAD", BASE, value="joules")
+        rows = self.joules[self.joules.batch == 1].assign(cost=lambda t: t.joules / t.work)
+        wide = rows.pivot(index="round", columns="way", values="cost")
+        ratios = (wide[BASE] / wide["MTAD"]).to_numpy()
+        return Estimate(float(np.median(ratios)), float(ratios.min()), float(ratios.max()), len(ratios))
+
+    @cached_property
+    def joules(self) -> pd.DataFrame:
+        """Windows of several seconds, ways in turns: a row a round, batch size and way; see lib/power.py.
+
+        idle: watts while nothing runs. Without a counter nothing is run, and joules are not there.
+        """
+        return self.measurement("joules", self._joules)
+
+    def _joules(self) -> pd.DataFrame:
+        idle, rows = idle_watts(self.device), []
+        for batch in self.batches:
+            for number in range(ENERGY_ROUNDS if idle is not None else 1):
+                for way in BATCHED:
+                    work = self._timed(way, batch)
+                    found = window(work, self.device) if idle is not None else Window(0, 0.0, None)
+                    row = {"round": number, "batch": batch, "way": way, "work": found.work, "seconds": found.seconds}
+                    rows.append(row | {"joules": found.joules, "idle": idle})
+        return pd.DataFrame(rows).astype({"joules": float, "idle": float})
 
     def reading(self) -> str:
         e, a, g = self.ratio("MTAD", BASE), self.ratio("MTAD", "sampling"), self.ratio("MMTAD", BASE)
@@ -284,7 +316,7 @@ class Study(DraftingStudy):
                 f"{row.rest:.0f} % in neither; {row['block efficiency']:.2f} tokens a pass; from single forwards "
                 f"{row.expected:.2f} times sampling's speed is expected, {row.measured:.2f} is measured."
             )
-        if self.rounds.joules.isna().any():
+        if self.joules.joules.isna().any():
             lines.append("- This machine has no energy counter that is read: joules are not measured.")
         return "\n".join(lines)
 
@@ -307,6 +339,7 @@ class Study(DraftingStudy):
             "rounds": self.rounds,
             "speed": self.table().reset_index(names="way"),
             "split": self.parts,
+            "joules": self.joules,
             "forwards": self.forward_times,
         }
         return self.write(tables, {"speed": self.figure_speed()})
