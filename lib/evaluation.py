@@ -54,7 +54,7 @@ class Run:
         names = [field.name for field in fields(method_of(method))]
         key = "canvas" if "canvas" in names else "max_new_tokens"
         options.setdefault(key, get_task(task).max_new_tokens)
-        if (method == "autodeco") != bool(entry_of(model).base):
+        if (method == "autodeco") != (entry_of(model).tier == "heads"):
             has = "no heads, which autodeco needs" if method == "autodeco" else "heads, which only autodeco uses"
             raise UserError(f"{model} has {has}: the method {method} cannot run on it")
         resolved = options_of(method, options).to_dict()
@@ -187,8 +187,10 @@ def run_all(
         for i, run in enumerate(runs)
         for rows in pending(run, lines_of(run, folder, device), batch_size, shard)
     ]
-    for name in {run.model for _, run, _, _ in units}:  # a broken checkpoint is found here, not in a worker
-        model_of(name, device)
+    for name, draft in {(run.model, run.draft) for _, run, _, _ in units}:  # a fault is found here, not in a worker
+        model = model_of(name, device)
+        if draft and model_of(draft, device).tokenizer.get_vocab() != model.tokenizer.get_vocab():
+            raise UserError(f"{draft} and {name} have different tokenizers: take a draft of the target's own family")
     total = sum(len(rows) for _, _, rows, _ in units)
     if total < FEW and workers is None:
         workers = 0

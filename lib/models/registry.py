@@ -53,7 +53,8 @@ FAMILIES = {
         Family("llada", eot_ids=(126081, 126348), mask_id=126336, shift=False),
         Family("dream", eot_ids=(151643, 151645), mask_id=151666, wide_mask=True, rule="entropy"),
         Family("llama-3", eot_ids=(128009, 128001, 128008)),
-        Family("llama-2", eot_ids=(2,)),
+        Family("llama-3-base", eot_ids=(128001,), chat=False),
+        Family("llama-2", eot_ids=(2,), chat=False),
         Family("opt", eot_ids=(2,), chat=False),
         Family("qwen-2", eot_ids=(151643, 151645)),
         Family("qwen-3", eot_ids=(151645, 151643)),
@@ -99,8 +100,12 @@ MODELS = {
         Entry("gpt-oss-20b", "paper", "gpt-oss", "openai/gpt-oss-20b", "Apache-2.0"),
         Entry("llama-3.1-8b", "paper", "llama-3", "meta-llama/Llama-3.1-8B-Instruct", "Llama 3.1"),
         Entry("llama-3.2-1b", "paper", "llama-3", "meta-llama/Llama-3.2-1B-Instruct", "Llama 3.2"),
-        Entry("llama-2-13b", "paper", "llama-2", "meta-llama/Llama-2-13b-chat-hf", "Llama 2"),
+        Entry("llama-3.1-8b-base", "paper", "llama-3-base", "meta-llama/Llama-3.1-8B", "Llama 3.1"),
+        Entry("llama-3.2-1b-base", "paper", "llama-3-base", "meta-llama/Llama-3.2-1B", "Llama 3.2"),
+        Entry("llama-2-13b", "paper", "llama-2", "meta-llama/Llama-2-13b-hf", "Llama 2"),
+        Entry("llama-68m", "paper", "llama-2", "JackFram/llama-68m", "Apache-2.0"),
         Entry("opt-13b", "paper", "opt", "facebook/opt-13b", "OPT"),
+        Entry("opt-125m", "paper", "opt", "facebook/opt-125m", "OPT"),
     )
 }
 

@@ -33,7 +33,10 @@ class Assisted(Drafting):
 
 @dataclass(frozen=True)
 class BeamSearch(Options):
-    """`generate(num_beams=width)` on the target, a row at a time: the likeliest text, not the likeliest token."""
+    """`generate(num_beams=width)` on the target, a row at a time: the likeliest text, not the likeliest token.
+
+    By the sum of log-probabilities, temperature 1, without top-k and top-p.
+    """
 
     max_new_tokens: int = 64
     width: int = 4
@@ -78,7 +81,7 @@ def decode_beams(
     model, input_ids: Tensor, options: BeamSearch, *, generator, family: Family, attention_mask=None, record=False
 ) -> Decoded:
     """Decode prompts [B, P]."""
-    given = {"do_sample": False, "num_beams": options.width}
+    given = {"do_sample": False, "num_beams": options.width, "length_penalty": 0.0}  # by the sum of log P
     return _rows(
         model, input_ids, attention_mask, options.max_new_tokens, generator, family, record, None, lambda: given
     )
@@ -94,15 +97,15 @@ def _assistant(draft, own, options: Assisted):
 
 
 class Count:
-    """Calls of a network and the positions they computed, by a hook on its embedding."""
+    """Calls of a network and the positions they computed, by a hook on it."""
 
     def __init__(self, network):
         self.calls = self.positions = 0
-        self.handle = network.get_input_embeddings().register_forward_hook(self._count)
+        self.handle = network.register_forward_pre_hook(self._count, with_kwargs=True)
 
-    def _count(self, _, inputs, output) -> None:
+    def _count(self, _, args, given) -> None:
         self.calls += 1
-        self.positions += inputs[0].numel()
+        self.positions += (args[0] if args else given["input_ids"]).numel()
 
 
 def _rows(model, input_ids, mask, limit, generator, family, record, draft, arguments) -> Decoded:

@@ -45,14 +45,19 @@ class DistilledDraft(LlamaForCausalLM):
         draft.lm_head.weight = nn.Parameter(rows.clone(), requires_grad=False)
         return draft
 
-    def forward(self, input_ids, logits_to_keep: int = 0, **given) -> CausalLMOutputWithPast:
-        """As of any causal model: logits [B, L, V], or of the last `logits_to_keep` positions."""
+    def forward(self, input_ids, logits_to_keep: int = 0, whole: bool = True, **given) -> CausalLMOutputWithPast:
+        """As of any causal model: logits [B, L, V], or of the last `logits_to_keep` positions.
+
+        Without `whole` they are of `vocabulary` alone, in its order.
+        """
         given.pop("labels", None)
         out = self.model(input_ids=input_ids, **given)
         small = self.small_logits(out.last_hidden_state[:, -logits_to_keep or None :])
-        whole = small.new_full((*small.shape[:-1], self.config.vocab_size), -torch.inf)
-        whole[..., self.vocabulary] = small
-        return CausalLMOutputWithPast(logits=whole, past_key_values=out.past_key_values)
+        logits = small
+        if whole:
+            logits = small.new_full((*small.shape[:-1], self.config.vocab_size), -torch.inf)
+            logits[..., self.vocabulary] = small
+        return CausalLMOutputWithPast(logits=logits, past_key_values=out.past_key_values)
 
     def small_logits(self, states: Tensor) -> Tensor:
         """Logits over `vocabulary` alone."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lib.mtad.law import Law, law_of
+from lib.mtad.law import Law
 from lib.mtad.session import Session
 from lib.sampling import categorical
 
@@ -46,14 +46,11 @@ class Draft:
 
     def path(self, leaf: Tensor) -> Tensor:
         """[b, layers] the places of a token and its ancestors from the text on, -1 below its own depth."""
-        places = torch.full((len(leaf), self.layers), -1, device=leaf.device)
-        rows = torch.arange(len(leaf), device=leaf.device)
-        while bool((leaf >= 0).any()):
-            at = leaf.clamp(min=0)
-            on = leaf >= 0
-            places[rows[on], self.depth[at[on]]] = leaf[on]
-            leaf = torch.where(on, self.parents[rows, at], leaf)
-        return places
+        at = leaf.clamp(min=0)[:, None, None].expand(-1, 1, self.sees.shape[2])
+        above = self.sees.gather(1, at).squeeze(1) & (leaf >= 0)[:, None]
+        places = torch.arange(above.shape[1], device=leaf.device).masked_fill(~above, -1)
+        found = torch.full((len(leaf), self.layers), -1, device=leaf.device)
+        return found.scatter_reduce(1, self.depth.expand(len(leaf), -1), places, "amax")
 
     def of(self, values: Tensor, path: Tensor) -> Tensor:
         """values [b, N] along path [b, D] -> [b, D]; what stands at -1 is arbitrary."""
@@ -66,18 +63,25 @@ Layer = tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]
 
 
 def grow(
-    session: Session, pending: Tensor, real: Tensor, options, layers: int, choose: Callable, ends: Tensor
+    session: Session,
+    pending: Tensor,
+    real: Tensor,
+    room: Tensor,
+    options,
+    layers: int,
+    choose: Callable,
+    ends: Tensor,
 ) -> Draft:
     """A tree of `layers` layers below the text.
 
-    pending [b, Q]: what the draft has not read of the text, left-padded, real where it is text. `choose(law, layer,
-    depth)` draws the next layer from the laws [b, n, K] of the last one and from what it chose there.
+    pending [b, Q]: what the draft has not read of the text, left-padded, real where it is text. room [b]: layers that
+    a row has use for before its limit; those below are not real. `choose(law, layer, depth)` draws the next layer
+    from the laws [b, n, K] of the last one and from what it chose there.
     """
     rows, device = len(pending), pending.device
     width = pending.shape[1]
     causal = torch.ones(width, width, dtype=torch.bool, device=device).tril()
-    logits = session.forward(pending, real, causal & real[:, None], 1)
-    law = law_of(logits, options.temperature, options.top_p, options.top_k)
+    law = session.law(options, pending, real, causal & real[:, None], 1)
     laws, kept, before = [law], [], torch.full((rows, 1), -1, device=device)
     sees = torch.zeros(rows, 0, 0, dtype=torch.bool, device=device)
     layer: Layer | None = None
@@ -88,7 +92,7 @@ def grow(
     for depth in range(layers):
         up, tokens, chance, there, weights = choose(law, layer, depth)
         behind = ended.gather(1, up)
-        there = there & ~behind
+        there = there & ~behind & (depth < room)[:, None]
         layer = up, tokens, chance, there, weights
         chance = chance.masked_fill(behind, 1.0)
         joint = joint.gather(1, up) + chance.log()
@@ -111,8 +115,7 @@ def grow(
             fed.append(read + torch.arange(n, device=device))
             read += n
             among = torch.cat([real[:, None].expand(-1, n, -1), new], -1)
-            logits = session.forward(tokens, there, among, n)
-            law = law_of(logits, options.temperature, options.top_p, options.top_k)
+            law = session.law(options, tokens, there, among, n)
         if depth + 1 < layers:
             laws.append(law)
     tokens, parents, there, chance, joints, behind = (torch.cat(parts, 1) for parts in zip(*kept, strict=True))

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lib.sampling import COLDEST, categorical, nucleus, warp
+from lib.errors import UserError
+from lib.sampling import COLDEST, categorical, warp
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,9 @@ def law_of(logits: Tensor, temperature: float = 1.0, top_p: float = 1.0, top_k: 
     best = logits.topk(top_k, -1)
     # Among ten logits as among all: softmax after top-k is the renormalised softmax.
     probs = torch.softmax(best.values.float() / max(temperature, COLDEST), -1)
-    if top_p < 1:
-        probs = nucleus(probs, torch.full_like(probs[..., :1], top_p))
+    if torch.isnan(probs[..., 0]).any():
+        raise UserError("the model gave NaN logits: load it in float32, or check its weights")
+    if top_p < 1:  # topk is sorted: the token that crosses top_p is the last one kept
+        probs = probs * (probs.double().cumsum(-1) - probs < top_p)
+        probs = probs / probs.sum(-1, keepdim=True)
     return Law(probs, best.indices)

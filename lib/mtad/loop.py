@@ -107,7 +107,7 @@ def loop(
     model,
     input_ids: Tensor,
     options: Drafting,
-    propose: Callable[[Session, Tensor, Tensor, Tensor], Draft],
+    propose: Callable[[Session, Tensor, Tensor, Tensor, Tensor], Draft],
     verify: Callable[[Draft, Law, Tensor], Verdict],
     *,
     draft,
@@ -119,7 +119,8 @@ def loop(
 ) -> Decoded:
     """Decode prompts [B, P]; a row that has ended leaves the batch.
 
-    `propose(session, pending, real, uniform [b, draws])` drafts from what the draft has not read yet;
+    `propose(session, pending, real, room, uniform [b, draws])` drafts from what the draft has not read yet, with
+    room [b] for so many tokens before the last one, which is the target's;
     `verify(draft, law [b, 1 + N, K], uniform [b, N])` is given the target's laws after the text and after each
     drafted token. Measures of the trace, a row: `blocks` (passes of the target that verified), `accepted` and
     `bonus` (tokens of the response, its EoT included, by where they come from), `drafted` (tokens that the target
@@ -138,7 +139,8 @@ def loop(
     step = 0
     while len(text.rows):
         random = generator.select(text.rows)
-        drafted = propose(drafter, *text.unread(drafter.length), random.uniform(step, DRAFT, draws, device))
+        uniform = random.uniform(step, DRAFT, draws, device)
+        drafted = propose(drafter, *text.unread(drafter.length), text.limit - text.made - 1, uniform)
         law = options.law(read(target, text, drafted)).padded(1 + drafted.tokens.shape[1])
         verdict = verify(drafted, law, random.uniform(step, ACCEPT, drafted.tokens.shape[1], device))
         bonus = verdict.bonus.draw(random.uniform(step, BONUS, 1, device)[:, 0])
@@ -154,9 +156,9 @@ def loop(
             for part in (text, target, drafter):
                 part.select(going)
         step += 1
-    trace.target_forwards, trace.positions, trace.head_positions = target.forwards, target.positions, target.heads
-    trace.draft_forwards, trace.draft_positions = drafter.forwards, drafter.positions
-    trace.batch_forwards = target.calls
+    trace.target_forwards, trace.positions, trace.head_positions = target.counts(rows)
+    trace.draft_forwards, trace.draft_positions, _ = drafter.counts(rows)
+    trace.batch_forwards = len(target.took)
     trace.measures = counts.measures
     return Decoded.close(text.responses, family.eot_ids, trace)
 

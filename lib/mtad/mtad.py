@@ -4,7 +4,8 @@ One iteration, Algorithm 1: (1) the draft samples beams of gamma tokens from its
 gives its probabilities of them; (3) the longest prefix whose joint ratio P/Q passes a threshold is accepted, though a
 shorter one may have failed; (4) one token more is drawn from the target.
 
-The text is not the target's: an accepted prefix x of j tokens has -log P(x) < -log Q(x) + log(1/tau).
+The text is not the target's: an accepted prefix x of j tokens has -log P(x) < -log Q(x) + log(1/tau), Q being the
+joint that it was held against: its own in the chain, in the tree the `reference`.
 """
 
 from dataclasses import dataclass
@@ -50,9 +51,9 @@ def decode(model, input_ids: Tensor, options: Mtad, *, family, draft=None, **giv
     ends = torch.tensor(family.eot_ids, device=input_ids.device)
     width = options.width if options.temperature else 1  # all beams are the same at temperature 0
 
-    def propose(session, pending: Tensor, real: Tensor, uniform: Tensor) -> Draft:
+    def propose(session, pending: Tensor, real: Tensor, room: Tensor, uniform: Tensor) -> Draft:
         choose = beams(width, options.replacement, uniform, ends)
-        found = grow(session, pending, real, options, options.gamma, choose, ends)
+        found = grow(session, pending, real, room, options, options.gamma, choose, ends)
         return found if options.tree else alone(found)
 
     def verify(found: Draft, law: Law, uniform: Tensor) -> Verdict:
@@ -91,7 +92,8 @@ def alone(draft: Draft) -> Draft:
 def verify_joint(draft: Draft, law: Law, options: Mtad) -> Verdict:
     """The deepest candidate whose log P - log Q passes log tau; of those at that depth the one with the largest P.
 
-    Joints are products along a candidate's own ancestors. Behind an end of text both are what they were there.
+    Joints are products along a candidate's own ancestors. Behind an end of text both are what they were there: a beam
+    that has ended counts as deep as the others are.
     """
     log_p = target_joint(draft, law)
     path = draft.path(best_leaf(draft))

@@ -50,13 +50,14 @@ def decode(
     measures = {"blocks": torch.zeros(rows, dtype=torch.long), "joint": torch.zeros(rows)}
     step = 0
     while len(text.rows):
-        found = grow(session, *text.unread(session.length), options, options.gamma, best(options.width, ends), ends)
-        last = found.joint[:, -found.weights.shape[1] :]
+        choose, room = best(options.width, ends), text.limit - text.made
+        found = grow(session, *text.unread(session.length), room, options, options.gamma, choose, ends)
+        last = found.weights  # log P of whole blocks; -inf for what follows an end of text and is not that end
         uniform = generator.select(text.rows).uniform(step, 0, 1, device)[:, 0]
         leaf = found.tokens.shape[1] - last.shape[1] + choose_block(last, options.joint_temperature, uniform)
         path = found.path(leaf)
         measures["blocks"][text.rows.cpu()] += 1
-        measures["joint"][text.rows.cpu()] += found.joint.gather(1, leaf[:, None])[:, 0].cpu()
+        measures["joint"][text.rows.cpu()] += found.of(found.joint, leaf[:, None])[:, 0].cpu()
         if trace.events is not None:
             shown = {"rows": text.rows, "tokens": found.of(found.tokens, path), "joint": last}
             trace.events.append({"stage": "block", "step": step, **{k: v.cpu() for k, v in shown.items()}})
@@ -66,8 +67,8 @@ def decode(
             text.select(going)
             session.select(going)
         step += 1
-    trace.target_forwards, trace.positions, trace.head_positions = session.forwards, session.positions, session.heads
-    trace.batch_forwards, trace.measures = session.calls, measures
+    trace.target_forwards, trace.positions, trace.head_positions = session.counts(rows)
+    trace.batch_forwards, trace.measures = len(session.took), measures
     return Decoded.close(text.responses, family.eot_ids, trace)
 
 

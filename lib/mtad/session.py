@@ -5,6 +5,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from lib.errors import UserError
+from lib.mtad.law import Law, law_of
 
 SLACK = 64  # slots that no row sees any more are taken out of the cache when there are so many
 
@@ -16,35 +17,38 @@ class Session:
     there to be worth a copy. Positions count the slots that a row sees, so that holes move nothing. Slots of
     `forward` are tentative, and which of them a later one sees is its caller's to say, until `keep` settles them.
 
-    forwards, positions, heads [rows of the batch]: calls in which a row took part, positions computed for it, and
-    those that needed the language-model head. calls: of the model, for the whole batch.
+    A draft that can say but some tokens (lib/mtad/distilled.py) is asked for the logits of those alone.
     """
 
     def __init__(self, model, rows: int):
-        layers = getattr(model.config, "layer_types", None) or []
+        config = model.config.get_text_config()
+        layers = getattr(config, "layer_types", None) or []
         if any(kind != "full_attention" for kind in layers):
             raise UserError(
                 f"{type(model).__name__} does not attend to the whole text in every layer: its cache cannot be "
                 "rolled back to an accepted prefix; take a model with full attention"
             )
+        if "flash" in str(getattr(config, "_attn_implementation", "")):
+            raise UserError("flash attention takes no tree mask: load the model with attn_implementation='sdpa'")
         self.model, self.cache = model, DynamicCache()
         first = next(model.parameters())
         self.dtype, self.device = first.dtype, first.device
         self.rows = torch.arange(rows)
         self.valid = torch.zeros(rows, 0, dtype=torch.bool, device=self.device)
-        self.tentative, self.calls = self.valid, 0
-        self.forwards, self.positions, self.heads = (torch.zeros(rows, dtype=torch.long) for _ in range(3))
+        self.tentative, self.took = self.valid, []
+        self.small = getattr(model, "vocabulary", None)
 
     @property
     def length(self) -> Tensor:
         """[b] tokens that each row has in the cache."""
         return self.valid.sum(-1)
 
-    def forward(self, tokens: Tensor, real: Tensor, among: Tensor, heads: int) -> Tensor:
+    def forward(self, tokens: Tensor, real: Tensor, among: Tensor, heads: int, **given) -> Tensor:
         """Logits [b, heads, V] at the last `heads` of tokens [b, Q].
 
         `real` [b, Q] is False at padding; `among` [b, Q, R + Q]: which of the R tentative slots and of these tokens
-        each of them sees, itself included. Its position is that of the settled slots and those it sees.
+        each of them sees, itself included. Its position is that of the settled slots and those it sees. `given` goes
+        to the model.
         """
         seen = torch.cat([self.valid[:, None].expand(-1, tokens.shape[1], -1), among], -1)
         mask = torch.zeros(seen.shape, dtype=self.dtype, device=self.device)
@@ -56,14 +60,28 @@ class Session:
             past_key_values=self.cache,
             use_cache=True,
             logits_to_keep=heads,
+            **given,
         )
-        real_here, real = real, real.cpu()
-        self.calls += 1
-        self.forwards[self.rows] += real.any(-1).long()
-        self.positions[self.rows] += real.sum(-1)
-        self.heads[self.rows] += real[:, -heads:].sum(-1)
-        self.tentative = torch.cat([self.tentative, real_here], 1)
+        self.took.append((self.rows, real, heads))
+        self.tentative = torch.cat([self.tentative, real], 1)
         return output.logits
+
+    def law(self, options, tokens: Tensor, real: Tensor, among: Tensor, heads: int) -> Law:
+        """The laws [b, heads, K] that follow from `forward`, after the warp of `options`."""
+        warp = (options.temperature, options.top_p, options.top_k)
+        if self.small is None or options.temperature and not options.top_k:
+            return law_of(self.forward(tokens, real, among, heads), *warp)
+        law = law_of(self.forward(tokens, real, among, heads, whole=False), *warp)
+        return Law(law.probs, self.small[law.everywhere()])
+
+    def counts(self, rows: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each row of the batch [rows]: calls in which it took part, positions computed for it, and those of them
+        at which the language-model head was needed."""
+        found = torch.zeros(3, rows, dtype=torch.long)
+        for at, real, heads in self.took:
+            real = real.cpu()
+            found[:, at] += torch.stack([real.any(-1).long(), real.sum(-1), real[:, -heads:].sum(-1)])
+        return found[0], found[1], found[2]
 
     def keep(self, kept: Tensor) -> None:
         """Settle the tentative slots: of the last n, kept [b, n] are those that the rows go on with."""

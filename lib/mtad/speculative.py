@@ -55,8 +55,8 @@ def chain(
     length = length or options.gamma
     ends = torch.tensor(family.eot_ids, device=input_ids.device)
 
-    def propose(session, pending: Tensor, real: Tensor, uniform: Tensor) -> Draft:
-        return grow(session, pending, real, options, length, branching((1,) * length, uniform, confident), ends)
+    def propose(session, pending: Tensor, real: Tensor, room: Tensor, uniform: Tensor) -> Draft:
+        return grow(session, pending, real, room, options, length, branching((1,) * length, uniform, confident), ends)
 
     return loop(model, input_ids, options, propose, verify, family=family, draws=length, **given)
 
@@ -65,9 +65,9 @@ def decode_tree(model, input_ids: Tensor, options: TreeSpeculative, *, family, d
     """Decode prompts [B, P]; `given`: the keywords of `loop`."""
     ends = torch.tensor(family.eot_ids, device=input_ids.device)
 
-    def propose(session, pending: Tensor, real: Tensor, uniform: Tensor) -> Draft:
+    def propose(session, pending: Tensor, real: Tensor, room: Tensor, uniform: Tensor) -> Draft:
         choose = branching(options.branches, uniform)
-        return grow(session, pending, real, options, options.gamma, choose, ends)
+        return grow(session, pending, real, room, options, options.gamma, choose, ends)
 
     nodes, width = 0, 1
     for times in options.branches:
@@ -112,25 +112,26 @@ def verify_block(draft: Draft, law: Law, uniform: Tensor) -> Verdict:
 
     With r_i = min(1, r_{i-1} p_i/q_i), prefix i < gamma passes with probability
     s / (s + 1 - r_i), s = sum_x (r_i p(x | prefix) - q(x | prefix))+, and the whole draft with r_gamma. After
-    prefix i < gamma the next token is drawn from (r_i p - q)+. Behind an end of text p and q are both certain of it:
-    their ratio is 1, and nothing is left of them.
+    prefix i < gamma the next token is drawn from (r_i p - q)+. What is not real, behind an end of text or the limit,
+    is taken as certain to both: their ratio is 1, and nothing is left of them.
     """
     rows = torch.arange(len(uniform), device=uniform.device)
     length = draft.tokens.shape[1]
     steps = [torch.ones_like(uniform[:, 0])]
-    so_far = ratios(draft, law).double().masked_fill(draft.behind, 1.0)
+    so_far = ratios(draft, law).double().masked_fill(~draft.real, 1.0)
     for i in range(length):
         steps.append((steps[-1] * so_far[:, i]).clamp(max=1))
     kept = torch.stack(steps, 1)  # r_0 = 1, ..., r_gamma
     left = law[:, :-1].minus(draft.laws, kept[:, :-1, None])  # after prefixes 0 to gamma - 1
-    mass = left.probs.sum(-1).masked_fill(draft.behind, 0.0)
+    mass = left.probs.sum(-1).masked_fill(~draft.real, 0.0)
     chance = mass[:, 1:] / (mass[:, 1:] + 1 - kept[:, 1:-1]).clamp(min=1e-12)
     passes = uniform <= torch.cat([chance, kept[:, -1:]], 1)
     place = torch.arange(1, length + 1, device=uniform.device)
-    accepted = (passes * place).amax(-1)
+    drafted = draft.real.sum(-1)
+    accepted = torch.minimum((passes * place).amax(-1), drafted)
     last = law[rows, accepted]
     residual = left[rows, accepted.clamp(max=length - 1)].or_else(law[rows, accepted.clamp(max=length - 1)])
-    probs = torch.where((accepted < length)[:, None], residual.probs, last.probs)
+    probs = torch.where((accepted < drafted)[:, None], residual.probs, last.probs)
     return Verdict(chain_path(accepted, length), Law(probs, last.tokens))
 
 
@@ -141,7 +142,7 @@ def verify_tree(draft: Draft, law: Law, uniform: Tensor) -> Verdict:
     at = torch.full_like(rows, -1)  # the node that a row has come to
     left = law[rows, 0]
     for node in range(draft.tokens.shape[1]):  # parents come before children, siblings stand together
-        turn = draft.parents[:, node] == at
+        turn = (draft.parents[:, node] == at) & draft.real[:, node]
         token = draft.tokens[:, node, None]
         q = draft.laws[rows, draft.parents[:, node] + 1]
         passes = turn & (uniform[:, node] < (left.at(token) / q.at(token)).squeeze(-1))

@@ -28,12 +28,13 @@ def one_forward(network, tokens: int, prefix: int = PREFIX, repeats: int = 4) ->
     return run
 
 
-def expected_speedup(block_efficiency: float, gamma: float, draft: float, verify: float, single: float) -> float:
-    """Tokens of a block over what it costs, beside one token a forward: E / ((gamma d + v) / s).
+def expected_speedup(block_efficiency: float, drafts: float, verify: float, single: float) -> float:
+    """Tokens of a block over what it costs, beside one token a forward: E s / (d + v).
 
-    draft, verify, single: seconds of a forward of the draft, of the target over gamma + 1 tokens, and over one.
+    drafts, verify, single: seconds of all drafting of a block, of a forward of the target over gamma + 1 tokens, and
+    over one.
     """
-    return block_efficiency * single / (gamma * draft + verify)
+    return block_efficiency * single / (drafts + verify)
 
 
 class Clock:

@@ -1,5 +1,7 @@
 """What the MTAD studies share: runs of a method by name, quality and perplexity side by side, cost by counting."""
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +13,10 @@ import seaborn as sns
 
 from lib.benchmark import interleaved
 from lib.evaluation import Run, model_of
-from lib.identity import LIB, items_of
+from lib.identity import LIB, items_of, run_id
 from lib.likelihood import distinct, perplexity, perplexity_change, repeated, surprises
 from lib.mtad.timing import one_forward
+from lib.paths import CHECKPOINTS, RESULTS
 from lib.report import cells, percent, scores, summary_row
 from lib.stats import RESAMPLES, SEED, Estimate, holm, paired_difference, paired_mean_difference, verdict
 from lib.studies.base import SHORT, BaseStudy
@@ -44,8 +47,18 @@ class DraftingStudy(BaseStudy):
 
     @classmethod
     def measures(cls) -> list[Path]:
-        """What perplexities and times are made by."""
-        return [LIB / "likelihood.py", LIB / "mtad" / "timing.py", LIB / "benchmark.py"]
+        """What perplexities and times are made by; the drafts that can be trained anew among it."""
+        code = [LIB / "likelihood.py", LIB / "mtad" / "timing.py", LIB / "benchmark.py"]
+        return [*code, LIB / "studies" / "mtad_methods.py", *sorted(CHECKPOINTS.glob("*-draft/model.safetensors"))]
+
+    def measurement(self, name: str, measure: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """As of any study, and only where the committed table is of these very responses."""
+        path = RESULTS / self.profile / self.notebook / "manifest.json"
+        if path.exists():
+            runs = sorted(run_id(run, self.device) for run in self.all_runs.values())
+            if runs != sorted(json.loads(path.read_text())["runs"]):
+                return measure().round(4)
+        return super().measurement(name, measure)
 
     @cached_property
     def surprise(self) -> pd.DataFrame:
@@ -86,20 +99,45 @@ class DraftingStudy(BaseStudy):
     @property
     def widths(self) -> dict[str, tuple[int, ...]]:
         """Tokens of the single forwards that are timed."""
-        return {"target": (1, 5), "draft": (1,)}
+        return {"target": (1, 5, 17, 33), "draft": (1, 4, 16)}
+
+    @cached_property
+    def prices(self) -> dict[str, tuple[float, float]]:
+        """Of target and draft the seconds of a forward and of each position in it: a line through the medians of
+        the single forwards, by least squares."""
+        rows = self.forward_times
+        medians = (rows.seconds / rows.work).groupby(rows.variant).median()
+        found = {}
+        for name, widths in self.widths.items():
+            position, forward = np.polyfit(widths, [medians[f"{name}, {n}"] for n in widths], 1)
+            found[name] = max(forward, 0.0), max(position, 0.0)
+        return found
+
+    def units(self, line: dict) -> float:
+        """What a response costs at batch 1, prompt included, in forwards of the target over one token."""
+        (forward, position), (draft, its_position) = self.prices["target"], self.prices["draft"]
+        seconds = forward * line["target_forwards"] + position * line["positions"]
+        if line["draft_forwards"] is not None:
+            seconds += draft * line["draft_forwards"] + its_position * line["draft_positions"]
+        return seconds / (forward + position)
 
     @property
     def cost_ratio(self) -> float:
-        """c: seconds of one forward of the draft over one of the target, a token each, medians over rounds."""
-        medians = self.forward_times.groupby("variant").seconds.median()
-        return float(medians["draft, 1"] / medians["target, 1"])
+        """c: the time of a draft's forward over one token by that of the target's."""
+        return sum(self.prices["draft"]) / sum(self.prices["target"])
+
+    def tokens(self, key: tuple) -> list[int]:
+        """Tokens of each response of a run, its end of text among them."""
+        limit = dict(self.all_runs[key].options)["max_new_tokens"]
+        return [min(line["tokens_kept"] + 1, limit) for line in self.lines[key]]
 
     @cached_property
     def summary(self) -> pd.DataFrame:
         """A row a run: accuracy, perplexity, repetition, and what it cost.
 
-        units: target forwards + c draft forwards, a token; c the measured ratio. block_efficiency: tokens a pass of
-        the target, the bonus among them. acceptance: accepted over drafted layers.
+        All but accuracy and text are a token, the end of text counted. units: see there. block_efficiency: tokens a
+        pass of the target, the one that it adds among them. acceptance: accepted over drafted layers. shown: drafted
+        tokens a pass that the target verifies. cut: responses that the length limit ended, in %.
         """
         rows = []
         for (short, name), lines in self.lines.items():
@@ -109,23 +147,26 @@ class DraftingStudy(BaseStudy):
                 | {"perplexity": ppl.value, "ppl_low": ppl.low, "ppl_high": ppl.high}
                 | {"repeated": 100 * np.mean([repeated(line["text"]) for line in lines])}
                 | {"distinct": distinct([line["text"] for line in lines])}
-                | self._counts(lines)
+                | self._counts((short, name))
             )
         return pd.DataFrame(rows)
 
-    def _counts(self, lines: list[dict]) -> dict:
-        def total(key: str) -> float | None:
-            return None if lines[0].get(key) is None else float(sum(line[key] for line in lines))
+    def _counts(self, key: tuple) -> dict:
+        lines, made = self.lines[key], self.tokens(key)
+        limit = dict(self.all_runs[key].options)["max_new_tokens"]
 
-        tokens = sum(line["tokens_kept"] for line in lines)
-        draft, blocks, accepted = total("draft_forwards"), total("blocks"), total("accepted")
-        drafted = draft is not None and accepted is not None
+        def total(name: str) -> float:
+            return float(sum(line[name] for line in lines))
+
+        drafts, counts = lines[0]["draft_forwards"] is not None, lines[0].get("accepted") is not None
         return {
-            "target_forwards": total("target_forwards") / tokens,
-            "draft_forwards": None if draft is None else draft / tokens,
-            "units": (total("target_forwards") + self.cost_ratio * (draft or 0)) / tokens,
-            "block_efficiency": (accepted + total("bonus")) / blocks if drafted else None,
-            "acceptance": 100 * accepted / total("reached") if drafted else None,
+            "target_forwards": total("target_forwards") / sum(made),
+            "draft_forwards": total("draft_forwards") / sum(made) if drafts else None,
+            "units": sum(map(self.units, lines)) / sum(made),
+            "block_efficiency": (total("accepted") + total("bonus")) / total("blocks") if counts else None,
+            "acceptance": 100 * total("accepted") / total("reached") if counts else None,
+            "shown": total("drafted") / total("blocks") if counts else None,
+            "cut": 100 * np.mean([line["tokens_kept"] == limit for line in lines]),
         }
 
     def table(self, value: str = "accuracy") -> pd.DataFrame:
@@ -143,17 +184,10 @@ class DraftingStudy(BaseStudy):
 
     def costs(self) -> pd.DataFrame:
         """Means over tasks, a line a way to decode; see `summary`."""
-        columns = [
-            "target_forwards",
-            "draft_forwards",
-            "units",
-            "block_efficiency",
-            "acceptance",
-            "repeated",
-            "distinct",
-        ]
-        rows = self.summary.assign(draft_forwards=self.summary.draft_forwards.astype(float))
-        found = rows.groupby("name", sort=False)[columns].mean().astype(float).round(3)
+        columns = ["target_forwards", "draft_forwards", "units", "block_efficiency", "acceptance", "shown"]
+        columns += ["tokens", "cut", "repeated", "distinct"]
+        rows = self.summary.astype(dict.fromkeys(columns, float))
+        found = rows.groupby("name", sort=False)[columns].mean().round(3)
         return found.rename_axis(None)
 
     # Differences over several tasks together: pairs of names.
@@ -175,15 +209,30 @@ class DraftingStudy(BaseStudy):
             sides = [[np.nanmean(table, 1, keepdims=True) for table in side] for side in sides]
         return perplexity_change(*(np.concatenate(side) for side in sides))
 
+    def relative(self, name: str, against: str, tasks: tuple[str, ...] | None = None) -> Estimate:
+        """Accuracy of one way over that of another minus 1, in %, over tasks together: both sides are drawn anew
+        with the same items. p is that of the difference."""
+        a, b = (
+            np.concatenate([scores(self.lines[task, way]).mean(1) for task in tasks or self.tasks])
+            for way in (name, against)
+        )
+        if not b.any():
+            return Estimate(np.nan, np.nan, np.nan, len(a))
+        drawn = np.random.default_rng(SEED).integers(len(a), size=(RESAMPLES, len(a)))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratios = a[drawn].mean(1) / b[drawn].mean(1) - 1
+        low, high = np.quantile(ratios[~np.isnan(ratios)], (0.025, 0.975), method="inverted_cdf")
+        value = a.mean() / b.mean() - 1
+        return percent(Estimate(float(value), float(low), float(high), len(a), self.judged(name, against, tasks).p))
+
     def cheaper(self, name: str, against: str, tasks: tuple[str, ...] | None = None) -> Estimate:
         """Tokens a unit of cost of one way over those of another, over tasks together, bootstrap over items."""
 
         def totals(way: str) -> np.ndarray:
             found = []
             for task in tasks or self.tasks:
-                for line in self.lines[task, way]:
-                    units = line["target_forwards"] + self.cost_ratio * (line["draft_forwards"] or 0)
-                    found.append(((task, line["item"]), units, line["tokens_kept"]))
+                for line, made in zip(self.lines[task, way], self.tokens((task, way)), strict=True):
+                    found.append(((task, line["item"]), self.units(line), made))
             table = pd.DataFrame(found, columns=["item", "units", "tokens"]).groupby("item").mean()
             return table.sort_index()[["tokens", "units"]].to_numpy()
 
@@ -248,8 +297,3 @@ def repeats_itself(method: str, options: dict) -> bool:
 def reduction(e: Estimate) -> Estimate:
     """A change as how much less it is."""
     return Estimate(-e.value, -e.high, -e.low, e.n, e.p)
-
-
-def shares(e: Estimate, base: float) -> Estimate:
-    """A difference in points as a change in % of a score of `base` %."""
-    return Estimate(*(100 * x / base for x in (e.value, e.low, e.high)), e.n, e.p)

@@ -38,6 +38,8 @@ class Study(DraftingStudy):
             "BiLD": {f"rollback {r:g}": ("bild", {"rollback": r}) for r in self.rollbacks},
             "assisted, ensemble": {f"w {w:g}": ("assisted", {"ensemble": w}) for w in self.weights},
             "speculative": {f"gamma {n}": ("speculative", {"gamma": n}) for n in self.gammas},
+            "block verification": {f"gamma {n}": ("speculative", {"gamma": n, "block": True}) for n in self.gammas},
+            "token tree": {"4, 2, 2": ("tree_speculative", {})},
             "MTAD, gamma": {f"gamma {n}": ("mtad", {"gamma": n}) for n in self.gammas if n != 4},
         }
         greedy = {f"gamma {n}": ("speculative", GREEDY | {"gamma": n}) for n in self.gammas}

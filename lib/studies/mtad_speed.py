@@ -1,5 +1,6 @@
 """How fast each way to decode is on a real pair, where the time goes, and what a batch and a joule are worth."""
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,14 +10,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+import torch
 
 from lib.benchmark import interleaved
-from lib.claims import OWN, Claim, at_least, at_most, more
+from lib.claims import OWN, UNTESTABLE, Claim, at_least, at_most, more
 from lib.decoders import decode, options_of
 from lib.energy import measured
 from lib.evaluation import model_of
 from lib.identity import LIB, imported, items_of
 from lib.mtad.timing import Clock, expected_speedup
+from lib.paths import CHECKPOINTS
 from lib.power import Window, idle_watts, window
 from lib.report import headline
 from lib.sampling import RowGenerator
@@ -27,9 +30,11 @@ from lib.studies.mtad_methods import GREEDY, METHODS, PLAIN, WARP
 from lib.tasks import get_task
 
 BASE = "speculative"
+SAMPLER = "sampling, this loop"  # MTJD's blocks of one token, drawn: the same law, ten tokens of it computed
 PAIRS = {"speculative": "assisted", "speculative, greedy": "assisted, greedy"}
-BATCHED = ("sampling", BASE, "MTAD")
-ENERGY_ROUNDS = 3
+BATCHED = ("sampling", BASE, "MTAD", "MMTAD")
+ENERGY_ROUNDS = 6
+CHECKED = 4  # rounds whose texts are compared, and whose forwards are timed one by one
 AIM = 1.26  # times speculative decoding: what the fourth version of the paper prints
 
 
@@ -58,11 +63,9 @@ class Study(DraftingStudy):
     @classmethod
     def measures(cls) -> list[Path]:
         """The code that is timed."""
-        return sorted(
-            imported(
-                [LIB / "mtad" / "__init__.py", LIB / "mtad" / "timing.py", LIB / "benchmark.py", LIB / "power.py"]
-            )
-        )
+        timed = [LIB / "mtad" / "__init__.py", LIB / "mtad" / "timing.py", LIB / "benchmark.py", LIB / "power.py"]
+        weights = sorted(CHECKPOINTS.glob("*-draft/model.safetensors"))
+        return [*sorted(imported(timed)), LIB / "studies" / "mtad_methods.py", *weights]
 
     def ways(self) -> dict[str, tuple[str, dict]]:
         """Name -> method and options."""
@@ -70,6 +73,7 @@ class Study(DraftingStudy):
         same = {"gamma": self.gamma}
         return {
             "sampling": METHODS["sampling"],
+            SAMPLER: ("mtjd", WARP | {"gamma": 1, "width": WARP["top_k"], "joint_temperature": 1.0}),
             "greedy": METHODS["greedy"],
             BASE: ("speculative", WARP | same),
             "block verification": ("speculative", WARP | same | {"block": True}),
@@ -155,6 +159,27 @@ class Study(DraftingStudy):
         """Sums over rounds by batch size and way."""
         return self.rounds.groupby(["batch", "variant"], sort=False)[["work", "seconds"]].sum()
 
+    @property
+    def sampler(self) -> str:
+        """Sampling token by token by the faster of its two loops."""
+        rows = self._totals.loc[1]
+        return max(("sampling", SAMPLER), key=lambda way: rows.work[way] / rows.seconds[way])
+
+    @cached_property
+    def same(self) -> pd.DataFrame:
+        """In % of the prompts of the first rounds: greedy ways whose tokens are those of greedy decoding."""
+        return self.measurement("same", self._same)
+
+    def _same(self) -> pd.DataFrame:
+        rows = []
+        for number in range(CHECKED):
+            plain = [out.responses for out in self._decode("greedy", number, 1)]
+            for way in ("speculative, greedy", "assisted, greedy"):
+                made = [out.responses for out in self._decode(way, number, 1)]
+                rows += [{"way": way, "same": int(torch.equal(a, b))} for a, b in zip(made, plain, strict=True)]
+        found = pd.DataFrame(rows).groupby("way", sort=False).same.agg(["mean", "size"]).reset_index()
+        return found.assign(mean=100 * found["mean"]).rename(columns={"mean": "same, %", "size": "prompts"})
+
     def table(self) -> pd.DataFrame:
         """A line a way at batch 1, fastest first."""
         rows = self._totals.loc[1]
@@ -193,7 +218,7 @@ class Study(DraftingStudy):
         """Shares of the time inside draft and target, and what follows from single forwards."""
         rows = self.parts.set_index("way").rename_axis(None)
         columns = [c for c in rows if not c.startswith("length")]
-        found = [self.ratio(name, "sampling").value for name in rows.index]
+        found = [self.ratio(name, self.sampler).value for name in rows.index]
         return rows[columns].assign(measured=found)
 
     def _split(self) -> pd.DataFrame:
@@ -203,14 +228,13 @@ class Study(DraftingStudy):
         found = []
         for name, gamma, beams in ((BASE, self.gamma, 1), ("MTAD", self.mtad_gamma, 4)):
             with Clock(target) as verify, Clock(draft) as drafting, measured(self.device) as whole:
-                made = [out for number in range(4) for out in self._decode(name, number, 1)]
+                made = [out for number in range(CHECKED) for out in self._decode(name, number, 1)]
             lengths = sum(out.trace.measures["accept_lengths"].sum(0) for out in made)
             blocks = int(lengths.sum())
             tokens = sum(int((out.lengths + 1).clamp(max=self.tokens).sum()) for out in made)
             rest = whole.seconds - verify.seconds - drafting.seconds
-            expected = expected_speedup(
-                tokens / blocks, gamma, times[f"draft, {beams}"], times[f"target, {gamma + 1}"], times["target, 1"]
-            )
+            drafts = times["draft, 1"] + (gamma - 1) * times[f"draft, {beams}"]
+            expected = expected_speedup(tokens / blocks, drafts, times[f"target, {gamma + 1}"], times["target, 1"])
             shares = {"draft": drafting.seconds, "target": verify.seconds, "rest": rest}
             row = {key: 100 * value / whole.seconds for key, value in shares.items()}
             row |= {"block efficiency": tokens / blocks, "cost ratio": times["draft, 1"] / times["target, 1"]}
@@ -253,10 +277,11 @@ class Study(DraftingStudy):
             e = self.ratio(way, BASE)
             says = f"{way} is {times:g} times as fast as speculative decoding (SmolLM2, batch 1)"
             found.append(Claim(f"abstract, {where}", says, f"{times:g}x", e, "times", more(e, times, zero=1.0)))
-        e = self.energy
-        says = "MTAD takes 1.54 times less energy a token than speculative decoding"
-        verdict = "not testable here" if np.isnan(e.value) else more(e, 1.54, zero=1.0)
-        found.append(Claim("abstract, v2", says, "1.54x less", e, "times less", verdict))
+        for where, way, times, theirs in (("v2, ICLR", "MTAD", 1.54, "1.54x"), ("v4", "MMTAD", 1.31, "23.6 % less")):
+            e = self.energy(way)
+            says = f"{way} takes {times:g} times less energy a token than speculative decoding"
+            verdict = UNTESTABLE if np.isnan(e.value) else more(e, times, zero=1.0)
+            found.append(Claim(f"abstract, {where}", says, theirs, e, "times less", verdict))
         e = self.ratio("MTAD", BASE)
         found.append(Claim(OWN, f"MTAD is at least {AIM:g} times as fast", "", e, "times", at_least(e, AIM)))
         for own, theirs in PAIRS.items():
@@ -269,14 +294,14 @@ class Study(DraftingStudy):
         says = "drafting greedily is no faster than greedy decoding alone"
         return [*found, Claim(OWN, says, "", e, "times", at_most(e, 1.0))]
 
-    @property
-    def energy(self) -> Estimate:
-        """Joules a token of speculative decoding over MTAD's at batch 1; NaN and n = 0 without a counter."""
+    def energy(self, way: str) -> Estimate:
+        """Joules a token of speculative decoding over a way's at batch 1: the median of rounds, and their smallest
+        and largest, between which the true median lies with 97 %. NaN and n = 0 without a counter."""
         if self.joules.joules.isna().any():
             return Estimate(np.nan, np.nan, np.nan, 0)
         rows = self.joules[self.joules.batch == 1].assign(cost=lambda t: t.joules / t.work)
         wide = rows.pivot(index="round", columns="way", values="cost")
-        ratios = (wide[BASE] / wide["MTAD"]).to_numpy()
+        ratios = (wide[BASE] / wide[way]).to_numpy()
         return Estimate(float(np.median(ratios)), float(ratios.min()), float(ratios.max()), len(ratios))
 
     @cached_property
@@ -290,16 +315,16 @@ class Study(DraftingStudy):
     def _joules(self) -> pd.DataFrame:
         idle, rows = idle_watts(self.device), []
         for batch in self.batches:
+            works = {way: self._timed(way, batch) for way in BATCHED}
             for number in range(ENERGY_ROUNDS if idle is not None else 1):
-                for way in BATCHED:
-                    work = self._timed(way, batch)
-                    found = window(work, self.device) if idle is not None else Window(0, 0.0, None)
+                for way in random.Random(number).sample(BATCHED, len(BATCHED)):
+                    found = window(works[way], self.device) if idle is not None else Window(0, 0.0, None)
                     row = {"round": number, "batch": batch, "way": way, "work": found.work, "seconds": found.seconds}
                     rows.append(row | {"joules": found.joules, "idle": idle})
         return pd.DataFrame(rows).astype({"joules": float, "idle": float})
 
     def reading(self) -> str:
-        e, a, g = self.ratio("MTAD", BASE), self.ratio("MTAD", "sampling"), self.ratio("MMTAD", BASE)
+        e, a, g = self.ratio("MTAD", BASE), self.ratio("MTAD", self.sampler), self.ratio("MMTAD", BASE)
         lines = [
             f"- MTAD is {e.value:.2f} [{e.low:.2f}, {e.high:.2f}] times as fast as speculative decoding and "
             f"{a.value:.2f} [{a.low:.2f}, {a.high:.2f}] times as fast as sampling token by token; MMTAD "
@@ -310,11 +335,15 @@ class Study(DraftingStudy):
             lines.append(
                 f"- {own} decoding here over transformers' {theirs}: {e.value:.2f} [{e.low:.2f}, {e.high:.2f}]."
             )
+        parts = [f"{way} {share:.0f} %" for way, share in zip(self.same.way, self.same["same, %"], strict=True)]
+        lines.append(
+            f"- Prompts whose tokens are those of greedy decoding, of {self.same.prompts[0]}: {'; '.join(parts)}."
+        )
         for name, row in self.split.iterrows():
             lines.append(
                 f"- {name}: {row.draft:.0f} % of the time in the draft, {row.target:.0f} % in the target, "
                 f"{row.rest:.0f} % in neither; {row['block efficiency']:.2f} tokens a pass; from single forwards "
-                f"{row.expected:.2f} times sampling's speed is expected, {row.measured:.2f} is measured."
+                f"{row.expected:.2f} times the faster sampling's speed is expected, {row.measured:.2f} is measured."
             )
         if self.joules.joules.isna().any():
             lines.append("- This machine has no energy counter that is read: joules are not measured.")
@@ -325,11 +354,11 @@ class Study(DraftingStudy):
         pairs = {
             "mtad_vs_speculative_speed": ("MTAD", BASE),
             "speculative_vs_hf_assisted_speed": ("speculative, greedy", "assisted, greedy"),
-            "mtad_vs_autoregressive_speed": ("MTAD", "sampling"),
+            "mtad_vs_autoregressive_speed": ("MTAD", self.sampler),
         }
         found = {name: self.ratio(*pair) for name, pair in pairs.items()}
         entries = {name: headline(e.value, e.low, e.high, e.n, "times", *given) for name, e in found.items()}
-        e = self.energy
+        e = self.energy("MTAD")
         value = (None, None, None) if np.isnan(e.value) else (e.value, e.low, e.high)
         return entries | {"mtad_vs_speculative_energy": headline(*value, e.n, "times less", *given)}
 
@@ -340,6 +369,7 @@ class Study(DraftingStudy):
             "speed": self.table().reset_index(names="way"),
             "split": self.parts,
             "joules": self.joules,
+            "same": self.same,
             "forwards": self.forward_times,
         }
         return self.write(tables, {"speed": self.figure_speed()})

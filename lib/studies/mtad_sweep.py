@@ -13,6 +13,7 @@ from lib.studies.drafting import DraftingStudy
 from lib.studies.mtad_methods import WARP
 
 PUBLISHED = "published"
+DEFAULTS = {"gamma": 4, "width": 4, "tau": 0.5}
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,9 @@ class Study(DraftingStudy):
     def variants(self) -> dict[str, dict]:
         """Options by name."""
         found: dict[str, dict] = {PUBLISHED: {}}
-        found |= {f"gamma {n}": {"gamma": n} for n in self.gammas if n != 4}
-        found |= {f"W {n}": {"width": n} for n in self.widths if n != 4}
-        found |= {f"tau {t:g}": {"tau": t} for t in self.taus if t != 0.5}
+        found |= {f"gamma {n}": {"gamma": n} for n in self.gammas if n != DEFAULTS["gamma"]}
+        found |= {f"W {n}": {"width": n} for n in self.widths if n != DEFAULTS["width"]}
+        found |= {f"tau {t:g}": {"tau": t} for t in self.taus if t != DEFAULTS["tau"]}
         found["without replacement"] = {"replacement": False}
         return found | {
             f"tree, reference {name}": {"tree": True, "reference": name} for name in ("kept", "best", "own")
@@ -51,9 +52,8 @@ class Study(DraftingStudy):
 
     def line(self, option: str) -> list[tuple[float, str]]:
         """(value, name) of the variants along one option, the published one among them."""
-        defaults = {"gamma": 4, "width": 4, "tau": 0.5}
         found = [
-            (options.get(option, defaults[option]), name)
+            (options.get(option, DEFAULTS[option]), name)
             for name, options in self.variants().items()
             if set(options) <= {option}
         ]
@@ -81,7 +81,7 @@ class Study(DraftingStudy):
 
     def claims(self) -> list[Claim]:
         """Acceptance falls as tau rises; longer drafts do not cost quality; the tree is better than the chain."""
-        lowest, highest = f"tau {min(self.taus):g}", f"tau {max(self.taus):g}"
+        lowest, highest = self.line("tau")[0][1], self.line("tau")[-1][1]
         e = self.cheaper(lowest, highest)
         says = f"a lower tau accepts more: {lowest} is cheaper a token than {highest}"
         found = [Claim("Theorem 3.6 (accepted length against tau)", says, "", e, "times", more(e, zero=1.0))]
@@ -96,7 +96,7 @@ class Study(DraftingStudy):
         if "W 1" in self.variants():
             e = self.judged(PUBLISHED, "W 1")
             found.append(Claim(OWN, "four beams score higher than one drawn draft", "", e, "points", more(e)))
-        longest = f"gamma {max(self.gammas)}"
+        longest = self.line("gamma")[-1][1]
         e = self.judged(PUBLISHED, longest)
         says = f"{longest} costs less than 2 points against gamma 4"
         return [*found, Claim(OWN, says, "", e, "points", at_most(e, 2))]
