@@ -66,7 +66,6 @@ def grow(
     session: Session,
     pending: Tensor,
     real: Tensor,
-    room: Tensor,
     options,
     layers: int,
     choose: Callable,
@@ -74,9 +73,9 @@ def grow(
 ) -> Draft:
     """A tree of `layers` layers below the text.
 
-    pending [b, Q]: what the draft has not read of the text, left-padded, real where it is text. room [b]: layers that
-    a row has use for before its limit; those below are not real. `choose(law, layer, depth)` draws the next layer
-    from the laws [b, n, K] of the last one and from what it chose there.
+    pending [b, Q]: what the draft has not read of the text, left-padded, real where it is text. `choose(law, layer,
+    depth)` draws the next layer from the laws [b, n, K] of the last one and from what it chose there. Near its limit
+    a row drafts as ever: a shorter draft would be another rule, and a text would depend on how long it may get.
     """
     rows, device = len(pending), pending.device
     width = pending.shape[1]
@@ -92,7 +91,7 @@ def grow(
     for depth in range(layers):
         up, tokens, chance, there, weights = choose(law, layer, depth)
         behind = ended.gather(1, up)
-        there = there & ~behind & (depth < room)[:, None]
+        there = there & ~behind
         layer = up, tokens, chance, there, weights
         chance = chance.masked_fill(behind, 1.0)
         joint = joint.gather(1, up) + chance.log()

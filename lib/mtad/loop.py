@@ -107,7 +107,7 @@ def loop(
     model,
     input_ids: Tensor,
     options: Drafting,
-    propose: Callable[[Session, Tensor, Tensor, Tensor, Tensor], Draft],
+    propose: Callable[[Session, Tensor, Tensor, Tensor], Draft],
     verify: Callable[[Draft, Law, Tensor], Verdict],
     *,
     draft,
@@ -119,12 +119,11 @@ def loop(
 ) -> Decoded:
     """Decode prompts [B, P]; a row that has ended leaves the batch.
 
-    `propose(session, pending, real, room, uniform [b, draws])` drafts from what the draft has not read yet, with
-    room [b] for so many tokens before the last one, which is the target's;
+    `propose(session, pending, real, uniform [b, draws])` drafts from what the draft has not read yet;
     `verify(draft, law [b, 1 + N, K], uniform [b, N])` is given the target's laws after the text and after each
     drafted token. Measures of the trace, a row: `blocks` (passes of the target that verified), `accepted` and
     `bonus` (tokens of the response, its EoT included, by where they come from), `drafted` (tokens that the target
-    verified), `reached` (the sum of layers drafted) and `accept_lengths` (how many passes took 0, 1, ... drafted
+    verified), `reached` (the sum of layers drafted that the limit had room for) and `accept_lengths` (how many passes took 0, 1, ... drafted
     tokens).
     """
     require_pair(model, draft)
@@ -139,16 +138,16 @@ def loop(
     step = 0
     while len(text.rows):
         random = generator.select(text.rows)
-        uniform = random.uniform(step, DRAFT, draws, device)
-        drafted = propose(drafter, *text.unread(drafter.length), text.limit - text.made - 1, uniform)
+        drafted = propose(drafter, *text.unread(drafter.length), random.uniform(step, DRAFT, draws, device))
         law = options.law(read(target, text, drafted)).padded(1 + drafted.tokens.shape[1])
         verdict = verify(drafted, law, random.uniform(step, ACCEPT, drafted.tokens.shape[1], device))
         bonus = verdict.bonus.draw(random.uniform(step, BONUS, 1, device)[:, 0])
         accepted = (verdict.path >= 0).sum(-1)
         new = torch.cat([drafted.of(drafted.tokens, verdict.path), bonus[:, None]], 1)
         new = new.scatter(1, accepted[:, None], bonus[:, None])
+        room = text.limit - text.made
         added, going = text.add(new, accepted + 1)
-        counts.add(text.rows, drafted, accepted, added)
+        counts.add(text.rows, drafted, accepted, added, room)
         if trace.events is not None:
             trace.events.append(_event(step, text.rows, drafted, verdict, accepted, bonus))
         settle(target, drafter, drafted, verdict.path)
@@ -204,9 +203,9 @@ class Counts:
         self.measures = {name: torch.zeros(rows, dtype=torch.long) for name in self.NAMES}
         self.measures["accept_lengths"] = torch.zeros(rows, options.gamma + 1, dtype=torch.long)
 
-    def add(self, rows: Tensor, drafted: Draft, accepted: Tensor, added: Tensor) -> None:
+    def add(self, rows: Tensor, drafted: Draft, accepted: Tensor, added: Tensor, room: Tensor) -> None:
         rows, taken = rows.cpu(), torch.minimum(accepted, added).cpu()
-        depth = (drafted.real * (drafted.depth + 1)).amax(-1).cpu()
+        depth = torch.minimum((drafted.real * (drafted.depth + 1)).amax(-1), room).cpu()
         found = (torch.ones_like(taken), taken, added.cpu() - taken, drafted.real.sum(-1).cpu(), depth)
         for name, value in zip(self.NAMES, found, strict=True):
             self.measures[name][rows] += value

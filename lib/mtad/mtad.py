@@ -51,9 +51,9 @@ def decode(model, input_ids: Tensor, options: Mtad, *, family, draft=None, **giv
     ends = torch.tensor(family.eot_ids, device=input_ids.device)
     width = options.width if options.temperature else 1  # all beams are the same at temperature 0
 
-    def propose(session, pending: Tensor, real: Tensor, room: Tensor, uniform: Tensor) -> Draft:
+    def propose(session, pending: Tensor, real: Tensor, uniform: Tensor) -> Draft:
         choose = beams(width, options.replacement, uniform, ends)
-        found = grow(session, pending, real, room, options, options.gamma, choose, ends)
+        found = grow(session, pending, real, options, options.gamma, choose, ends)
         return found if options.tree else alone(found)
 
     def verify(found: Draft, law: Law, uniform: Tensor) -> Verdict:

@@ -50,8 +50,8 @@ def decode(
     measures = {"blocks": torch.zeros(rows, dtype=torch.long), "joint": torch.zeros(rows)}
     step = 0
     while len(text.rows):
-        choose, room = best(options.width, ends), text.limit - text.made
-        found = grow(session, *text.unread(session.length), room, options, options.gamma, choose, ends)
+        choose = best(options.width, ends)
+        found = grow(session, *text.unread(session.length), options, options.gamma, choose, ends)
         last = found.weights  # log P of whole blocks; -inf for what follows an end of text and is not that end
         uniform = generator.select(text.rows).uniform(step, 0, 1, device)[:, 0]
         leaf = found.tokens.shape[1] - last.shape[1] + choose_block(last, options.joint_temperature, uniform)

@@ -23,7 +23,8 @@ class Session:
     def __init__(self, model, rows: int):
         config = model.config.get_text_config()
         layers = getattr(config, "layer_types", None) or []
-        if any(kind != "full_attention" for kind in layers):
+        window = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+        if any(kind != "full_attention" for kind in layers) or not layers and window:
             raise UserError(
                 f"{type(model).__name__} does not attend to the whole text in every layer: its cache cannot be "
                 "rolled back to an accepted prefix; take a model with full attention"

@@ -55,8 +55,8 @@ def chain(
     length = length or options.gamma
     ends = torch.tensor(family.eot_ids, device=input_ids.device)
 
-    def propose(session, pending: Tensor, real: Tensor, room: Tensor, uniform: Tensor) -> Draft:
-        return grow(session, pending, real, room, options, length, branching((1,) * length, uniform, confident), ends)
+    def propose(session, pending: Tensor, real: Tensor, uniform: Tensor) -> Draft:
+        return grow(session, pending, real, options, length, branching((1,) * length, uniform, confident), ends)
 
     return loop(model, input_ids, options, propose, verify, family=family, draws=length, **given)
 
@@ -65,9 +65,9 @@ def decode_tree(model, input_ids: Tensor, options: TreeSpeculative, *, family, d
     """Decode prompts [B, P]; `given`: the keywords of `loop`."""
     ends = torch.tensor(family.eot_ids, device=input_ids.device)
 
-    def propose(session, pending: Tensor, real: Tensor, room: Tensor, uniform: Tensor) -> Draft:
+    def propose(session, pending: Tensor, real: Tensor, uniform: Tensor) -> Draft:
         choose = branching(options.branches, uniform)
-        return grow(session, pending, real, room, options, options.gamma, choose, ends)
+        return grow(session, pending, real, options, options.gamma, choose, ends)
 
     nodes, width = 0, 1
     for times in options.branches:
@@ -112,8 +112,8 @@ def verify_block(draft: Draft, law: Law, uniform: Tensor) -> Verdict:
 
     With r_i = min(1, r_{i-1} p_i/q_i), prefix i < gamma passes with probability
     s / (s + 1 - r_i), s = sum_x (r_i p(x | prefix) - q(x | prefix))+, and the whole draft with r_gamma. After
-    prefix i < gamma the next token is drawn from (r_i p - q)+. What is not real, behind an end of text or the limit,
-    is taken as certain to both: their ratio is 1, and nothing is left of them.
+    prefix i < gamma the next token is drawn from (r_i p - q)+. Behind an end of text both are taken
+    as certain of what follows: their ratio is 1, and nothing is left of them.
     """
     rows = torch.arange(len(uniform), device=uniform.device)
     length = draft.tokens.shape[1]

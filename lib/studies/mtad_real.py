@@ -29,7 +29,7 @@ N_LOGS = {"Spider": 100, "HumanEval": 164}  # items of the authors' logs
 
 @dataclass(frozen=True)
 class Study(DraftingStudy):
-    """`tokens`: the length limit, below that of the tasks for a small machine's sake. `gamma`, `mtad_gamma` and `tau`:
+    """`tokens`: the length limit, below that of the tasks for a small machine's sake. `gamma`, `mtad_gamma`, `tau`:
     as in notebook 34, so that speed and score are those of one setting."""
 
     samples: int = 1
