@@ -34,9 +34,10 @@ smoke: env ## every notebook with a handful of items: does it run?
 render: env ## render again from the responses in results/, such as after a change to a figure
 	$(RUN) lib render --profile "$(PROFILE)" --notebook "$(NB)"
 
-train: env ## train the study models and their heads anew (about three hours on two cores; goes on after a kill)
+train: env ## train study models, heads and SmolLM2's draft anew (five hours on two cores; goes on after a kill)
 	$(RUN) lib.training
 	$(RUN) lib.autodeco.training
+	$(RUN) lib.mtad.training
 
 report: env ## collect results/headline.json and print it
 	$(RUN) lib report

@@ -123,8 +123,8 @@ def loop(
     `verify(draft, law [b, 1 + N, K], uniform [b, N])` is given the target's laws after the text and after each
     drafted token. Measures of the trace, a row: `blocks` (passes of the target that verified), `accepted` and
     `bonus` (tokens of the response, its EoT included, by where they come from), `drafted` (tokens that the target
-    verified), `reached` (the sum of layers drafted that the limit had room for) and `accept_lengths` (how many passes took 0, 1, ... drafted
-    tokens).
+    verified), `reached` (the sum of layers drafted for which the limit had room) and `accept_lengths` (how many
+    passes took 0, 1, ... drafted tokens).
     """
     require_pair(model, draft)
     rows, device = len(input_ids), input_ids.device
