@@ -29,5 +29,6 @@ def choose(candidates: Sequence[Candidate], tolerated: float, rule: str = "obser
         raise UserError(f"rule must be one of {', '.join(RULES)}, not {rule!r}")
     if tolerated < 0:
         raise UserError(f"the tolerated loss must be 0 points or more, not {tolerated}")
-    fit = [c for c in candidates if (c.loss.value if rule == "observed" else c.loss.high) <= tolerated]
+    # A share of items times 100 may lie a rounding above the whole number that it is.
+    fit = [c for c in candidates if (c.loss.value if rule == "observed" else c.loss.high) <= tolerated + 1e-9]
     return max(fit, key=lambda c: c.speed, default=None)

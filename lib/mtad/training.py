@@ -96,7 +96,7 @@ def distil(draft, learned, unseen, target: Model, recipe: Distil, folder, device
         chooser = random.Random(recipe.seed * 1_000_003 + step)
         loss, accepted = divergence(draft, chooser.sample(learned, recipe.answers), target, place)
         shown = {"acceptance": accepted.item()}
-        if (step + 1) % 100 == 0:
+        if unseen and (step + 1) % 100 == 0:
             with torch.no_grad():
                 held = [
                     divergence(draft, unseen[i : i + 16], target, place) for i in range(0, min(len(unseen), 64), 16)

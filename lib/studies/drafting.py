@@ -93,11 +93,13 @@ class DraftingStudy(BaseStudy):
 
     def _forward_times(self, rounds: int) -> pd.DataFrame:
         models = {"target": model_of(self.model, self.device), "draft": model_of(self.draft, self.device)}
-        kinds = {f"{name}, {n}": one_forward(m.network, n) for name, m in models.items() for n in self.widths[name]}
+        kinds = {
+            f"{name}, {n}": one_forward(m.network, n) for name, m in models.items() for n in self.timed_widths[name]
+        }
         return interleaved(kinds, rounds, self.device)
 
     @property
-    def widths(self) -> dict[str, tuple[int, ...]]:
+    def timed_widths(self) -> dict[str, tuple[int, ...]]:
         """Tokens of the single forwards that are timed."""
         return {"target": (1, 5, 17, 33), "draft": (1, 4, 16)}
 
@@ -108,7 +110,7 @@ class DraftingStudy(BaseStudy):
         rows = self.forward_times
         medians = (rows.seconds / rows.work).groupby(rows.variant).median()
         found = {}
-        for name, widths in self.widths.items():
+        for name, widths in self.timed_widths.items():
             position, forward = np.polyfit(widths, [medians[f"{name}, {n}"] for n in widths], 1)
             found[name] = max(forward, 0.0), max(position, 0.0)
         return found
@@ -126,7 +128,7 @@ class DraftingStudy(BaseStudy):
         """c: the time of a draft's forward over one token by that of the target's."""
         return sum(self.prices["draft"]) / sum(self.prices["target"])
 
-    def tokens(self, key: tuple) -> list[int]:
+    def made(self, key: tuple) -> list[int]:
         """Tokens of each response of a run, its end of text among them."""
         limit = dict(self.all_runs[key].options)["max_new_tokens"]
         return [min(line["tokens_kept"] + 1, limit) for line in self.lines[key]]
@@ -152,7 +154,7 @@ class DraftingStudy(BaseStudy):
         return pd.DataFrame(rows)
 
     def _counts(self, key: tuple) -> dict:
-        lines, made = self.lines[key], self.tokens(key)
+        lines, made = self.lines[key], self.made(key)
         limit = dict(self.all_runs[key].options)["max_new_tokens"]
 
         def total(name: str) -> float:
@@ -164,7 +166,7 @@ class DraftingStudy(BaseStudy):
             "draft_forwards": total("draft_forwards") / sum(made) if drafts else None,
             "units": sum(map(self.units, lines)) / sum(made),
             "block_efficiency": (total("accepted") + total("bonus")) / total("blocks") if counts else None,
-            "acceptance": 100 * total("accepted") / total("reached") if counts else None,
+            "acceptance": 100 * total("accepted") / total("reached") if counts and total("reached") else None,
             "shown": total("drafted") / total("blocks") if counts else None,
             "cut": 100 * np.mean([line["tokens_kept"] == limit for line in lines]),
         }
@@ -231,7 +233,7 @@ class DraftingStudy(BaseStudy):
         def totals(way: str) -> np.ndarray:
             found = []
             for task in tasks or self.tasks:
-                for line, made in zip(self.lines[task, way], self.tokens((task, way)), strict=True):
+                for line, made in zip(self.lines[task, way], self.made((task, way)), strict=True):
                     found.append(((task, line["item"]), self.units(line), made))
             table = pd.DataFrame(found, columns=["item", "units", "tokens"]).groupby("item").mean()
             return table.sort_index()[["tokens", "units"]].to_numpy()

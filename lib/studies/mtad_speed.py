@@ -243,7 +243,7 @@ class Study(DraftingStudy):
         return pd.DataFrame(found)
 
     @property
-    def widths(self) -> dict[str, tuple[int, ...]]:
+    def timed_widths(self) -> dict[str, tuple[int, ...]]:
         """Tokens of the single forwards that are timed."""
         return {"target": tuple(sorted({1, self.gamma + 1, self.mtad_gamma + 1})), "draft": (1, 4)}
 

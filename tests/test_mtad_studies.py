@@ -1,0 +1,741 @@
+"""MTAD's studies: what is compared with what, costs by hand, a choice that sees validation items alone."""
+
+import json
+import math
+from dataclasses import fields, replace
+from functools import partial
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import AR, tiny
+from scipy.stats import norm
+
+from lib import evaluation, identity
+from lib.benchmark import interleaved
+from lib.claims import OWN, UNTESTABLE
+from lib.errors import UserError
+from lib.evaluation import Run, run_all
+from lib.identity import items_of
+from lib.likelihood import perplexity_change
+from lib.models.registry import Model
+from lib.models.study import build_tokenizer
+from lib.stats import Estimate
+from lib.studies import STUDIES, base, drafting, mtad_frontier, mtad_real, mtad_speed, mtad_sweep, mtad_tau, study_of
+from lib.studies.drafting import reduction, repeats_itself
+from lib.studies.mtad_joint import Study as Joint
+from lib.studies.mtad_methods import GREEDY, LOSSLESS, METHODS, PLAIN, WARP
+from lib.studies.mtad_scores import Study as Scores
+from lib.tasks import get_task, rows
+from lib.tasks.base import Item
+
+QA = {"items": 3, "samples": 1, "tasks": ("qa",)}
+LIMIT = 50
+# Seconds a forward and a position in it: of the target 0.9 and 0.1, of the draft 0.2 and 0.05; one round is slow.
+FORWARDS = pd.DataFrame(
+    [
+        (f"{name}, {n}", 4 * late * (forward + n * position), 4)
+        for name, forward, position, widths in (
+            ("target", 0.9, 0.1, (1, 5, 17, 33)),
+            ("draft", 0.2, 0.05, (1, 4, 16)),
+        )
+        for n in widths
+        for late in (1, 1, 1 + n)
+    ],
+    columns=["variant", "seconds", "work"],
+)
+
+
+def made(correct, **costs):
+    """Lines of a run: `correct` an item, or a list of its samples; each of `costs` an item, or the same for all."""
+    found = []
+    for i, samples in enumerate(correct):
+        for s, c in enumerate(samples if isinstance(samples, list) else [samples]):
+            own = {name: value[i] if isinstance(value, list) else value for name, value in costs.items()}
+            found.append({"item": f"item {i:03d}", "sample": s, "correct": int(c), **own})
+    return found
+
+
+def study(lines, surprise=(), kind=Scores, **given):
+    """A study whose responses, surprises and times are made by hand."""
+    out = kind(**{"samples": 1, "tasks": tuple(dict.fromkeys(task for task, _ in lines))} | given)
+    out.__dict__.update(lines=lines, forward_times=FORWARDS)
+    options = (("max_new_tokens", LIMIT),)
+    out.__dict__["all_runs"] = {key: SimpleNamespace(model="m", task=key[0], options=options) for key in lines}
+    frames = [(*key, f"item {i:03d}", s, x) for key, table in dict(surprise).items()
+              for i, row in enumerate(table) for s, x in enumerate(row)]  # fmt: skip
+    out.__dict__["surprise"] = pd.DataFrame(frames, columns=["task", "name", "item", "sample", "surprise"])
+    return out
+
+
+# Differences
+
+
+def test_a_difference_is_paired_and_over_all_tasks_together():
+    lines = {("qa", "a"): made([1, 1, 0]), ("qa", "b"): made([0, 1, 0])}
+    lines |= {("math", "a"): made([0, 0, 1]), ("math", "b"): made([1, 1, 1])}
+    s = study(lines)
+    assert s.judged("a", "b", ("qa",)).value == pytest.approx(100 / 3)
+    e = s.judged("a", "b")
+    assert (e.value, e.n, e.p) == (pytest.approx(100 * (1 - 2) / 6), 6, 1), "one win, two losses: McNemar's p is 1"
+    both, one = s.judged("b", "a"), s.judged("a", "b", ("math",))
+    assert (both.value, both.low, both.high) == pytest.approx((-e.value, -e.high, -e.low))
+    assert one.value == pytest.approx(-200 / 3)
+
+
+def test_samples_of_an_item_are_averaged_before_they_are_paired():
+    lines = {("qa", "a"): made([[1, 1, 0], [0, 0, 1]]), ("qa", "b"): made([0, 1])}
+    lines |= {("math", "a"): made([[1, 0, 0], [1, 1, 1]]), ("math", "b"): made([1, 1])}
+    expected = np.mean([2 / 3 - 0, 1 / 3 - 1, 1 / 3 - 1, 1 - 1])
+    assert study(lines).judged("a", "b").value == pytest.approx(100 * expected)
+    uneven = lines | {("math", "a"): made([0, 1])}
+    e = study(uneven).judged("a", "b")
+    assert (e.value, e.n) == (pytest.approx(100 * np.mean([2 / 3, 1 / 3 - 1, -1, 0])), 4), "tasks of other samples"
+
+
+def test_likelier_is_the_change_of_perplexity_paired_on_items():
+    a, b = [[1.0, 2.0], [0.5, 0.5], [4.0, 3.0]], [[1.5], [0.25], [2.5]]
+    s = study({("qa", "a"): [], ("qa", "b"): []}, {("qa", "a"): a, ("qa", "b"): b})
+    e = s.likelier("a", "b")
+    assert e.value == pytest.approx(100 * math.expm1(np.mean([0.0, 0.25, 1.0]))) and e.n == 3
+    two = {("qa", "a"): a, ("qa", "b"): b, ("math", "a"): b, ("math", "b"): [[1.0], [1.0], [math.nan]]}
+    e = study({key: [] for key in two}, two).likelier("a", "b")
+    assert (e.value, e.n) == (pytest.approx(100 * math.expm1(np.mean([0, 0.25, 1, 0.5, -0.75]))), 5)
+    assert e == perplexity_change(np.array([[1.5], [0.5], [3.5], *b]), np.array([*b, [1], [1], [math.nan]]))
+
+
+def units(line):
+    """What FORWARDS makes of a line's counts; a forward of the target over one token is 1."""
+    own = 0.9 * line["target_forwards"] + 0.1 * line["positions"]
+    return own + (0.2 * line["draft_forwards"] + 0.05 * line["draft_positions"] if line["draft_forwards"] else 0)
+
+
+PLAIN_COST = {"draft_forwards": None, "draft_positions": None}
+
+
+def test_cheaper_is_the_ratio_of_tokens_a_unit_of_cost():
+    """The end of a text is a token; what the limit cuts has none."""
+    drafted = made([1, 1], tokens_kept=[9, 50], target_forwards=[4, 8], positions=[10, 20], draft_forwards=[16, 32],
+                   draft_positions=[20, 40])  # fmt: skip
+    plain = made([1, 1], tokens_kept=19, target_forwards=20, positions=30, **PLAIN_COST)
+    s = study({("qa", "a"): drafted, ("qa", "b"): plain})
+    assert s.tokens(("qa", "a")) == [10, 50] and s.tokens(("qa", "b")) == [20, 20]
+    assert s.cost_ratio == pytest.approx(0.25) and s.units(drafted[0]) == pytest.approx(units(drafted[0]))
+    x, y = map(units, drafted)
+    assert (x, y, units(plain[0])) == pytest.approx((3.6 + 1 + 3.2 + 1, 7.2 + 2 + 6.4 + 2, 21))
+    e = s.cheaper("a", "b")
+    assert e.value == pytest.approx((60 / (x + y)) / (40 / 42)) and (e.n, e.p) == (2, None)
+    assert (e.low, e.high) == pytest.approx((10 / x * 21 / 20, 50 / y * 21 / 20)), "of one item twice"
+    assert s.cheaper("b", "a").value == pytest.approx(1 / e.value)
+    same = s.cheaper("a", "a")
+    assert same.value == same.low == same.high == 1
+
+
+def test_items_are_paired_whatever_their_samples_and_order():
+    cost = {"positions": [5, 25], **PLAIN_COST}
+    a = made([[1, 1], [1, 1]], tokens_kept=[19, 39], target_forwards=[5, 25], **cost)
+    b = made([1, 1], tokens_kept=[9, 19], target_forwards=[5, 25], **cost)
+    e = study({("qa", "a"): a, ("qa", "b"): b[::-1]}).cheaper("a", "b")
+    assert (e.value, e.low, e.high) == pytest.approx((2, 2, 2)), "twice the tokens of each item"
+
+
+def test_verdicts_go_by_p_after_holm():
+    """Six wins of six: p = 2 / 2^6 = 0.031 is told apart alone, and not beside another comparison."""
+    lines = {("qa", "a"): made([1] * 6 + [0] * 4), ("qa", "b"): made([0] * 10)}
+    lines["qa", "c"] = made([0] * 9 + [1])
+    s = study(lines)
+    alone, beside = s.differences([("a", "b")]), s.differences([("a", "b"), ("c", "b")])
+    assert alone[["p_holm", "verdict"]].values.tolist() == [[pytest.approx(2 / 64), "higher"]]
+    assert beside.p_holm.tolist() == [pytest.approx(4 / 64), 1] and beside.verdict.tolist() == ["tied", "tied"]
+    assert beside.low[0] > 0 and s.judged("a", "b").p == pytest.approx(2 / 64), "not tied by interval or p alone"
+    assert s.differences([("b", "a")]).verdict.tolist() == ["lower"]
+
+
+def test_a_table_of_differences_has_each_task_and_all():
+    lines = {(task, way): made(c) for task in ("qa", "math") for way, c in (("a", [1, 0]), ("b", [0, 0]))}
+    table = study(lines).differences([("a", "b")])
+    assert table.task.tolist() == ["qa", "math", "all"] and table["items"].tolist() == [2, 2, 4]
+    assert table.difference.tolist() == pytest.approx([50, 50, 50])
+    assert study(lines).differences([("a", "b")], tasks=("qa",)).task.tolist() == ["qa"]
+
+
+# Cost and quality of a run
+
+COSTS = {"status": "ok", "seconds": 0.1, "joules": None, "text": "a b c d a b c d"}
+
+
+@pytest.fixture
+def three():
+    drafted = made([1, 0], tokens_kept=[9, 21], target_forwards=[3, 6], draft_forwards=[12, 24], blocks=[3, 6],
+                   accepted=[7, 16], bonus=[3, 6], reached=[12, 22], drafted=[20, 34], positions=[15, 30],
+                   draft_positions=[12, 24], **COSTS)  # fmt: skip
+    plain = made([1, 1], tokens_kept=[9, 50], target_forwards=[10, 50], positions=[10, 50], **PLAIN_COST, **COSTS)
+    assisted = made([0, 0], tokens_kept=[9, 9], target_forwards=[5, 5], draft_forwards=[10, 30], positions=7,
+                    draft_positions=10, **COSTS)  # fmt: skip
+    lines = {("qa", "plain"): plain, ("qa", "drafted"): drafted, ("qa", "assisted"): assisted}
+    return study(lines, {key: [[1.0], [2.0]] for key in lines})
+
+
+def test_costs_of_a_run_are_totals_over_totals(three):
+    rows = three.summary.set_index("name")
+    assert rows.target_forwards.to_dict() == pytest.approx({"plain": 1, "drafted": 9 / 32, "assisted": 0.5})
+    assert rows.draft_forwards[["drafted", "assisted"]].tolist() == pytest.approx([36 / 32, 2])
+    assert rows.units["drafted"] == pytest.approx(sum(map(units, three.lines["qa", "drafted"])) / 32)
+    assert rows.units["plain"] == pytest.approx(1), "a token a forward"
+    assert rows.block_efficiency["drafted"] == pytest.approx((7 + 16 + 3 + 6) / 9)
+    assert rows.acceptance["drafted"] == pytest.approx(100 * 23 / 34) and rows.shown["drafted"] == pytest.approx(6)
+    absent = rows.loc[["plain", "assisted"], ["block_efficiency", "acceptance", "shown"]]
+    assert absent.isna().all(axis=None) and rows.draft_forwards.isna().tolist() == [True, False, False]
+    assert rows.cut.to_dict() == {"plain": 50, "drafted": 0, "assisted": 0}
+    e = three.cheaper("drafted", "plain")
+    assert e.value == pytest.approx(rows.units["plain"] / rows.units["drafted"]), "units are what cheaper compares"
+
+
+def test_a_draft_that_is_never_sure_has_no_acceptance():
+    """BiLD may draft nothing at all: then there is no share of it that was accepted."""
+    none = {"accepted": 0, "reached": 0, "drafted": 0, "positions": 9, "draft_positions": 9}
+    nothing = made([1, 0], tokens_kept=4, target_forwards=5, draft_forwards=5, blocks=5, bonus=5, **none, **COSTS)
+    row = study({("qa", "BiLD"): nothing}, {("qa", "BiLD"): [[1.0], [2.0]]}).summary.iloc[0]
+    assert row.block_efficiency == 1 and pd.isna(row.acceptance)
+
+
+def test_a_summary_shows_quality_beside_cost(three):
+    rows = three.summary.set_index("name")
+    assert rows.perplexity.tolist() == pytest.approx([math.exp(1.5)] * 3)
+    assert rows.repeated.tolist() == pytest.approx([20] * 3)
+    assert rows.distinct.tolist() == pytest.approx([4 / 14] * 3), "ab, bc, cd and da, of seven twice"
+    assert three.table("perplexity").qa["plain"] == f"{math.exp(1.5):.2f} [{math.exp(1):.2f}, {math.exp(2):.2f}]"
+    assert three.table().qa["drafted"].startswith("50.0 [") and three.table("units").qa["plain"] == 1
+    costs = three.costs()
+    assert list(costs.index) == ["plain", "drafted", "assisted"] and costs.units["plain"] == 1
+
+
+def test_block_efficiency_counts_the_end_of_text_and_acceptance_what_was_drafted(pair_of_models):
+    """Of real responses: accepted and bonus tokens are the text and its end, and at most gamma a pass are drafted."""
+    s = Scores(**QA | {"items": 6}, methods=("speculative", "MTAD"))
+    for (_, name), lines in s.lines.items():
+        limit = get_task("country_facts").max_new_tokens
+        for line in lines:
+            ended = line["tokens_kept"] < limit
+            assert line["accepted"] + line["bonus"] == line["tokens_kept"] + ended
+            assert line["accepted"] <= line["reached"] <= 4 * line["blocks"] and line["bonus"] <= line["blocks"]
+        row = s.summary.set_index("name").loc[name]
+        ends = sum(line["tokens_kept"] < limit for line in lines)
+        tokens = sum(line["tokens_kept"] for line in lines) + ends
+        assert row.block_efficiency == pytest.approx(tokens / sum(line["blocks"] for line in lines))
+        assert 0 < row.acceptance <= 100 and 1 <= row.block_efficiency <= 5
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "again"),
+    [
+        ("autoregressive", {}, True),
+        ("autoregressive", WARP, False),
+        ("beam", {}, True),
+        ("speculative", GREEDY, True),
+        ("mtad", WARP, False),
+        ("mtjd", WARP, True),
+        ("mtjd", WARP | {"joint_temperature": 0.5}, False),
+    ],
+)
+def test_what_repeats_itself_is_decoded_once(method, options, again):
+    assert repeats_itself(method, options) == again
+    assert Scores(samples=3)._run("qa", method, **options).samples == (1 if again else 3)
+
+
+def test_a_relative_difference_draws_both_sides_anew():
+    """a is right on one item of two, b on the other: of one item twice, either is never right."""
+    lines = {("qa", "a"): made([[1, 1], [0, 1]]), ("qa", "b"): made([[1, 0], [0, 1]])}
+    s = study(lines)
+    e = s.relative("a", "b")
+    assert (e.value, e.n, e.p) == (pytest.approx(100 * (0.75 / 0.5 - 1)), 2, s.judged("a", "b").p)
+    assert (e.low, e.high) == pytest.approx((0, 100)), "0.5 / 0.5 of the second item twice, 1 / 0.5 of the first"
+    assert s.relative("a", "a").value == s.relative("a", "a").low == s.relative("a", "a").high == 0
+    never = study({("qa", "a"): made([1, 0]), ("qa", "b"): made([0, 0])}).relative("a", "b")
+    assert math.isnan(never.value) and math.isnan(never.low) and never.n == 2
+
+
+def test_a_reduction_keeps_its_interval():
+    e = Estimate(-5.0, -8.0, -1.0, 10, 0.04)
+    assert reduction(e) == Estimate(5.0, 1.0, 8.0, 10, 0.04) and reduction(reduction(e)) == e
+
+
+# What the studies run
+
+MTAD = sorted(name for name, module in STUDIES.items() if module.startswith("mtad_"))
+
+
+def settings_of(notebook):
+    """(method, options, draft) of everything that a notebook decodes."""
+    s = study_of(notebook)()
+    if notebook == "34_mtad_speed":
+        return s, [
+            (method, Run.of(s.model, "gsm8k", method, 1, **options), s.draft) for method, options in s.ways().values()
+        ]
+    found = list(s.runs().values())
+    if notebook == "36_mtad_tau":
+        found += s.later_runs(tau_lines(s)).values()
+    return s, [(run.method, run, run.draft) for run in found]
+
+
+@pytest.mark.parametrize("notebook", MTAD)
+def test_sampled_methods_have_one_warp_and_one_draft(notebook):
+    s, found = settings_of(notebook)
+    sampled = 0
+    for method, run, draft in found:
+        options = dict(run.options)
+        assert draft == ("" if method in PLAIN and notebook != "34_mtad_speed" else s.draft), method
+        assert run.model == s.model
+        if options.get("temperature"):
+            sampled += 1
+            assert {name: options[name] for name in WARP} == WARP, method
+        elif method != "beam":
+            assert (options["top_k"], options["top_p"]) == (0, 1.0), f"greedy {method} is plain"
+    assert sampled > 1
+
+
+@pytest.mark.parametrize("notebook", MTAD)
+def test_no_parameter_hides_what_a_study_inherits(notebook):
+    """A field of the same name as a method or property of its bases takes its place, and breaks what calls it."""
+    kind = study_of(notebook)
+    for base_kind in kind.__mro__[1:]:
+        own = {name for name in vars(base_kind) if name not in getattr(base_kind, "__dataclass_fields__", {})}
+        assert not own & {field.name for field in fields(kind)}, base_kind
+
+
+def test_lossless_methods_are_named_as_such():
+    lossless = {"speculative", "tree_speculative", "assisted"}
+    assert {METHODS[name][0] for name in LOSSLESS} == lossless
+    assert all(METHODS[name][1].get("ensemble", 1.0) == 1.0 and METHODS[name][1]["temperature"] for name in LOSSLESS)
+
+
+def test_studies_share_their_runs():
+    scores = Scores(**QA).runs()
+    frontier = mtad_frontier.Study(
+        **QA, grid=(0.5,), epsilons=(0.09,), rollbacks=(2.0,), weights=(0.5,), gammas=(4,)
+    ).runs()
+    sweep = mtad_sweep.Study(**QA).runs()
+    names = {"MTAD": "MTAD: tau 0.5", "MMTAD": "MMTAD: tau 0.5", "threshold": "threshold: tau 0.5"}
+    names |= {"speculative": "speculative: gamma 4", "speculative, greedy": "speculative, greedy: gamma 4"}
+    names |= {"typical": "typical: epsilon 0.09", "BiLD": "BiLD: rollback 2"}
+    names["assisted, ensemble 0.5"] = "assisted, ensemble: w 0.5"
+    for ours, theirs in names.items():
+        assert scores["qa", ours] == frontier["qa", theirs], ours
+    assert sweep["qa", mtad_sweep.PUBLISHED] == scores["qa", "MTAD"]
+    assert sweep["qa", "tree, reference kept"] == scores["qa", "MMTAD"]
+    joint = Joint(**QA).runs()
+    assert all(joint["qa", name] == scores["qa", name] for name in ("sampling", "greedy", "beam search"))
+
+
+def test_a_variant_of_the_sweep_changes_one_option():
+    s = mtad_sweep.Study(**QA)
+    published, runs = dict(s.runs()["qa", mtad_sweep.PUBLISHED].options), s.runs()
+    assert (published["gamma"], published["width"], published["tau"], published["replacement"]) == (4, 4, 0.5, True)
+    for (_, name), run in runs.items():
+        changed = {key for key, value in run.options if value != published[key]}
+        assert len(changed - {"tree", "reference"}) == (not name.startswith(("tree", mtad_sweep.PUBLISHED))), name
+    assert [at for at, _ in s.line("gamma")] == [1, 2, 4, 6, 8] and (0.5, mtad_sweep.PUBLISHED) in s.line("tau")
+
+
+# The frontier
+
+
+def test_a_rival_is_the_best_of_those_that_are_as_cheap():
+    points = [
+        ("MTAD: tau 0.5", 1.5, 40.0),
+        ("MTAD: tau 0.1", 3.0, 20.0),
+        ("MMTAD: tau 0.5", 1.6, 90.0),
+        ("threshold: tau 0.5", 1.5, 50.0),  # as cheap
+        ("BiLD: rollback 2", 2.0, 45.0),  # cheaper
+        ("typical: epsilon 0.09", 1.4, 99.0),  # dearer, and best of all
+    ]
+    right = {"MTAD: tau 0.5": [1, 1, 0, 0], "threshold: tau 0.5": [0, 1, 1, 1], "MMTAD: tau 0.5": [1, 1, 1, 1]}
+    right["BiLD: rollback 2"] = [0, 0, 0, 0]
+    s = study({("qa", name): made(right.get(name, [0] * 4)) for name, _, _ in points}, kind=mtad_frontier.Study)
+    table = pd.DataFrame(points, columns=["name", "speed", "accuracy"])
+    s.__dict__["points"] = table.assign(curve=table.name.str.split(": ").str[0])
+    rivals = s.rivals().set_index("way")
+    assert rivals.rival.to_dict() == {
+        "MTAD: tau 0.5": "threshold: tau 0.5",
+        "MMTAD: tau 0.5": "BiLD: rollback 2",
+    }, "the fastest point has no rival, MTAD is none of its own"
+    assert rivals.difference.tolist() == pytest.approx([-25, 100])
+    assert rivals.p_holm.tolist() == pytest.approx([1, 2 * 2 / 2**4])
+
+
+def test_points_are_means_over_tasks():
+    s = mtad_frontier.Study(tasks=("qa", "math"))
+    names = ["speculative, greedy: gamma 4", "sampling"]
+    summary = pd.DataFrame({"name": names * 2, "label": ["qa"] * 2 + ["math"] * 2, "accuracy": [10.0, 20, 30, 50]})
+    s.__dict__["summary"] = summary.assign(perplexity=2.0, units=[0.5, 1, 0.3, 1])
+    found = s.points.set_index("name")
+    assert found.curve.tolist() == ["speculative, greedy", "sampling"]
+    assert found.accuracy.tolist() == [20, 35] and found.speed.tolist() == pytest.approx([2.5, 1])
+
+
+# Choosing tau
+
+
+def counts(tokens, forwards):
+    """Counts of a line by which so many tokens come of so many forwards of the target, and of a fifth as costly ones
+    of the draft."""
+    drafting = {"draft_forwards": 5, "draft_positions": 9, "positions": 9}
+    return {"tokens_kept": tokens, "accepted": tokens, "bonus": 1, "target_forwards": forwards, **drafting}
+
+
+def tau_lines(s, seed=0, most=10):
+    """Lines for every run of the study; on validation items a setting loses at most `most` of 40, by tau."""
+    chooser, found = np.random.default_rng(seed), {}
+    for short, name in s.runs():
+        if name.startswith("validation: gamma"):
+            gamma, tau = (float(part.split()[1]) for part in name.split(": ")[1].split(", "))
+            lost = round(most * (1 - tau))
+            found[short, name] = made([0] * lost + [1] * (40 - lost), **counts(10 * int(gamma), 5 + round(10 * tau)))
+        elif name.startswith("test"):
+            found[short, name] = made(chooser.integers(0, 2, 40), **counts(int(chooser.integers(1, 40)), 3))
+        else:
+            found[short, name] = made([1] * 40, **counts(10, 10))
+    return found
+
+
+def tau_study(lines, **given):
+    s = mtad_tau.Study(samples=1, **given)
+    chosen = {key: lines[key[0], "test: base"] for key in s.later_runs(lines)}
+    runs = s.runs() | s.later_runs(lines)
+    s.__dict__.update(lines=lines | chosen, all_runs=runs, forward_times=FORWARDS)
+    return s
+
+
+def test_tau_is_chosen_on_validation_items_alone():
+    """tau 0.2 loses 8 of 40; 0.05 loses 10 of 40 and would be faster. gamma 8 is faster than 4."""
+    s = mtad_tau.Study(samples=1, tolerated=20.0)
+    lines = tau_lines(s)
+    seen = {key: value for key, value in lines.items() if key[1].startswith("validation")}
+    for given in (lines, tau_lines(s, seed=1), seen):
+        later = s.later_runs(given)
+        assert set(later) == {(short, "test: chosen") for short in s.tasks}
+        for run in later.values():
+            options = dict(run.options)
+            assert (options["gamma"], options["tau"]) == (8, 0.2) and (run.split, run.items) == ("test", s.items)
+    s = tau_study(lines, tolerated=20.0)
+    assert set(s.chosen.chosen) == {"gamma 8, tau 0.2"}
+    assert (s.chosen["loss, test"] == 0).all() and (s.chosen["tokens a unit, ratio"] == 1).all(), "of the same lines"
+    assert s.chosen["loss, validation"].tolist() == pytest.approx([20] * 3)
+    assert len(s.claims()) == 3 and all(claim.where == OWN for claim in s.claims())
+
+
+@pytest.mark.parametrize("given", [{"most": 40}, {"most": 0}], ids=["all lose too much", "none is faster"])
+def test_where_none_fits_and_is_faster_nothing_is_run_on_test_items(given):
+    s = mtad_tau.Study(samples=1, tolerated=5.0)
+    lines = tau_lines(s, **given)
+    if given["most"] == 0:
+        assert s.later_runs(lines), "all settings fit"
+        lines |= {(short, "validation: base"): made([1] * 40, **counts(99, 1)) for short in s.tasks}
+    assert s.later_runs(lines) == {}
+    s = tau_study(lines, tolerated=5.0)
+    assert set(s.chosen.chosen) == {mtad_tau.NONE} and s.claims() == []
+    assert all(mtad_tau.NONE in line for line in s.reading().splitlines())
+
+
+def test_losses_are_against_the_base_and_speeds_by_counting():
+    s = mtad_tau.Study(samples=1, taus=(0.2,), gammas=(4,), tasks=("qa",), draft_cost=0.5)
+    base = made([1, 1, 0, 0], **counts(1, 1))
+    own = made(
+        [0, 1, 0, 0], accepted=[3, 5, 7, 9], bonus=2, target_forwards=[1, 2, 3, 4], draft_forwards=[2, 4, 6, 8]
+    )
+    (c,) = s.candidates("qa", {("qa", "validation: base"): base, ("qa", "validation: gamma 4, tau 0.2"): own})
+    assert (c.name, c.loss.value, c.speed) == ("gamma 4, tau 0.2", pytest.approx(25), pytest.approx(32 / (10 + 10)))
+
+
+@pytest.mark.parametrize("base_name", mtad_tau.BASES)
+def test_validation_and_test_items_never_meet(base_name):
+    s = mtad_tau.Study(items=60, validation_items=50, base=base_name)
+    runs = list(s.runs().values()) + list(s.later_runs(tau_lines(s)).values())
+    assert {(run.split, run.items) for run in runs} == {("test", 60), ("validation", 50)}
+    for task in {run.task for run in runs}:
+        sides = [
+            {(item.id, item.prompt) for item in items_of(task, split, n)}
+            for split, n in (("test", 60), ("validation", 50))
+        ]
+        ids, prompts = ([{entry[i] for entry in side} for side in sides] for i in (0, 1))
+        assert not ids[0] & ids[1] and not prompts[0] & prompts[1] and len(prompts[1]) == 50
+
+
+@pytest.mark.parametrize(("given", "words"), [({"base": "threshold"}, "greedy"), ({"rule": "brave"}, "observed")])
+def test_another_base_or_rule_is_refused(given, words):
+    with pytest.raises(UserError, match=words):
+        mtad_tau.Study(**given)
+
+
+# Speed
+
+
+def speed_study(rows, **given):
+    s = mtad_speed.Study(**given)
+    s.__dict__.update(rounds=pd.DataFrame(rows, columns=["round", "batch", "variant", "work", "seconds", "joules"]))
+    return s
+
+
+def test_a_ratio_of_speeds_is_of_totals_over_rounds():
+    a, b = [(10, 1.0), (40, 10.0)], [(10, 2.0), (10, 1.0)]
+    table = [(i, 1, way, *row, None) for way, part in (("a", a), ("b", b)) for i, row in enumerate(part)]
+    table += [(i, 4, way, 1, 1.0, None) for way in "ab" for i in range(3)]
+    s = speed_study(table[::-1])
+    e = s.ratio("a", "b")
+    assert (e.value, e.n) == (pytest.approx((50 / 11) / (20 / 3)), 2)
+    assert (e.low, e.high) == pytest.approx(((40 / 10) / (10 / 1), (10 / 1) / (10 / 2))), "one round twice"
+    assert s.ratio("b", "a").value == pytest.approx(1 / e.value)
+    assert s.ratio("a", "b", batch=4) == Estimate(1.0, 1.0, 1.0, 3)
+
+
+def every_way(joules=None):
+    """Four rounds of every way, MTAD twice as fast as others, and windows in which it takes `joules` a token."""
+    batches = {1: list(mtad_speed.Study().ways()), 4: list(mtad_speed.BATCHED)}
+    s = speed_study(
+        [
+            (i, batch, way, 10 + i, (1 if way == "MTAD" else 2) * (10 + i), None)
+            for batch, names in batches.items()
+            for way in names
+            for i in range(4)
+        ],
+        batches=(1, 4),
+    )
+    rows = [
+        (i, n, way, joules and 8) for i in range(len(joules or [0])) for n in (1, 4) for way in mtad_speed.BATCHED
+    ]
+    table = pd.DataFrame(rows, columns=["round", "batch", "way", "work"]).assign(seconds=3.0, idle=math.nan)
+    cost = table["round"].map(dict(enumerate(joules or [math.nan]))) * np.where(table.way == "MTAD", 1, 12.0)
+    s.__dict__["joules"] = table.assign(work=8 if joules else 0, joules=8 * cost)
+    return s
+
+
+def test_without_a_counter_energy_is_not_measured_and_never_zero():
+    s = every_way()
+    assert s.energy("MTAD").n == 0 and math.isnan(s.energy("MTAD").value)
+    assert {claim.unit for claim in s.claims() if claim.verdict == UNTESTABLE} == {"times less"}
+    assert {claim.verdict for claim in s.claims() if claim.unit == "times less"} == {UNTESTABLE}
+    entry = s.headlines()["mtad_vs_speculative_energy"]
+    assert (entry["value"], entry["low"], entry["high"], entry["n"]) == (None, None, None, 0)
+    assert s.by_batch()["joules a token"].isna().all(axis=None)
+    assert s.headlines()["mtad_vs_speculative_speed"]["value"] == 2
+
+
+def test_energy_is_joules_a_token_over_those_of_the_same_round():
+    s = every_way([2.0, 1.0, 5.0])
+    assert s.energy("MTAD") == Estimate(12.0, 12.0, 12.0, 3) and s.energy("MMTAD").value == 1
+    s.joules.loc[(s.joules["round"] == 1) & (s.joules.way == "MTAD"), "joules"] *= 2
+    assert s.energy("MTAD") == Estimate(12.0, 6.0, 12.0, 3), "median, and all that was seen"
+    assert UNTESTABLE not in {claim.verdict for claim in s.claims()}
+    assert s.headlines()["mtad_vs_speculative_energy"]["value"] == 12
+    joules = s.by_batch()["joules a token"]
+    assert joules.loc["sampling"].to_dict() == pytest.approx({1: 32, 4: 32}) and joules[1]["MTAD"] == pytest.approx(
+        (2 + 2 + 5) / 3
+    )
+    s.joules.loc[5, "joules"] = math.nan
+    assert s.energy("MTAD").n == 0, "one reading that is missing is enough"
+
+
+def test_a_machine_without_a_counter_runs_nothing_for_energy(monkeypatch):
+    monkeypatch.setattr(mtad_speed.Study, "_decode", None)
+    table = mtad_speed.Study(batches=(1, 4))._joules()
+    assert len(table) == 2 * len(mtad_speed.BATCHED) and table.joules.isna().all() and (table.work == 0).all()
+
+
+def test_tokens_a_second_and_an_hour():
+    s = every_way()
+    table = s.table()
+    assert table.index[0] == "MTAD" and table["tokens a second"].tolist() == [1.0] + [0.5] * (len(table) - 1)
+    assert table["tokens an hour"].to_dict()["MTAD"] == 3600 and table["over speculative"]["MTAD"] == 2
+    speeds = s.by_batch()["tokens a second"]
+    assert list(speeds.index) == list(mtad_speed.BATCHED) and speeds.loc["MTAD"].to_dict() == {1: 1.0, 4: 1.0}
+
+
+def test_positions_are_the_share_of_passes_that_took_at_least_so_many():
+    s = mtad_speed.Study()
+    parts = [
+        {
+            "way": "speculative",
+            "draft": 1.0,
+            "expected": 1.0,
+            **{f"length {i}": n for i, n in enumerate((4, 3, 2, 0, 1))},
+        }
+    ]
+    parts += [
+        {
+            "way": "MTAD",
+            "draft": 1.0,
+            "expected": 1.0,
+            **{f"length {i}": n for i, n in enumerate((0, 1, 0, 0, 0, 0, 3))},
+        }
+    ]
+    s.__dict__["parts"] = pd.DataFrame(parts)
+    wide = s.positions()
+    assert list(wide.columns) == [f"{i} or more" for i in range(1, 7)]
+    assert wide.loc["speculative"].tolist() == pytest.approx([60, 30, 10, 10, math.nan, math.nan], nan_ok=True)
+    assert wide.loc["MTAD"].tolist() == pytest.approx([100, 75, 75, 75, 75, 75])
+    assert (wide.fillna(0).diff(axis=1).iloc[:, 1:] <= 0).all(axis=None)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_all_ways_decode_the_same_prompts_in_a_round(batch, monkeypatch):
+    """Whatever the order of a round; the next round has other prompts, with the tasks in turns."""
+    s, calls = mtad_speed.Study(tasks=("qa", "math"), prompts=2), []
+    encode = lambda prompts: (torch.zeros(len(prompts), 1), prompts)  # noqa: E731
+    model = SimpleNamespace(network=None, family=None, encode=encode)
+    monkeypatch.setattr(mtad_speed, "model_of", lambda name, device: model)
+
+    def decode(network, ids, options, *, generator, family, attention_mask, draft=0):
+        calls.append((options, tuple(attention_mask), tuple(generator.keys.tolist()), draft == 0))
+        return SimpleNamespace(lengths=torch.tensor([3, s.tokens])[: len(ids)])
+
+    monkeypatch.setattr(mtad_speed, "decode", decode)
+    ways = s.ways()
+    table = interleaved({name: s._timed(name, batch) for name in ways}, 2)
+    assert (table.work == ((4 + s.tokens) if batch == 2 else 2 * 4)).all(), (
+        "the end is a token, but not past the limit"
+    )
+    made = {name: mtad_speed.options_of(*way) for name, way in ways.items()}
+    made = {name: replace(options, max_new_tokens=s.tokens) for name, options in made.items()}
+    decoded = {way: [call[1:3] for call in calls if call[0] == options] for way, options in made.items()}
+    first = decoded["sampling"]
+    assert all(prompts == first for prompts in decoded.values()) and len(first) == 3 * (1 if batch == 2 else 2)
+    prompts = [prompt for part, _ in first for prompt in part]
+    assert len(set(prompts)) == len(prompts) == 6
+    items = [f"{task.instruction}{item.prompt}" for task, item in s._items(0, 6)]
+    assert prompts == items
+    assert [task.name for task, _ in s._items(0, 4)] == ["country_facts", "gsm_symbolic"] * 2
+    assert s._items(2, 3) == s._items(0, 5)[2:]
+    alone = {type(options).__name__ for options, *_, without in calls if without}
+    assert alone == {"Autoregressive", "Mtjd"}, "only these have no draft"
+
+
+def test_items_begin_again_where_a_task_has_no_more(monkeypatch):
+    few = {"country_facts": 3, "gsm_symbolic": 9}
+    monkeypatch.setattr(
+        mtad_speed, "items_of", lambda task, split, n: [Item(f"{task} {i}", "", "") for i in range(min(n, few[task]))]
+    )
+    found = [item.id for _, item in mtad_speed.Study(tasks=("qa", "math"))._items(0, 10)]
+    assert found[::2] == [f"country_facts {i}" for i in (0, 1, 2, 0, 1)]
+    assert found[1::2] == [f"gsm_symbolic {i}" for i in range(5)]
+
+
+# The authors' logs
+
+
+def test_their_logs_give_the_z_and_speedups_that_were_read():
+    """shared/papers/mtad.md, section 4.3: z and times as fast, by task and model."""
+    read = {
+        ("Spider", "Llama-3.1-8B"): (1.4, 1.07),
+        ("Spider", "Llama-3.1-8B-Instruct"): (1.7, 1.10),
+        ("HumanEval", "Llama-3.1-8B"): (1.3, 1.06),
+        ("HumanEval", "Llama-3.1-8B-Instruct"): (0.6, 1.07),
+    }
+    logs = mtad_real.Study(tasks=("gsm8k",)).logs().set_index(["task", "model"])
+    assert set(logs.index) == set(read)
+    for key, (z, speed) in read.items():
+        assert norm.isf(logs.p[key] / 2) == pytest.approx(z, abs=0.06), key
+        assert logs["times as fast"][key] == pytest.approx(speed, abs=0.006), key
+
+
+def test_tasks_without_a_judge_take_no_part_in_scores():
+    s = mtad_real.Study()
+    assert "mt_bench" in s.tasks and s.judged_tasks == ("gsm8k", "ifeval", "humaneval", "triviaqa")
+    only = mtad_real.Study(tasks=("mt_bench",))
+    assert only.claims() == [] and only.headlines() == {} and only.comparisons.empty
+    limits = {dict(run.options)["max_new_tokens"] for run in mtad_real.Study(tokens=33).runs().values()}
+    assert limits == {33}
+
+
+def test_scores_and_speeds_are_of_one_setting():
+    """Notebook 35's quality and 34's speed of a way are of the same gamma and tau."""
+    real = {name: dict(run.options) for (_, name), run in mtad_real.Study(tasks=("gsm8k",)).runs().items()}
+    for name, (_, options) in mtad_speed.Study().ways().items():
+        if name in real:
+            assert {key: real[name][key] for key in options} == options, name
+    assert {"MTAD", "MMTAD", "threshold", "speculative"} <= set(real)
+
+
+def test_a_gap_of_acceptance_is_of_totals_on_either_side():
+    inside = made([0, 0], accepted=[3, 9], reached=[10, 10])
+    outside = made([0], accepted=2, reached=10)
+    s = study(
+        {("gsm8k", "MTAD"): inside[:1], ("instructions", "MTAD"): inside[1:], ("ifeval", "MTAD"): outside},
+        kind=mtad_real.Study,
+    )
+    e = s.acceptance_gap("MTAD", ("gsm8k", "instructions"), ("ifeval",))
+    assert (e.value, e.n) == (pytest.approx(100 * (12 / 20 - 2 / 10)), 3)
+    assert (e.low, e.high) == pytest.approx((10, 70)), "of one response twice"
+
+
+# MT-Bench
+
+
+def test_mt_bench_is_the_first_turns_and_has_no_judge(monkeypatch, tmp_path):
+    turns = [{"question_id": 80 + i, "category": "x", "turns": [f"first {i}", "second"]} for i in range(3)]
+    (tmp_path / "mt_bench.jsonl").write_text("".join(json.dumps(row) + "\n" for row in turns))
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    task = get_task("mt_bench")
+    items = task.items("test")
+    assert [(item.id, item.prompt) for item in items] == [(f"mt_bench/{80 + i}", f"first {i}") for i in range(3)]
+    score = task.score(items[0], "anything")
+    assert (score.correct, score.answer, score.status) == (0, None, "unjudged")
+    for split in ("train", "validation"):
+        with pytest.raises(UserError, match="test only"):
+            task.items(split)
+
+
+@pytest.mark.skipif(not (rows.COMMITTED / "mt_bench.jsonl.gz").is_file(), reason="its rows are not committed")
+def test_mt_bench_has_its_eighty_questions(monkeypatch):
+    monkeypatch.delenv("DATA_DIR", raising=False)
+    items = get_task("mt_bench").items("test")
+    assert [item.id for item in items] == [f"mt_bench/{i}" for i in range(81, 161)]
+    assert all(item.prompt.strip() for item in items) and len({item.prompt for item in items}) == 80
+
+
+# From responses to words
+
+
+@pytest.fixture
+def pair_of_models(tmp_path, monkeypatch):
+    """A random target, as a draft the same with noise, a tokenizer of QA; runs and results under tmp_path."""
+    texts = [text for item in get_task("country_facts").items("test", 30) for text in (item.prompt, item.target)]
+    tokenizer = build_tokenizer(texts)
+    networks = {name: tiny(len(tokenizer), seed=4) for name in ("study-ar", "study-draft")}
+    networks["study-draft"].lm_head.weight.data += 0.2 * tiny(len(tokenizer), seed=5).lm_head.weight.data
+
+    def model_of(name, device):
+        return Model(name, networks[name], tokenizer, AR)
+
+    for module in (evaluation, drafting, mtad_speed):
+        monkeypatch.setattr(module, "model_of", model_of)
+    monkeypatch.setattr(identity, "describe", lambda name, device: (AR, name, "torch.float32"))
+    monkeypatch.setattr(base, "run_all", partial(run_all, folder=tmp_path / "runs", workers=0))
+    monkeypatch.setattr(base, "RESULTS", tmp_path / "results")
+
+
+SMALL = {
+    "30_mtad_scores": {},
+    "31_mtad_joint": {"blocks": (1, 2), "width": 4, "drawn": (0.5,)},
+    "32_mtad_sweep": {"gammas": (1, 4), "taus": (0.1, 0.5)},
+    "33_mtad_frontier": {"grid": (0.5,), "epsilons": (0.09,), "rollbacks": (2.0,), "weights": (0.5,), "gammas": (4,)},
+    "34_mtad_speed": {
+        "model": "study-ar",
+        "draft": "study-draft",
+        "items": 2,
+        "tokens": 6,
+        "prompts": 1,
+        "batches": (1, 2),
+    },
+    "35_mtad_real": {"model": "study-ar", "draft": "study-draft", "tokens": 8},
+    "36_mtad_tau": {"validation_items": 3, "taus": (0.2,), "gammas": (4,), "tolerated": 100.0},
+}
+
+
+@pytest.mark.parametrize("notebook", MTAD)
+def test_a_study_runs_from_responses_to_words(pair_of_models, notebook, tmp_path):
+    s = study_of(notebook)(**QA | {"out": str(tmp_path / "out")} | SMALL[notebook])
+    s.save()
+    assert s.reading() and all(line.startswith("- ") for line in s.reading().splitlines())
+    assert len(s.ledger())
