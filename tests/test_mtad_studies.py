@@ -121,7 +121,7 @@ def test_cheaper_is_the_ratio_of_tokens_a_unit_of_cost():
                    draft_positions=[20, 40])  # fmt: skip
     plain = made([1, 1], tokens_kept=19, target_forwards=20, positions=30, **PLAIN_COST)
     s = study({("qa", "a"): drafted, ("qa", "b"): plain})
-    assert s.tokens(("qa", "a")) == [10, 50] and s.tokens(("qa", "b")) == [20, 20]
+    assert s.made(("qa", "a")) == [10, 50] and s.made(("qa", "b")) == [20, 20]
     assert s.cost_ratio == pytest.approx(0.25) and s.units(drafted[0]) == pytest.approx(units(drafted[0]))
     x, y = map(units, drafted)
     assert (x, y, units(plain[0])) == pytest.approx((3.6 + 1 + 3.2 + 1, 7.2 + 2 + 6.4 + 2, 21))
@@ -452,7 +452,9 @@ def test_losses_are_against_the_base_and_speeds_by_counting():
 @pytest.mark.parametrize("base_name", mtad_tau.BASES)
 def test_validation_and_test_items_never_meet(base_name):
     s = mtad_tau.Study(items=60, validation_items=50, base=base_name)
-    runs = list(s.runs().values()) + list(s.later_runs(tau_lines(s)).values())
+    every = s.runs() | s.later_runs(tau_lines(s))
+    assert all(name.startswith(f"{run.split}: ") for (_, name), run in every.items())
+    runs = list(every.values())
     assert {(run.split, run.items) for run in runs} == {("test", 60), ("validation", 50)}
     for task in {run.task for run in runs}:
         sides = [
@@ -482,7 +484,7 @@ def test_a_ratio_of_speeds_is_of_totals_over_rounds():
     a, b = [(10, 1.0), (40, 10.0)], [(10, 2.0), (10, 1.0)]
     table = [(i, 1, way, *row, None) for way, part in (("a", a), ("b", b)) for i, row in enumerate(part)]
     table += [(i, 4, way, 1, 1.0, None) for way in "ab" for i in range(3)]
-    s = speed_study(table[::-1])
+    s = speed_study(table[:2] + table[2:][::-1])  # the rounds of b in another order
     e = s.ratio("a", "b")
     assert (e.value, e.n) == (pytest.approx((50 / 11) / (20 / 3)), 2)
     assert (e.low, e.high) == pytest.approx(((40 / 10) / (10 / 1), (10 / 1) / (10 / 2))), "one round twice"

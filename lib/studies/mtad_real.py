@@ -1,6 +1,5 @@
 """All ways to decode on SmolLM2 with the distilled draft, on tasks in and out of what the draft was taught."""
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,8 +21,7 @@ from lib.studies.mtad_methods import METHODS
 TAUGHT = ("instructions", "gsm8k")  # what the draft's text answers, see lib/mtad/text.py
 UNJUDGED = ("mt_bench",)  # it has no judge here
 SIBLINGS = ("instructions",)  # made as the draft's training prompts: they tell acceptance, and claim no score
-SHOWN = ("sampling", "greedy", "speculative", "block verification", "token tree", "speculative, greedy", "threshold")
-SHOWN += ("typical", "BiLD", "MTAD", "MMTAD")
+SHOWN = ("sampling", "greedy", "speculative", "token tree", "threshold", "typical", "MTAD", "MMTAD")
 N_LOGS = {"Spider": 100, "HumanEval": 164}  # items of the authors' logs
 
 
@@ -37,9 +35,9 @@ class Study(DraftingStudy):
     model: str = "smollm2-135m"
     draft: str = "smollm2-draft"
     tokens: int = 96
-    gamma: int = 4
-    mtad_gamma: int = 6
-    tau: float = 0.5
+    gamma: int = 3
+    mtad_gamma: int = 4
+    tau: float = 0.1
     methods: tuple[str, ...] = SHOWN
 
     notebook = "35_mtad_real"
@@ -119,17 +117,12 @@ class Study(DraftingStudy):
             found.append(row | {"times as fast": speed.value})
         return pd.DataFrame(found).round(3)
 
-    def taught(self) -> dict:
-        """How the draft came to be: sizes, seconds, and its acceptance on held-out answers at the end."""
-        folder = CHECKPOINTS / self.draft
-        rows = [json.loads(line) for line in (folder / "curve.jsonl").read_text().splitlines()]
-        last = [row for row in rows if "held_out_acceptance" in row][-1]
-        measured = json.loads((folder / "measured.json").read_text())
-        return measured | {"steps": last["step"], "held_out_acceptance": last["held_out_acceptance"]}
-
     def figure_curve(self):
-        """The draft's loss and its acceptance along its training."""
-        rows = pd.read_json(CHECKPOINTS / self.draft / "curve.jsonl", lines=True)
+        """The draft's loss and its acceptance along its training; None for one that was not distilled here."""
+        path = CHECKPOINTS / self.draft / "curve.jsonl"
+        rows = pd.read_json(path, lines=True) if path.exists() else pd.DataFrame()
+        if "held_out_acceptance" not in rows:
+            return None
         figure, axes = plt.subplots(1, 2, figsize=(8.5, 3.2))
         axes[0].plot(rows.step, rows.loss, lw=1)
         axes[0].set(xlabel="step", ylabel="divergence from the target, nats")
@@ -217,6 +210,6 @@ class Study(DraftingStudy):
             "forwards": self.forward_times,
         }
         figures = {"domains": self.figure_domains()}
-        if (CHECKPOINTS / self.draft / "curve.jsonl").exists():
-            figures["curve"] = self.figure_curve()
+        if (curve := self.figure_curve()) is not None:
+            figures["curve"] = curve
         return self.write(tables, figures)

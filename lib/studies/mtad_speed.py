@@ -33,6 +33,7 @@ BASE = "speculative"
 SAMPLER = "sampling, this loop"  # MTJD's blocks of one token, drawn: the same law, ten tokens of it computed
 PAIRS = {"speculative": "assisted", "speculative, greedy": "assisted, greedy"}
 BATCHED = ("sampling", BASE, "MTAD", "MMTAD")
+TUNED = (BASE, "speculative, greedy", "MTAD")
 ENERGY_ROUNDS = 6
 CHECKED = 4  # rounds whose texts are compared, and whose forwards are timed one by one
 AIM = 1.26  # times speculative decoding: what the fourth version of the paper prints
@@ -43,7 +44,8 @@ class Study(DraftingStudy):
     """Every way decodes the same prompts once a round, in an order drawn anew; `items` is the number of rounds.
 
     At batch 1 `prompts` of them one after another; at a larger batch the batch at once, with a third of the rounds.
-    Speculative and assisted decoding draft `gamma` tokens, MTAD `mtad_gamma`.
+    Speculative and assisted decoding draft `gamma` tokens, MTAD `mtad_gamma`, each what was fastest of `gammas` on
+    validation prompts.
     """
 
     items: int = 12
@@ -54,9 +56,10 @@ class Study(DraftingStudy):
     tokens: int = 64
     prompts: int = 2
     batches: tuple[int, ...] = (1, 4, 16)
-    gamma: int = 4
-    mtad_gamma: int = 6
-    tau: float = 0.5
+    gamma: int = 3
+    mtad_gamma: int = 4
+    tau: float = 0.1
+    gammas: tuple[int, ...] = (2, 3, 4)
 
     notebook = "34_mtad_speed"
 
@@ -86,13 +89,14 @@ class Study(DraftingStudy):
             "MMTAD": ("mtad", WARP | own | {"tree": True}),
         }
 
-    def _decode(self, name: str, number: int, batch: int) -> list:
-        """What a way makes of the prompts of one round: one Decoded a batch."""
+    def _decode(self, name: str, number: int, batch: int, split: str = "test", **more) -> list:
+        """What a way makes of the prompts of one round: one Decoded a batch. `more`: options instead of its own."""
         model, found = model_of(self.model, self.device), []
         method, options = self.ways()[name]
+        options = options | more
         given = {} if method in PLAIN else {"draft": model_of(self.draft, self.device).network}
         count = self.prompts if batch == 1 else batch
-        chosen = self._items(count * number, count)
+        chosen = self._items(count * number, count, split)
         for start in range(0, count, batch):
             part = chosen[start : start + batch]
             ids, mask = model.encode([f"{task.instruction}{item.prompt}" for task, item in part])
@@ -104,22 +108,23 @@ class Study(DraftingStudy):
             )  # fmt: skip
         return found
 
-    def _items(self, start: int, count: int) -> list:
-        """(task, item) of the tasks in turns."""
-        tasks = [get_task(SHORT.get(short, short)) for short in self.tasks]
+    def _items(self, start: int, count: int, split: str = "test") -> list:
+        """(task, item) of the tasks in turns; of the validation split those of the first task alone."""
+        names = self.tasks if split == "test" else self.tasks[:1]
+        tasks = [get_task(SHORT.get(short, short)) for short in names]
         most = -(-(start + count) // len(tasks))
-        lists = [items_of(task.name, "test", most) for task in tasks]
+        lists = [items_of(task.name, split, most) for task in tasks]
         return [
             (tasks[i % len(tasks)], lists[i % len(tasks)][i // len(tasks) % len(lists[i % len(tasks)])])
             for i in range(start, start + count)
         ]
 
-    def _timed(self, name: str, batch: int) -> Callable[[], int]:
+    def _timed(self, name: str, batch: int, split: str = "test", **more) -> Callable[[], int]:
         """A call that decodes the next round's prompts and returns the tokens, ends of text among them."""
         rounds = iter(range(10**6))
 
         def run() -> int:
-            made = self._decode(name, next(rounds), batch)
+            made = self._decode(name, next(rounds), batch, split, **more)
             return sum(int((out.lengths + 1).clamp(max=self.tokens).sum()) for out in made)
 
         return run
@@ -137,6 +142,24 @@ class Study(DraftingStudy):
             rows = interleaved({name: self._timed(name, batch) for name in names}, rounds, self.device)
             found.append(rows.assign(batch=batch))
         return pd.concat(found, ignore_index=True)
+
+    @cached_property
+    def tried(self) -> pd.DataFrame:
+        """Tokens a second by draft length, on validation prompts: what `gamma` and `mtad_gamma` were chosen by."""
+        rows = self.measurement("tried", self._tried)
+        totals = rows.groupby("variant", sort=False)[["work", "seconds"]].sum()
+        speed = (totals.work / totals.seconds).round(2)
+        names = [name.split(", gamma ") for name in speed.index]
+        index = pd.MultiIndex.from_tuples([(way, int(gamma)) for way, gamma in names], names=["way", "gamma"])
+        return speed.set_axis(index).unstack("gamma").rename_axis(index=None)
+
+    def _tried(self) -> pd.DataFrame:
+        ways = {
+            f"{way}, gamma {gamma}": self._timed(way, 1, "validation", gamma=gamma)
+            for way in TUNED
+            for gamma in self.gammas
+        }
+        return interleaved(ways, max(2, self.items // 2), self.device)
 
     def ratio(self, name: str, against: str, batch: int = 1) -> Estimate:
         """Tokens a second of one way over another's: totals over rounds, bootstrap over rounds."""
@@ -370,6 +393,7 @@ class Study(DraftingStudy):
             "split": self.parts,
             "joules": self.joules,
             "same": self.same,
+            "tried": self.measurement("tried", self._tried),
             "forwards": self.forward_times,
         }
         return self.write(tables, {"speed": self.figure_speed()})
