@@ -298,4 +298,4 @@ def repeats_itself(method: str, options: dict) -> bool:
 
 def reduction(e: Estimate) -> Estimate:
     """A change as how much less it is."""
-    return Estimate(-e.value, -e.high, -e.low, e.n, e.p)
+    return Estimate(0.0 - e.value, 0.0 - e.high, 0.0 - e.low, e.n, e.p)  # never -0.0
