@@ -63,7 +63,7 @@ def folder(monkeypatch, tmp_path):
 
 
 def test_registry():
-    assert set(TASKS) == {*EMBEDDED, "gsm8k", "humaneval", "triviaqa", "ifeval", "instructions"}
+    assert set(TASKS) == {*EMBEDDED, "gsm8k", "humaneval", "triviaqa", "ifeval", "instructions", "mt_bench"}
     assert all(get_task(name).name == name for name in TASKS)
     with pytest.raises(UserError, match="gsm_symbolic, country_facts"):
         get_task("mathematics")
