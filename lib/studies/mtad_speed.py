@@ -33,6 +33,7 @@ BASE = "speculative"
 SAMPLER = "sampling, this loop"  # MTJD's blocks of one token, drawn: the same law, ten tokens of it computed
 PAIRS = {"speculative": "assisted", "speculative, greedy": "assisted, greedy"}
 BATCHED = ("sampling", BASE, "MTAD", "MMTAD")
+PROMPTS = "prompts like those that its draft learned from"
 TUNED = (BASE, "speculative, greedy", "MTAD")
 ENERGY_ROUNDS = 6
 CHECKED = 4  # rounds whose texts are compared, and whose forwards are timed one by one
@@ -302,7 +303,7 @@ class Study(DraftingStudy):
         found = []
         for where, way, times in (("v2, ICLR", "MTAD", 1.42), ("v4", "MMTAD", 1.26)):
             e = self.ratio(way, BASE)
-            says = f"{way} is {times:g} times as fast as speculative decoding (SmolLM2, batch 1)"
+            says = f"{way} is {times:g} times as fast as speculative decoding ({self.model}, batch 1, {PROMPTS})"
             found.append(Claim(f"abstract, {where}", says, f"{times:g}x", e, "times", more(e, times, zero=1.0)))
         for where, way, times, theirs in (("v2, ICLR", "MTAD", 1.54, "1.54x"), ("v4", "MMTAD", 1.31, "23.6 % less")):
             e = self.energy(way)
@@ -310,7 +311,7 @@ class Study(DraftingStudy):
             verdict = UNTESTABLE if np.isnan(e.value) else more(e, times, zero=1.0)
             found.append(Claim(f"abstract, {where}", says, theirs, e, "times less", verdict))
         e = self.ratio("MTAD", BASE)
-        found.append(Claim(OWN, f"MTAD is at least {AIM:g} times as fast", "", e, "times", at_least(e, AIM)))
+        found.append(Claim(OWN, f"MTAD is at least {AIM:g} times as fast there", "", e, "times", at_least(e, AIM)))
         for own, theirs in PAIRS.items():
             e = self.ratio(own, theirs)
             says = f"{own} decoding here is at least as fast as transformers' {theirs}, same pair and draft length"
