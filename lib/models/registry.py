@@ -177,33 +177,30 @@ def _study_files(entry: Entry) -> str:
     folder = CHECKPOINTS / entry.source
     # Without a config.json transformers would build its default network, of seven billion parameters.
     files = (folder / "model.safetensors", folder / "config.json", CHECKPOINTS / "tokenizer" / "tokenizer.json")
-    for file in files:
-        if not file.exists():
-            raise UserError(f"no checkpoint at {file}: {CURE}")
-    return _hash(tuple((file, file.stat().st_mtime_ns) for file in files))
+    return _hash_of(files, "checkpoint", CURE)
 
 
 def _heads_files(entry: Entry) -> str:
     """A hash of the heads and of the adapter that may lie beside them, and that of their base."""
     folder = CHECKPOINTS / entry.source
-    files = (folder / "autodeco_heads.safetensors", folder / "config.json")
-    for file in files:
-        if not file.exists():
-            raise UserError(f"no heads at {file}: {CURE}")
-    files += tuple(sorted(folder.glob("adapter_*")))
-    return f"{_hash(tuple((file, file.stat().st_mtime_ns) for file in files))}+{_fingerprint(MODELS[entry.base])}"
+    files = (folder / "autodeco_heads.safetensors", folder / "config.json", *sorted(folder.glob("adapter_*")))
+    return f"{_hash_of(files, 'heads', CURE)}+{_fingerprint(MODELS[entry.base])}"
 
 
 def _draft_files(entry: Entry) -> str:
     """A hash of the draft and that of the model that it was cut out of."""
     folder = CHECKPOINTS / entry.source
     files = (folder / "model.safetensors", folder / "config.json")
+    cure = "`git checkout results/checkpoints`, or `python -m lib.mtad.training`"
+    return f"{_hash_of(files, 'draft', cure)}+{_fingerprint(MODELS[entry.base])}"
+
+
+def _hash_of(files: tuple[Path, ...], what: str, cure: str) -> str:
+    """A hash of files, `what` they hold. Raises UserError, naming the cure, where one is missing."""
     for file in files:
         if not file.exists():
-            raise UserError(
-                f"no draft at {file}: `git checkout results/checkpoints`, or `python -m lib.mtad.training`"
-            )
-    return f"{_hash(tuple((file, file.stat().st_mtime_ns) for file in files))}+{_fingerprint(MODELS[entry.base])}"
+            raise UserError(f"no {what} at {file}: {cure}")
+    return _hash(tuple((file, file.stat().st_mtime_ns) for file in files))
 
 
 @cache
