@@ -15,7 +15,7 @@ from scipy.stats import norm
 
 from lib import evaluation, identity
 from lib.benchmark import interleaved
-from lib.claims import OWN, UNTESTABLE
+from lib.claims import FAILS, HOLDS, OWN, UNTESTABLE
 from lib.errors import UserError
 from lib.evaluation import Run, run_all
 from lib.identity import items_of
@@ -23,7 +23,19 @@ from lib.likelihood import perplexity_change
 from lib.models.registry import Model
 from lib.models.study import build_tokenizer
 from lib.stats import Estimate
-from lib.studies import STUDIES, base, drafting, mtad_frontier, mtad_real, mtad_speed, mtad_sweep, mtad_tau, study_of
+from lib.studies import (
+    STUDIES,
+    base,
+    drafting,
+    mtad_frontier,
+    mtad_real,
+    mtad_rounds,
+    mtad_speed,
+    mtad_sweep,
+    mtad_tau,
+    mtad_tau_real,
+    study_of,
+)
 from lib.studies.drafting import reduction, repeats_itself
 from lib.studies.mtad_joint import Study as Joint
 from lib.studies.mtad_methods import GREEDY, LOSSLESS, METHODS, PLAIN, WARP
@@ -90,9 +102,9 @@ def test_samples_of_an_item_are_averaged_before_they_are_paired():
     lines |= {("math", "a"): made([[1, 0, 0], [1, 1, 1]]), ("math", "b"): made([1, 1])}
     expected = np.mean([2 / 3 - 0, 1 / 3 - 1, 1 / 3 - 1, 1 - 1])
     assert study(lines).judged("a", "b").value == pytest.approx(100 * expected)
-    uneven = lines | {("math", "a"): made([0, 1])}
-    e = study(uneven).judged("a", "b")
-    assert (e.value, e.n) == (pytest.approx(100 * np.mean([2 / 3, 1 / 3 - 1, -1, 0])), 4), "tasks of other samples"
+    lines["math", "b"][0]["item"] = "another"
+    with pytest.raises(ValueError, match="not paired: item 000 meets another"):
+        study(lines).judged("a", "b")
 
 
 def test_likelier_is_the_change_of_perplexity_paired_on_items():
@@ -275,7 +287,7 @@ def settings_of(notebook):
             (method, Run.of(s.model, "gsm8k", method, 1, **options), s.draft) for method, options in s.ways().values()
         ]
     found = list(s.runs().values())
-    if notebook == "36_mtad_tau":
+    if isinstance(s, mtad_tau.Study):
         found += s.later_runs(tau_lines(s)).values()
     return s, [(run.method, run, run.draft) for run in found]
 
@@ -476,29 +488,33 @@ def test_another_base_or_rule_is_refused(given, words):
 
 def speed_study(rows, **given):
     s = mtad_speed.Study(**given)
-    s.__dict__.update(rounds=pd.DataFrame(rows, columns=["round", "batch", "variant", "work", "seconds", "joules"]))
+    s.__dict__.update(rounds=pd.DataFrame(rows, columns=["round", "where", "batch", "variant", "work", "seconds"]))
     return s
 
 
 def test_a_ratio_of_speeds_is_of_totals_over_rounds():
     a, b = [(10, 1.0), (40, 10.0)], [(10, 2.0), (10, 1.0)]
-    table = [(i, 1, way, *row, None) for way, part in (("a", a), ("b", b)) for i, row in enumerate(part)]
-    table += [(i, 4, way, 1, 1.0, None) for way in "ab" for i in range(3)]
+    table = [(i, "taught", 1, way, *row) for way, part in (("a", a), ("b", b)) for i, row in enumerate(part)]
+    table += [(i, "taught", 4, way, 1, 1.0) for way in "ab" for i in range(3)]
+    table += [(i, "elsewhere", 1, way, 1, seconds) for way, seconds in (("a", 4.0), ("b", 1.0)) for i in range(2)]
     s = speed_study(table[:2] + table[2:][::-1])  # the rounds of b in another order
     e = s.ratio("a", "b")
     assert (e.value, e.n) == (pytest.approx((50 / 11) / (20 / 3)), 2)
     assert (e.low, e.high) == pytest.approx(((40 / 10) / (10 / 1), (10 / 1) / (10 / 2))), "one round twice"
     assert s.ratio("b", "a").value == pytest.approx(1 / e.value)
     assert s.ratio("a", "b", batch=4) == Estimate(1.0, 1.0, 1.0, 3)
+    assert s.ratio("a", "b", where="elsewhere") == Estimate(0.25, 0.25, 0.25, 2)
 
 
 def every_way(joules=None):
-    """Four rounds of every way, MTAD twice as fast as others, and windows in which it takes `joules` a token."""
-    batches = {1: list(mtad_speed.Study().ways()), 4: list(mtad_speed.BATCHED)}
+    """Four rounds of every way, MTAD twice as fast as others where the draft is taught and half as fast elsewhere,
+    and windows in which it takes `joules` a token."""
+    plan = {("taught", 1): list(mtad_speed.Study().ways()), ("taught", 4): list(mtad_speed.BATCHED)}
+    plan["elsewhere", 1] = list(mtad_rounds.ELSEWHERE)
     s = speed_study(
         [
-            (i, batch, way, 10 + i, (1 if way == "MTAD" else 2) * (10 + i), None)
-            for batch, names in batches.items()
+            (i, where, batch, way, 10 + i, (2 if (way == "MTAD") == (where == "elsewhere") else 1) * (10 + i))
+            for (where, batch), names in plan.items()
             for way in names
             for i in range(4)
         ],
@@ -550,6 +566,15 @@ def test_tokens_a_second_and_an_hour():
     table = s.table()
     assert table.index[0] == "MTAD" and table["tokens a second"].tolist() == [1.0] + [0.5] * (len(table) - 1)
     assert table["tokens an hour"].to_dict()["MTAD"] == 3600 and table["over speculative"]["MTAD"] == 2
+    away = s.away()
+    assert (
+        away.index[-1] == "MTAD"
+        and away["over speculative"]["MTAD"] == 0.5
+        and len(away) == len(mtad_rounds.ELSEWHERE)
+    )
+    verdicts = {claim.says: claim.verdict for claim in s.claims()}
+    assert verdicts["MTAD is faster than speculative on prompts of tasks that it did not learn"] == FAILS
+    assert verdicts["MTAD is faster than speculative greedy decoding"] == HOLDS
     speeds = s.by_batch()["tokens a second"]
     assert list(speeds.index) == list(mtad_speed.BATCHED) and speeds.loc["MTAD"].to_dict() == {1: 1.0, 4: 1.0}
 
@@ -586,19 +611,19 @@ def test_all_ways_decode_the_same_prompts_in_a_round(batch, monkeypatch):
     s, calls = mtad_speed.Study(tasks=("qa", "math"), prompts=2), []
     encode = lambda prompts: (torch.zeros(len(prompts), 1), prompts)  # noqa: E731
     model = SimpleNamespace(network=None, family=None, encode=encode)
-    monkeypatch.setattr(mtad_speed, "model_of", lambda name, device: model)
+    monkeypatch.setattr(mtad_rounds, "model_of", lambda name, device: model)
 
     def decode(network, ids, options, *, generator, family, attention_mask, draft=0):
         calls.append((options, tuple(attention_mask), tuple(generator.keys.tolist()), draft == 0))
         return SimpleNamespace(lengths=torch.tensor([3, s.tokens])[: len(ids)])
 
-    monkeypatch.setattr(mtad_speed, "decode", decode)
+    monkeypatch.setattr(mtad_rounds, "decode", decode)
     ways = s.ways()
     table = interleaved({name: s._timed(name, batch) for name in ways}, 2)
     assert (table.work == ((4 + s.tokens) if batch == 2 else 2 * 4)).all(), (
         "the end is a token, but not past the limit"
     )
-    made = {name: mtad_speed.options_of(*way) for name, way in ways.items()}
+    made = {name: mtad_rounds.options_of(*way) for name, way in ways.items()}
     made = {name: replace(options, max_new_tokens=s.tokens) for name, options in made.items()}
     decoded = {way: [call[1:3] for call in calls if call[0] == options] for way, options in made.items()}
     first = decoded["sampling"]
@@ -616,7 +641,9 @@ def test_all_ways_decode_the_same_prompts_in_a_round(batch, monkeypatch):
 def test_items_begin_again_where_a_task_has_no_more(monkeypatch):
     few = {"country_facts": 3, "gsm_symbolic": 9}
     monkeypatch.setattr(
-        mtad_speed, "items_of", lambda task, split, n: [Item(f"{task} {i}", "", "") for i in range(min(n, few[task]))]
+        mtad_rounds,
+        "items_of",
+        lambda task, split, n: [Item(f"{task} {i}", "", "") for i in range(min(n, few[task]))],
     )
     found = [item.id for _, item in mtad_speed.Study(tasks=("qa", "math"))._items(0, 10)]
     assert found[::2] == [f"country_facts {i}" for i in (0, 1, 2, 0, 1)]
@@ -643,7 +670,7 @@ def test_their_logs_give_the_z_and_speedups_that_were_read():
 
 def test_tasks_without_a_judge_take_no_part_in_scores():
     s = mtad_real.Study()
-    assert "mt_bench" in s.tasks and s.judged_tasks == ("gsm8k", "ifeval", "humaneval", "triviaqa")
+    assert "mt_bench" in s.tasks and s.judged_tasks == ("gsm8k", "ifeval", "humaneval", "spider", "triviaqa")
     only = mtad_real.Study(tasks=("mt_bench",))
     assert only.claims() == [] and only.headlines() == {} and only.comparisons.empty
     limits = {dict(run.options)["max_new_tokens"] for run in mtad_real.Study(tokens=33).runs().values()}
@@ -651,12 +678,17 @@ def test_tasks_without_a_judge_take_no_part_in_scores():
 
 
 def test_scores_and_speeds_are_of_one_setting():
-    """Notebook 35's quality and 34's speed of a way are of the same gamma and tau."""
+    """Notebook 35's quality, 34's speed and 37's base are of the same gamma, tau and length."""
     real = {name: dict(run.options) for (_, name), run in mtad_real.Study(tasks=("gsm8k",)).runs().items()}
     for name, (_, options) in mtad_speed.Study().ways().items():
         if name in real:
             assert {key: real[name][key] for key in options} == options, name
     assert {"MTAD", "MMTAD", "threshold", "speculative"} <= set(real)
+    chosen = mtad_tau_real.Study(tokens=96)
+    base_run = mtad_real.Study(tasks=("instructions",), tokens=96, items=chosen.items).runs()[
+        "instructions", "speculative"
+    ]
+    assert chosen.runs()["instructions", "test: base"] == base_run
 
 
 def test_a_gap_of_acceptance_is_of_totals_on_either_side():
@@ -710,7 +742,7 @@ def pair_of_models(tmp_path, monkeypatch):
     def model_of(name, device):
         return Model(name, networks[name], tokenizer, AR)
 
-    for module in (evaluation, drafting, mtad_speed):
+    for module in (evaluation, drafting, mtad_rounds):
         monkeypatch.setattr(module, "model_of", model_of)
     monkeypatch.setattr(identity, "describe", lambda name, device: (AR, name, "torch.float32"))
     monkeypatch.setattr(base, "run_all", partial(run_all, folder=tmp_path / "runs", workers=0))
@@ -729,9 +761,19 @@ SMALL = {
         "tokens": 6,
         "prompts": 1,
         "batches": (1, 2),
+        "elsewhere": ("qa",),
     },
     "35_mtad_real": {"model": "study-ar", "draft": "study-draft", "tokens": 8},
     "36_mtad_tau": {"validation_items": 3, "taus": (0.2,), "gammas": (4,), "tolerated": 100.0},
+    "37_mtad_tau_real": {
+        "model": "study-ar",
+        "draft": "study-draft",
+        "validation_items": 3,
+        "taus": (0.2,),
+        "gammas": (4,),
+        "tolerated": 100.0,
+        "tokens": 8,
+    },
 }
 
 

@@ -30,6 +30,7 @@ STUDIES = {
     "34_mtad_speed": "mtad_speed",
     "35_mtad_real": "mtad_real",
     "36_mtad_tau": "mtad_tau",
+    "37_mtad_tau_real": "mtad_tau_real",
 }
 # What a plain `make reproduce` renders: the models, and a paper's first claim.
 HEADLINES = ("00_study_models", "10_autodeco_scores", "20_tolerator_scores", "30_mtad_scores")

@@ -17,10 +17,11 @@ from lib.identity import LIB, items_of, run_id
 from lib.likelihood import distinct, perplexity, perplexity_change, repeated, surprises
 from lib.mtad.timing import one_forward
 from lib.paths import CHECKPOINTS, RESULTS
-from lib.report import cells, percent, scores, summary_row
-from lib.stats import RESAMPLES, SEED, Estimate, holm, paired_difference, paired_mean_difference, verdict
+from lib.report import cells, difference, percent, scores, summary_row
+from lib.stats import Estimate, holm, verdict
 from lib.studies.base import SHORT, BaseStudy
 from lib.studies.mtad_methods import METHODS, PLAIN
+from lib.studies.totals import ratio_of_totals
 from lib.tasks import get_task
 
 
@@ -196,12 +197,9 @@ class DraftingStudy(BaseStudy):
 
     def judged(self, name: str, against: str, tasks: tuple[str, ...] | None = None) -> Estimate:
         """Accuracy of one way minus that of another in points, over tasks together, paired on items."""
-        sides = [[scores(self.lines[task, way]) for task in tasks or self.tasks] for way in (name, against)]
-        if len({table.shape[1] for table in sides[0]} | {table.shape[1] for table in sides[1]}) > 1:
-            sides = [[table.mean(1, keepdims=True) for table in side] for side in sides]
-            a, b = (np.concatenate(side)[:, 0] for side in sides)
-            return percent(paired_mean_difference(a, b))
-        return percent(paired_difference(*(np.concatenate(side) for side in sides)))
+        return difference(
+            *([line for task in tasks or self.tasks for line in self.lines[task, way]] for way in (name, against))
+        )
 
     def likelier(self, name: str, against: str, tasks: tuple[str, ...] | None = None) -> Estimate:
         """Perplexity of one way over that of another minus 1, in %, over tasks together, paired on items."""
@@ -218,14 +216,9 @@ class DraftingStudy(BaseStudy):
             np.concatenate([scores(self.lines[task, way]).mean(1) for task in tasks or self.tasks])
             for way in (name, against)
         )
-        if not b.any():
-            return Estimate(np.nan, np.nan, np.nan, len(a))
-        drawn = np.random.default_rng(SEED).integers(len(a), size=(RESAMPLES, len(a)))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratios = a[drawn].mean(1) / b[drawn].mean(1) - 1
-        low, high = np.quantile(ratios[~np.isnan(ratios)], (0.025, 0.975), method="inverted_cdf")
-        value = a.mean() / b.mean() - 1
-        return percent(Estimate(float(value), float(low), float(high), len(a), self.judged(name, against, tasks).p))
+        e = ratio_of_totals(*(np.stack([side, np.ones(len(side))], 1) for side in (a, b)))
+        p = None if np.isnan(e.value) else self.judged(name, against, tasks).p
+        return percent(Estimate(e.value - 1, e.low - 1, e.high - 1, e.n, p))
 
     def cheaper(self, name: str, against: str, tasks: tuple[str, ...] | None = None) -> Estimate:
         """Tokens a unit of cost of one way over those of another, over tasks together, bootstrap over items."""
@@ -238,15 +231,7 @@ class DraftingStudy(BaseStudy):
             table = pd.DataFrame(found, columns=["item", "units", "tokens"]).groupby("item").mean()
             return table.sort_index()[["tokens", "units"]].to_numpy()
 
-        a, b = totals(name), totals(against)
-        drawn = np.random.default_rng(SEED).integers(len(a), size=(RESAMPLES, len(a)))
-
-        def ratio(rows) -> np.ndarray:
-            x, y = a[rows].sum(-2), b[rows].sum(-2)
-            return (x[..., 0] / x[..., 1]) / (y[..., 0] / y[..., 1])
-
-        low, high = np.quantile(ratio(drawn), (0.025, 0.975))
-        return Estimate(float(ratio(np.arange(len(a)))), float(low), float(high), len(a))
+        return ratio_of_totals(totals(name), totals(against))
 
     def differences(
         self, pairs: list[tuple[str, str]], measure: str = "judged", tasks: tuple[str, ...] | None = None

@@ -10,6 +10,7 @@ from lib.tasks import (
     instructions,
     mt_bench,
     small_functions,
+    spider,
     triviaqa,
 )
 from lib.tasks.base import Task
@@ -26,6 +27,7 @@ TASKS: dict[str, Task] = {
         ifeval,
         instructions,
         mt_bench,
+        spider,
     )
 }
 
