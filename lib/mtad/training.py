@@ -10,7 +10,7 @@ from hashlib import sha256
 import torch
 from torch import Tensor
 
-from lib.errors import exit_status, require_known
+from lib.errors import UserError, exit_status, require_known
 from lib.identity import digest_of
 from lib.models.registry import Model, entry_of, load
 from lib.mtad.distilled import DistilledDraft
@@ -56,6 +56,10 @@ def train(name: str, recipe: Distil, device: str = "cpu") -> None:
     work = BUILD / "mtad" / f"{name}-{digest_of(asdict(recipe.text))}"
     rows = write(target, recipe.text, work)
     learned, unseen = split(rows)
+    if len(learned) < recipe.answers:
+        raise UserError(
+            f"{name} learns from {recipe.answers} answers a step, and the text has {len(learned)}: ask more"
+        )
     vocabulary = likeliest(learned, recipe.vocabulary, target.network.config.vocab_size)
     draft = DistilledDraft.cut(target.network, recipe.layers, vocabulary)
     curve, seconds = distil(draft, learned, unseen, target, recipe, work, device)

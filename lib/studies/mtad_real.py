@@ -21,7 +21,7 @@ from lib.studies.mtad_methods import METHODS
 TAUGHT = ("instructions", "gsm8k")  # what the draft's text answers, see lib/mtad/text.py
 UNJUDGED = ("mt_bench",)  # it has no judge here
 SIBLINGS = ("instructions",)  # made as the draft's training prompts; notebook 37 has what is lost at home
-SHOWN = ("sampling", "greedy", "speculative", "token tree", "threshold", "typical", "MTAD", "MMTAD")
+SHOWN = ("sampling", "greedy", "speculative", "token tree", "threshold", "MTAD", "MMTAD")
 LOGGED = {"Spider": ("spider", 100), "HumanEval": ("humaneval", 164)}  # our name and items of the authors' logs
 
 
@@ -37,7 +37,7 @@ class Study(DraftingStudy):
     tokens: int = 96
     gamma: int = 3
     mtad_gamma: int = 4
-    tau: float = 0.1
+    tau: float = 0.05
     methods: tuple[str, ...] = SHOWN
 
     notebook = "35_mtad_real"

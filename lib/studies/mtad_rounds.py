@@ -53,7 +53,7 @@ class Rounds(DraftingStudy):
     batches: tuple[int, ...] = (1, 4, 16)
     gamma: int = 3
     mtad_gamma: int = 4
-    tau: float = 0.1
+    tau: float = 0.05
     gammas: tuple[int, ...] = (2, 3, 4)
 
     @classmethod

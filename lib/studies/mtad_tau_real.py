@@ -1,6 +1,6 @@
 """Choosing tau and gamma for SmolLM2 and its distilled draft, where the draft is at home."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lib.evaluation import Run
 from lib.studies import mtad_tau
@@ -8,14 +8,17 @@ from lib.studies import mtad_tau
 
 @dataclass(frozen=True)
 class Study(mtad_tau.Study):
-    """As of the study models, on another pair. `tokens`: the length limit; `gamma`: the draft length of `base`."""
+    """As of the study models, on another pair. `tokens`: the length limit; `gamma`: the draft length of `base`.
+
+    Of a validation item there is one response, of a test item `samples`.
+    """
 
     samples: int = 1
     tasks: tuple[str, ...] = ("instructions",)
     model: str = "smollm2-135m"
     draft: str = "smollm2-draft"
     taus: tuple[float, ...] = (0.05, 0.1, 0.3, 0.6)
-    gammas: tuple[int, ...] = (2, 4)
+    gammas: tuple[int, ...] = (3,)
     tokens: int = 64
     gamma: int = 3
 
@@ -23,4 +26,5 @@ class Study(mtad_tau.Study):
 
     def _on(self, split: str, short: str, method: str, options: dict) -> Run:
         length = {} if method == "mtad" else {"gamma": self.gamma}
-        return super()._on(split, short, method, options | length | {"max_new_tokens": self.tokens})
+        run = super()._on(split, short, method, options | length | {"max_new_tokens": self.tokens})
+        return run if split == "test" else replace(run, samples=1)

@@ -3,12 +3,16 @@
 import random
 import re
 import sqlite3
-from collections.abc import Iterator
 
 ROWS = 30  # a table
 STEPS = 2_000_000  # of SQLite's machine, after which a query has failed: no clock decides
-LONGEST, MOST = 100_000, 10_000  # bytes of a cell, rows of an answer
-ALLOWED = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION)
+LONGEST, MOST = 10_000, 100_000  # bytes of a cell and of a query; cells of an answer
+HEAP = 64 * 2**20  # bytes that SQLite may take, for sorting above all
+# What a query may call: nothing random, no clock, nothing that makes large values or touches files.
+FUNCTIONS = frozenset(
+    "abs avg coalesce count glob group_concat ifnull iif instr length like lower ltrim max min nullif replace round "
+    "rtrim substr substring sum total trim upper".split()
+)
 LITERAL = r"'[^']*'|\"[^\"]*\"|-?\d+(?:\.\d+)?"
 COMPARED = re.compile(
     rf"([\w.]+)\s*(?:>=|<=|!=|<>|=|<|>|(?:not\s+)?like|(?:not\s+)?between|(?:not\s+)?in\s*\()\s*({LITERAL})"
@@ -26,18 +30,21 @@ def literals(query: str) -> dict[str, list[str]]:
     return found
 
 
-def database(schema: dict, query: str, seed: int) -> sqlite3.Connection:
-    """One database in memory. schema: a row of Spider's tables.json.
+def database(schema: dict, query: str, seed: int, backwards: bool = False) -> sqlite3.Connection:
+    """One database in memory, or the same with the rows of each table `backwards`. schema: a row of Spider's
+    tables.json.
 
-    Columns that foreign keys join have their values from one domain, of which a primary key takes each once. Values
-    that `query` compares a column with are among that column's, numbers beside their neighbours, for else most
-    conditions would hold nowhere. Other columns have few values in some databases, so that there are groups, and
-    many in others, so that there are no ties.
+    Columns that foreign keys or `query` join have their values from one domain, of which a primary key takes each
+    once. Values that `query` compares a column with are among that column's, numbers beside their neighbours, for
+    else most conditions would hold nowhere. Other columns have few values in some databases, so that there are
+    groups, and each its own in others, so that there are no ties.
     """
     chooser = random.Random(f"{schema['db_id']}/{seed}")
     connection = sqlite3.connect(":memory:")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    connection.execute(f"PRAGMA hard_heap_limit = {HEAP}")
     tables, columns = schema["table_names_original"], schema["column_names_original"]
-    wanted, joined = literals(query), _joined(schema)
+    wanted, joined = literals(query), _joined(schema, query)
     domains: dict[int, list] = {}
     filled: dict[int, list[list]] = {table: [] for table in range(len(tables))}
     for place, (table, _) in enumerate(columns):
@@ -52,8 +59,8 @@ def database(schema: dict, query: str, seed: int) -> sqlite3.Connection:
             closed = key or list(joined.values()).count(group) > 1
             domains[group] = _domain(kind, together, closed, chooser)
         domain = domains[group]
-        values = chooser.sample(domain, ROWS) if key and len(domain) >= ROWS else _drawn(domain, chooser)
-        filled[table].append(values)
+        once = key or list(joined.values()).count(group) == 1 and len(set(domain)) == ROWS
+        filled[table].append(chooser.sample(domain, ROWS) if once else _drawn(domain, chooser))
     for table, name in enumerate(tables):
         if name.startswith("sqlite_"):  # SQLite's own, which a dump has listed
             continue
@@ -61,14 +68,22 @@ def database(schema: dict, query: str, seed: int) -> sqlite3.Connection:
         kinds = ", ".join(f'"{column}" {"NUMERIC" if kind == "number" else "TEXT"}' for column, kind in own)
         connection.execute(f'CREATE TABLE "{name}" ({kinds})')
         marks = ", ".join("?" * len(own))
-        connection.executemany(f'INSERT INTO "{name}" VALUES ({marks})', zip(*filled[table], strict=True))
+        rows = list(zip(*filled[table], strict=True))
+        connection.executemany(f'INSERT INTO "{name}" VALUES ({marks})', rows[::-1] if backwards else rows)
     return connection
 
 
-def _joined(schema: dict) -> dict[int, int]:
-    """Column -> the first of those that foreign keys join with it, directly or not."""
-    root = {place: place for place in range(len(schema["column_names_original"]))}
-    for a, b in schema["foreign_keys"]:
+def _joined(schema: dict, query: str) -> dict[int, int]:
+    """Column -> the first of those that foreign keys, or conditions of `query`, join with it, directly or not."""
+    tables, columns = schema["table_names_original"], schema["column_names_original"]
+    places = {(tables[at].lower(), name.lower()): i for i, (at, name) in enumerate(columns) if at >= 0}
+    alias = {short.lower(): name.lower() for name, short in re.findall(r"(\w+)\s+as\s+(\w+)", query, re.I)}
+    pairs = list(schema["foreign_keys"])
+    for one, a, other, b in re.findall(r"(\w+)\.(\w+)\s*=\s*(\w+)\.(\w+)", query):
+        ends = [(alias.get(t.lower(), t.lower()), name.lower()) for t, name in ((one, a), (other, b))]
+        pairs += [tuple(places[end] for end in ends)] if all(end in places for end in ends) else []
+    root = {place: place for place in range(len(columns))}
+    for a, b in pairs:
         low, high = sorted((root[a], root[b]))
         root = {place: low if value == high else value for place, value in root.items()}
     return root
@@ -78,22 +93,28 @@ def _domain(kind: str, wanted: list[str], closed: bool, chooser: random.Random) 
     """The values of a column; `closed`: of a key, all different and as many as a table has rows."""
     many = closed or chooser.random() < 0.5
     size = ROWS if many else chooser.randint(3, 6)
-    if kind == "number":
-        values = list(range(1, size + 1)) if closed else [chooser.randint(1, 9999) for _ in range(size)]
-    elif kind == "time":
-        values = [f"20{chooser.randint(10, 23)}-{chooser.randint(1, 12):02}-{chooser.randint(1, 28):02}"
-                  for _ in range(size)]  # fmt: skip
-    elif chooser.random() < 0.25:  # numbers are kept as text in some tables
-        values = [str(chooser.randint(1, 9999)) for _ in range(size)]
-    else:  # few values are few letters, so that columns of two tables share some
-        values = [chooser.choice("abcdefgh") + f"{chooser.randint(100, 99999)}" * many for _ in range(size)]
+    number_like = kind == "text" and chooser.random() < 0.25  # numbers are kept as text in some tables
+
+    def value():
+        if kind == "number" or number_like:
+            drawn = chooser.randint(1, 9999)
+            return str(drawn) if number_like else drawn
+        if kind == "time":
+            return f"20{chooser.randint(10, 23)}-{chooser.randint(1, 12):02}-{chooser.randint(1, 28):02}"
+        # Few values are few letters, so that columns of two tables share some.
+        return chooser.choice("abcdefgh") + f"{chooser.randint(100, 99999)}" * many
+
+    values = [value() for _ in range(size)]
     extra: list = []
     for text in wanted:
         number = re.fullmatch(r"-?\d+(\.\d+)?", text) and (float(text) if "." in text else int(text))
         extra += [text, text + "x"] if number is None else [number, number + 1, number - 1]
     extra = list(dict.fromkeys(extra))
     if closed:
-        return list(dict.fromkeys([*extra, *values]))[:ROWS]
+        different = dict.fromkeys([*extra, *values])
+        while len(different) < ROWS:
+            different[value()] = None
+        return list(different)[:ROWS]
     return values + extra * max(1, len(values) // max(1, len(extra)))  # as often as all others together
 
 
@@ -103,17 +124,33 @@ def _drawn(domain: list, chooser: random.Random) -> list:
     return chooser.choices(domain, weights, k=ROWS)
 
 
-def answer(connection: sqlite3.Connection, query: str) -> list[tuple] | None:
-    """The rows of a query that may only read; None where it fails, runs too long or answers with too much."""
+def answer(connection: sqlite3.Connection, query: str) -> tuple[list[tuple] | None, str]:
+    """The rows of a query that may only read, and «ok»; None and «error», or «timeout» where it runs too long.
+
+    A query that a model wrote runs in this process: what it may do, call, take and last is what stands above.
+    """
     steps = iter(range(STEPS // 1000))
     connection.set_progress_handler(lambda: next(steps, None) is None, 1000)
-    connection.set_authorizer(lambda action, *_: sqlite3.SQLITE_OK if action in ALLOWED else sqlite3.SQLITE_DENY)
+    connection.set_authorizer(_allowed)
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, LONGEST)
+    rows = []
     try:
-        rows = connection.execute(query).fetchmany(MOST + 1)
-    except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError, UnicodeError):
-        return None
-    return rows if len(rows) <= MOST else None
+        for row in connection.execute(query):
+            rows.append(row)
+            if len(rows) * len(row) > MOST:
+                return None, "timeout"
+    except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError, MemoryError) as error:
+        return None, "timeout" if "interrupted" in str(error) else "error"
+    finally:
+        connection.set_authorizer(None)
+    return rows, "ok"
+
+
+def _allowed(action: int, _, name: str | None, *__) -> int:
+    reads = action in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ)
+    calls = action == sqlite3.SQLITE_FUNCTION and str(name).lower() in FUNCTIONS
+    return sqlite3.SQLITE_OK if reads or calls else sqlite3.SQLITE_DENY
 
 
 def agree(a: list[tuple], b: list[tuple], ordered: bool) -> bool:
@@ -127,13 +164,3 @@ def _cell(value) -> tuple[str, float | str]:
     if isinstance(value, int | float):
         return "number", round(float(value), 6)
     return type(value).__name__, str(value)
-
-
-def databases(schema: dict, query: str, count: int) -> Iterator[sqlite3.Connection]:
-    """`count` of them, closed as one goes on."""
-    for seed in range(count):
-        connection = database(schema, query, seed)
-        try:
-            yield connection
-        finally:
-            connection.close()
