@@ -1,5 +1,7 @@
 """Model-written programs run here and nowhere else; off unless ALLOW_CODE_EXECUTION=1.
 
+A SQL query is no such program: lib/tasks/databases.py says what one may do.
+
 Each program is a fork of a bare interpreter that has read nothing but the programs; inside bubblewrap where
 that works, else as a plain process (`level` says which).
 

@@ -15,13 +15,14 @@ from scipy.stats import norm
 
 from lib import evaluation, identity
 from lib.benchmark import interleaved
-from lib.claims import FAILS, HOLDS, OWN, UNTESTABLE
+from lib.claims import FAILS, HOLDS, OPEN, OWN, UNTESTABLE
 from lib.errors import UserError
 from lib.evaluation import Run, run_all
 from lib.identity import items_of
 from lib.likelihood import perplexity_change
 from lib.models.registry import Model
 from lib.models.study import build_tokenizer
+from lib.paths import RESULTS
 from lib.stats import Estimate
 from lib.studies import (
     STUDIES,
@@ -507,7 +508,7 @@ def test_a_ratio_of_speeds_is_of_totals_over_rounds():
 
 
 def every_way(joules=None):
-    """Four rounds of every way, MTAD twice as fast as others where the draft is taught and half as fast elsewhere,
+    """Six rounds of every way, MTAD twice as fast as others where the draft is taught and half as fast elsewhere,
     and windows in which it takes `joules` a token."""
     plan = {("taught", 1): list(mtad_speed.Study().ways()), ("taught", 4): list(mtad_speed.BATCHED)}
     plan["elsewhere", 1] = list(mtad_rounds.ELSEWHERE)
@@ -516,7 +517,7 @@ def every_way(joules=None):
             (i, where, batch, way, 10 + i, (2 if (way == "MTAD") == (where == "elsewhere") else 1) * (10 + i))
             for (where, batch), names in plan.items()
             for way in names
-            for i in range(4)
+            for i in range(6)
         ],
         batches=(1, 4),
     )
@@ -678,7 +679,7 @@ def test_tasks_without_a_judge_take_no_part_in_scores():
 
 
 def test_scores_and_speeds_are_of_one_setting():
-    """Notebook 35's quality, 34's speed and 37's base are of the same gamma, tau and length."""
+    """Notebook 35's quality, 34's speed and 37's base are of the same gamma and tau."""
     real = {name: dict(run.options) for (_, name), run in mtad_real.Study(tasks=("gsm8k",)).runs().items()}
     for name, (_, options) in mtad_speed.Study().ways().items():
         if name in real:
@@ -689,6 +690,22 @@ def test_scores_and_speeds_are_of_one_setting():
         "instructions", "speculative"
     ]
     assert chosen.runs()["instructions", "test: base"] == base_run
+
+
+def test_the_setting_is_what_was_chosen_on_validation_items():
+    path = RESULTS / "night" / "37_mtad_tau_real" / "chosen.csv"
+    chosen = pd.read_csv(path).set_index("task").chosen["instructions"]
+    assert chosen == f"gamma {mtad_rounds.Rounds.gamma}, tau {mtad_rounds.Rounds.tau:g}"
+
+
+def test_few_rounds_decide_nothing():
+    rows = [(i, "taught", 1, way, 10, 1.0 if way == "MTAD" else 2.0) for way in mtad_speed.Study().ways()
+            for i in range(5)]  # fmt: skip
+    few = speed_study(rows, elsewhere=(), batches=(1,))
+    few.__dict__["joules"] = pd.DataFrame({"joules": [math.nan]})
+    assert {claim.verdict for claim in few.claims() if claim.unit == "times"} == {OPEN}
+    with pytest.raises(UserError, match="gsm8k cannot be of tasks and of elsewhere"):
+        mtad_speed.Study(elsewhere=("gsm8k",))
 
 
 def test_a_gap_of_acceptance_is_of_totals_on_either_side():
@@ -761,7 +778,7 @@ SMALL = {
         "tokens": 6,
         "prompts": 1,
         "batches": (1, 2),
-        "elsewhere": ("qa",),
+        "elsewhere": ("math",),
     },
     "35_mtad_real": {"model": "study-ar", "draft": "study-draft", "tokens": 8},
     "36_mtad_tau": {"validation_items": 3, "taus": (0.2,), "gammas": (4,), "tolerated": 100.0},

@@ -399,8 +399,8 @@ def test_the_command_leaves_a_draft_that_its_target_can_load(writer, tmp_path, m
     assert json.loads((folder / "recipe.json").read_text())["text"]["kept"] == 12
     with pytest.raises(UserError, match="smollm2-draft"):
         training.train_all(["smollm3-draft"])
-    with pytest.raises(UserError, match=f"9 answers a step, and the text has {len(split(rows)[0])}: ask more"):
-        train("smollm2-draft", replace(recipe, answers=9))
+    with pytest.raises(UserError, match="answers must be 4 or less, half of the questions"):
+        replace(recipe, answers=5)
 
 
 # Timing

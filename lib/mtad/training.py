@@ -10,7 +10,7 @@ from hashlib import sha256
 import torch
 from torch import Tensor
 
-from lib.errors import UserError, exit_status, require_known
+from lib.errors import exit_status, require_known
 from lib.identity import digest_of
 from lib.models.registry import Model, entry_of, load
 from lib.mtad.distilled import DistilledDraft
@@ -38,6 +38,8 @@ class Distil(Options):
     def check(self) -> None:
         for name in ("vocabulary", "steps", "answers"):
             self.require(name, getattr(self, name) >= 1, "1 or more")
+        half = sum(count for _, count in self.text.questions) // 2  # some of the other half is held out
+        self.require("answers", self.answers <= half, f"{half} or less, half of the questions of the text")
         self.require("learning_rate", self.learning_rate > 0, "above 0")
 
 
@@ -56,10 +58,6 @@ def train(name: str, recipe: Distil, device: str = "cpu") -> None:
     work = BUILD / "mtad" / f"{name}-{digest_of(asdict(recipe.text))}"
     rows = write(target, recipe.text, work)
     learned, unseen = split(rows)
-    if len(learned) < recipe.answers:
-        raise UserError(
-            f"{name} learns from {recipe.answers} answers a step, and the text has {len(learned)}: ask more"
-        )
     vocabulary = likeliest(learned, recipe.vocabulary, target.network.config.vocab_size)
     draft = DistilledDraft.cut(target.network, recipe.layers, vocabulary)
     curve, seconds = distil(draft, learned, unseen, target, recipe, work, device)

@@ -27,8 +27,8 @@ LOGGED = {"Spider": ("spider", 100), "HumanEval": ("humaneval", 164)}  # our nam
 
 @dataclass(frozen=True)
 class Study(DraftingStudy):
-    """`tokens`: the length limit, below that of the tasks for a small machine's sake. `gamma`, `mtad_gamma`, `tau`:
-    as in notebook 34, so that speed and score are those of one setting."""
+    """`tokens`: the length limit, below that of the tasks for a small machine's sake. `gamma` and `tau` as in
+    notebook 34, so that speed and score are those of one setting."""
 
     samples: int = 1
     tasks: tuple[str, ...] = ("instructions", "gsm8k", "ifeval", "humaneval", "spider", "triviaqa", "mt_bench")
@@ -36,7 +36,6 @@ class Study(DraftingStudy):
     draft: str = "smollm2-draft"
     tokens: int = 96
     gamma: int = 3
-    mtad_gamma: int = 4
     tau: float = 0.05
     methods: tuple[str, ...] = SHOWN
 
@@ -53,10 +52,8 @@ class Study(DraftingStudy):
     def options(self, name: str) -> dict:
         """Of a method by name: its own, and this study's draft length and threshold where it has them."""
         method, options = METHODS[name]
-        if method in ("speculative", "threshold"):
+        if method in ("speculative", "threshold", "mtad"):
             options = options | {"gamma": self.gamma}
-        if method == "mtad":
-            options = options | {"gamma": self.mtad_gamma}
         return options | ({"tau": self.tau} if method in ("mtad", "threshold") else {})
 
     @property

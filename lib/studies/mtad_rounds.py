@@ -12,6 +12,7 @@ import torch
 from lib.benchmark import interleaved
 from lib.decoders import decode, options_of
 from lib.energy import measured
+from lib.errors import UserError
 from lib.evaluation import model_of
 from lib.identity import LIB, imported, items_of
 from lib.mtad.timing import Clock, expected_speedup
@@ -36,10 +37,9 @@ CHECKED = 4  # rounds whose texts are compared, and whose forwards are timed one
 class Rounds(DraftingStudy):
     """Every way decodes the same prompts once a round, in an order drawn anew; `items` is the number of rounds.
 
-    `tasks` are those that the draft was distilled on, `elsewhere` others, with half of the rounds. At batch 1
-    `prompts` of them one after another; at a larger batch the batch at once, with a third of the rounds.
-    Speculative and assisted decoding draft `gamma` tokens, MTAD `mtad_gamma`; `tried` has some of `gammas` by the
-    clock. `tau` is what notebook 37 chooses on validation items.
+    `tasks` are those that the draft was distilled on; each of `elsewhere` has a round for every six of those. At
+    batch 1 `prompts` of them one after another; at a larger batch the batch at once, with a third of the rounds.
+    All draft `gamma` tokens; `tried` has some of `gammas` by the clock, on validation prompts.
     """
 
     items: int = 12
@@ -52,21 +52,26 @@ class Rounds(DraftingStudy):
     prompts: int = 2
     batches: tuple[int, ...] = (1, 4, 16)
     gamma: int = 3
-    mtad_gamma: int = 4
     tau: float = 0.05
     gammas: tuple[int, ...] = (2, 3, 4)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if both := set(self.tasks) & set(self.elsewhere):
+            raise UserError(f"{', '.join(sorted(both))} cannot be of tasks and of elsewhere: take it out of one")
 
     @classmethod
     def measures(cls) -> list[Path]:
         """The code that is timed."""
         timed = [LIB / "mtad" / "__init__.py", LIB / "mtad" / "timing.py", LIB / "benchmark.py", LIB / "power.py"]
         weights = sorted(CHECKPOINTS.glob("*-draft/model.safetensors"))
-        return [*sorted(imported(timed)), LIB / "studies" / "mtad_methods.py", *weights]
+        own = [LIB / "studies" / f"mtad_{name}.py" for name in ("methods", "rounds")]
+        return [*sorted(imported(timed)), *own, *weights]
 
     def ways(self) -> dict[str, tuple[str, dict]]:
         """Name -> method and options."""
-        own = {"gamma": self.mtad_gamma, "tau": self.tau}
         same = {"gamma": self.gamma}
+        own = same | {"tau": self.tau}
         return {
             "sampling": METHODS["sampling"],
             SAMPLER: ("mtjd", WARP | {"gamma": 1, "width": WARP["top_k"], "joint_temperature": 1.0}),
@@ -77,7 +82,7 @@ class Rounds(DraftingStudy):
             "assisted": ("assisted", WARP | same),
             "assisted, its defaults": METHODS["assisted, its defaults"],
             "assisted, greedy": ("assisted", GREEDY | same),
-            "threshold": ("threshold", WARP | same | {"tau": self.tau}),
+            "threshold": ("threshold", WARP | own),
             "MTAD": ("mtad", WARP | own),
             "MMTAD": ("mtad", WARP | own | {"tree": True}),
         }
@@ -133,11 +138,13 @@ class Rounds(DraftingStudy):
         return self.measurement("rounds", self._rounds)
 
     def _rounds(self) -> pd.DataFrame:
-        plan = [("taught", n, tuple(self.ways()) if n == 1 else BATCHED, self.items, 3) for n in self.batches]
-        plan += [("elsewhere", 1, ELSEWHERE, self.items, 2)] if self.elsewhere else []
+        most = max(2, self.items // 3)
+        plan = [("taught", n, tuple(self.ways()) if n == 1 else BATCHED, self.items if n == 1 else most)
+                for n in self.batches]  # fmt: skip
+        if self.elsewhere:
+            plan.append(("elsewhere", 1, ELSEWHERE, len(self.elsewhere) * max(1, self.items // 6)))
         found = []
-        for where, batch, names, rounds, part in plan:
-            rounds = rounds if (where, batch) == ("taught", 1) else max(2, rounds // part)
+        for where, batch, names, rounds in plan:
             rows = interleaved({name: self._timed(name, batch, where) for name in names}, rounds, self.device)
             found.append(rows.drop(columns="joules").assign(batch=batch, where=where))
         return pd.concat(found, ignore_index=True)
@@ -180,15 +187,17 @@ class Rounds(DraftingStudy):
         times = times.groupby("variant").each.median()
         target, draft = (model_of(name, self.device).network for name in (self.model, self.draft))
         found = []
-        for name, gamma, beams in ((BASE, self.gamma, 1), ("MTAD", self.mtad_gamma, 4)):
+        for name, beams in ((BASE, 1), ("MTAD", 4)):
             with Clock(target) as verify, Clock(draft) as drafting, measured(self.device) as whole:
                 made = [out for number in range(CHECKED) for out in self._decode(name, number, 1)]
             lengths = sum(out.trace.measures["accept_lengths"].sum(0) for out in made)
             blocks = int(lengths.sum())
             tokens = sum(map(self._tokens, made))
             rest = whole.seconds - verify.seconds - drafting.seconds
-            drafts = times["draft, 1"] + (gamma - 1) * times[f"draft, {beams}"]
-            expected = expected_speedup(tokens / blocks, drafts, times[f"target, {gamma + 1}"], times["target, 1"])
+            drafts = times["draft, 1"] + (self.gamma - 1) * times[f"draft, {beams}"]
+            expected = expected_speedup(
+                tokens / blocks, drafts, times[f"target, {self.gamma + 1}"], times["target, 1"]
+            )
             shares = {"draft": drafting.seconds, "target": verify.seconds, "rest": rest}
             row = {key: 100 * value / whole.seconds for key, value in shares.items()}
             row |= {"block efficiency": tokens / blocks, "cost ratio": times["draft, 1"] / times["target, 1"]}
@@ -199,7 +208,7 @@ class Rounds(DraftingStudy):
     @property
     def timed_widths(self) -> dict[str, tuple[int, ...]]:
         """Tokens of the single forwards that are timed."""
-        return {"target": tuple(sorted({1, self.gamma + 1, self.mtad_gamma + 1})), "draft": (1, 4)}
+        return {"target": (1, self.gamma + 1), "draft": (1, 4)}
 
     @cached_property
     def joules(self) -> pd.DataFrame:

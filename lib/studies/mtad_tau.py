@@ -174,6 +174,11 @@ class Study(DraftingStudy):
                 f"{row['tokens a unit, ratio']:.2f} [{row['ratio low']:.2f}, {row['ratio high']:.2f}] times its "
                 "tokens a unit of cost."
             )
+            rows = self.tried[self.tried.task == short]
+            if ((rows.low <= 0) & (rows.high >= 0)).all():
+                lines.append(f"- **{short}**: no setting tried can be told from {self.base} by its score on them.")
+            if row.chosen.endswith(f"tau {min(self.taus):g}"):
+                lines.append(f"- **{short}**: this is the lowest tau tried, and a lower one may be cheaper still.")
         return "\n".join(lines)
 
     def save(self) -> dict:

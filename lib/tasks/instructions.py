@@ -1,6 +1,7 @@
 """Instruction following to train on: prompts of our own, judged by IFEval's checkers. None of them is in IFEval.
 
-A subject, and one instruction of a kind that IFEval has too. The test split is not meant for claims: IFEval is.
+A subject, and one instruction of a kind that IFEval has too. Test items are siblings of the training items: what
+they show holds for models that have learned such prompts, and IFEval is what shows more.
 """
 
 import random
