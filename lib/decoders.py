@@ -9,7 +9,7 @@ from lib.autodeco import decode as autodeco
 from lib.autodeco.decode import AutoDeco, EntropyTemperature
 from lib.autoregressive import Autoregressive
 from lib.errors import UserError, require_known
-from lib.models.registry import Family
+from lib.models.registry import Family, Model
 from lib.mtad import (
     Assisted,
     BeamSearch,
@@ -63,6 +63,7 @@ DECODERS = {
     Assisted: assisted.decode,
     BeamSearch: assisted.decode_beams,
 }
+DRAFTING = (Speculative, TreeSpeculative, Threshold, Typical, Bild, Mtad, Assisted)
 METHODS = {
     "autoregressive": Autoregressive,
     "vanilla": Vanilla,
@@ -100,8 +101,14 @@ def decode(model, input_ids, options: Options, *, generator, family, **given) ->
     """Token ids in, token ids out: prompts [B, P], left-padded, by the method whose options these are.
 
     `generator`: a RowGenerator, a torch.Generator or a seed. `given`: attention_mask [B, P], record=True for the
-    events of every step, and `draft`, the small model of a method that drafts.
+    events of every step, and `draft`, the small model of a method that drafts. Raises UserError for a draft that is
+    not taken, and for what is no network.
     """
+    if "draft" in given and not isinstance(options, DRAFTING):
+        raise UserError(f"{type(options).__name__} takes no draft: leave it out")
+    for name, network in (("model", model), ("draft", given.get("draft"))):
+        if isinstance(network, Model | str):
+            raise UserError(f"{name} must be a network: give load(...).network")
     return DECODERS[type(options)](model, input_ids, options, generator=generator, family=family, **given)
 
 

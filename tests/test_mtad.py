@@ -20,10 +20,11 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from lib import decoders
 from lib.autoregressive import Autoregressive
 from lib.decoders import decode
 from lib.errors import UserError
-from lib.models.registry import Family
+from lib.models.registry import Family, Model
 from lib.mtad import (
     Assisted,
     BeamSearch,
@@ -340,6 +341,19 @@ def test_a_pair_speaks_of_the_same_tokens(name, pair, eight):
         run((pair[0], tiny(vocabulary=24)), ALL[name], *eight)
     with pytest.raises(UserError, match="draft=small_model"):
         run((pair[0], None), ALL[name], *eight)
+
+
+def test_what_is_no_network_or_no_draft_is_refused():
+    given = {"generator": 0, "family": ENDLESS}
+    for wrong in ("study-draft", Model("study-draft", tiny(24), None, ENDLESS)):
+        with pytest.raises(UserError, match="draft must be a network: give load"):
+            decode(tiny(24), torch.tensor([[1]]), Mtad(), draft=wrong, **given)
+    with pytest.raises(UserError, match="model must be a network"):
+        decode(Model("study-ar", tiny(24), None, ENDLESS), torch.tensor([[1]]), Autoregressive(), **given)
+    for options in (Autoregressive(), Mtjd(), BeamSearch()):
+        with pytest.raises(UserError, match=f"{type(options).__name__} takes no draft: leave it out"):
+            decode(tiny(24), torch.tensor([[1]]), options, draft=tiny(24), **given)
+    assert {type(options) for options in DRAFTING.values()} | {Assisted} == set(decoders.DRAFTING)
 
 
 def test_an_empty_prompt_is_refused(pair):

@@ -1,8 +1,11 @@
 """MTAD and its tree form MMTAD: arXiv 2407.09722, multi-token joint decoding with an auxiliary model.
 
-One iteration, Algorithm 1: (1) the draft samples beams of gamma tokens from its joint; (2) one pass of the target
-gives its probabilities of them; (3) the longest prefix whose joint ratio P/Q passes a threshold is accepted, though a
-shorter one may have failed; (4) one token more is drawn from the target.
+P is the target's joint probability of a drafted prefix, Q the draft's. One iteration, Algorithm 1:
+(1) the draft samples beams of gamma tokens by their joint Q (`lib.mtad.draft.beams`);
+(2) one pass of the target gives its laws, the next-token probabilities after temperature, top-k and top-p, behind
+each of them (`lib.mtad.loop.read`);
+(3) the longest prefix whose ratio P/Q passes tau is accepted, though a shorter one may have failed (`verify_joint`);
+(4) one token more is drawn from the target (`lib.mtad.loop.loop`).
 
 The text is not the target's: an accepted prefix x of j tokens has -log P(x) < -log Q(x) + log(1/tau), Q being the
 joint that it was held against: its own in the chain, in the tree the `reference`.
@@ -26,8 +29,9 @@ REFERENCES = ("kept", "best", "own")
 class Mtad(Drafting):
     """gamma, width, tau and replacement as in the released code; there the best of the last beams is verified.
 
-    width: beams. tau: the threshold of the joint ratio, accepted where it is above. replacement: beams are drawn
-    with it, so that two may be the same. tree: MMTAD, all beams and their prefixes are verified, in the same pass.
+    width: beams. tau: the threshold of the joint ratio, accepted where it is above: 0 accepts all that the target
+    could have written, 1 nothing. replacement: beams are drawn with it, so that two may be the same. tree: MMTAD,
+    all beams and their prefixes are verified, in the same pass.
     reference: with a tree, whose joint Q a candidate's P is held against: that of the beam with the largest weight
     (`kept`), the largest of the layer (`best`), or its own (`own`). Where the released tree code takes a slot's Q
     at every depth, though slots change hands, `kept` follows the beam's real ancestors.

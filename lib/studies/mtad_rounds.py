@@ -160,7 +160,7 @@ class Rounds(DraftingStudy):
             for way in TUNED
             for gamma in self.gammas
         }
-        return interleaved(ways, max(2, self.items // 2), self.device)
+        return interleaved(ways, max(2, self.items // 4), self.device)
 
     @cached_property
     def same(self) -> pd.DataFrame:
