@@ -78,7 +78,7 @@ class Study(DraftingStudy):
         """Acceptance by task: speculative decoding, the token-wise rule, MTAD."""
         shown = [name for name in ("speculative", "threshold", "MTAD") if name in self.methods]
         rows = self.summary[self.summary.name.isin(shown)]
-        figure, axis = plt.subplots(figsize=(7.5, 3.4))
+        figure, axis = plt.subplots(figsize=(9, 3.4))
         sns.barplot(rows, x="label", y="acceptance", hue="name", order=list(self.tasks), ax=axis)
         for tick in axis.get_xticklabels():
             tick.set_fontweight("bold" if tick.get_text() in TAUGHT else "normal")

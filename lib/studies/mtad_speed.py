@@ -115,7 +115,7 @@ class Study(Rounds):
         axis.axvline(AIM, color="0.4", lw=1, ls=":", label=f"{AIM:g}, printed for MMTAD")
         axis.set_yticks(range(len(rows)), rows.index)
         axis.set(xlabel="tokens a second over speculative decoding's")
-        axis.legend(frameon=False, fontsize="small")
+        axis.legend(frameon=False, fontsize="small", loc="lower right")
         sns.despine()
         return figure
 
