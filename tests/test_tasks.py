@@ -63,7 +63,8 @@ def folder(monkeypatch, tmp_path):
 
 
 def test_registry():
-    assert set(TASKS) == {*EMBEDDED, "gsm8k", "humaneval", "triviaqa", "ifeval", "instructions", "mt_bench"}
+    others = {"gsm8k", "humaneval", "triviaqa", "ifeval", "instructions", "mt_bench", "spider"}
+    assert set(TASKS) == {*EMBEDDED, *others}
     assert all(get_task(name).name == name for name in TASKS)
     with pytest.raises(UserError, match="gsm_symbolic, country_facts"):
         get_task("mathematics")
