@@ -23,7 +23,7 @@ env: .venv/ready ## make .venv from uv.lock
 	  UV_SYSTEM_CERTS=1 build/uv/bin/uv sync --frozen --python $(PYTHON) --extra small
 	@touch $@
 
-# Code that a model wrote runs only in the sandbox (lib/sandbox.py), and only when this is set.
+# Code that a model wrote runs only in the sandbox (lib/tasks/sandbox.py), and only when this is set.
 reproduce smoke render train: export ALLOW_CODE_EXECUTION ?= 1
 reproduce: env ## decode and render into results/: PROFILE=laptop|night|gpu|paper, NB=<notebook>|all
 	$(RUN) lib reproduce --profile "$(PROFILE)" --notebook "$(NB)"
@@ -35,15 +35,15 @@ render: env ## render again from the responses in results/, such as after a chan
 	$(RUN) lib render --profile "$(PROFILE)" --notebook "$(NB)"
 
 train: env ## train study models, heads and SmolLM2's draft anew (five hours on two cores; goes on after a kill)
-	$(RUN) lib.training
-	$(RUN) lib.autodeco.training
-	$(RUN) lib.mtad.training
+	$(RUN) lib.training.study
+	$(RUN) lib.training.autodeco
+	$(RUN) lib.training.mtad
 
 report: env ## collect results/headline.json and print it
 	$(RUN) lib report
 
-check: env ## are the committed results those of the committed code?
-	$(RUN) lib check
+check: env ## are the committed results those of the committed code? REPLAY=3 decodes some responses of every run again
+	$(RUN) lib check --replay "$(or $(REPLAY),0)"
 
 test: env ## run the tests (CPU, no network)
 	$(PY) -m pytest

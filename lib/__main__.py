@@ -19,9 +19,9 @@ def reproduce(profile: str, which: str, reuse: bool = False) -> None:
     renders nothing: copy the parts' build/runs together, then run without it (or with it once more, where settings
     follow from other responses).
     """
-    from lib.ledger import write_all
     from lib.models.registry import entry_of
-    from lib.render import parameters, render
+    from lib.reporting.collect import write_all
+    from lib.reporting.render import parameters, render
     from lib.studies import study_of
 
     shard = _part(os.environ.get("SHARD"))
@@ -70,7 +70,7 @@ def _part(text: str | None) -> tuple[int, int] | None:
 
 def report() -> None:
     """Write results/headline.json, the claims and the README's tables anew from the results; print the headlines."""
-    from lib.ledger import write_all
+    from lib.reporting.collect import write_all
 
     entries = write_all()
     for name, entry in sorted(entries.items()):
@@ -83,16 +83,37 @@ def report() -> None:
         )
 
 
-def check() -> None:
-    """Say which committed results are no longer current and why; exit 1 if any."""
-    from lib.check import stale
+def check(replays: int = 0, seed: int = 0) -> None:
+    """Say which committed results are no longer current and why; exit 1 if any.
 
-    reasons = stale()
+    `replays`: decode so many stored responses of every run again; see lib/running/replay.py.
+    """
+    from lib.reporting.check import stale
+    from lib.studies import study_of
+
+    reasons = _replayed(replays, seed) if replays else []
+    reasons += stale(study_of)
     for reason in reasons:
         print(reason)
     if reasons:
         raise UserError(f"{len(reasons)} results are not current: rerun the profiles named above")
     print("every committed result is current")
+
+
+def _replayed(count: int, seed: int) -> list[str]:
+    """A line for every run that decodes otherwise today."""
+    from lib.running.replay import replay
+
+    reasons, responses, ties = [], 0, 0
+    for path in sorted(RESULTS.glob("*/*/manifest.json")):
+        for found in replay(path.parent, count, seed) if path.parts[-3] != "smoke" else ():
+            responses, ties = responses + found.responses, ties + found.ties
+            if found.differ:
+                item, then, now = found.differ[0]
+                where = f"{'/'.join(path.parts[-3:-1])}: run {found.run}"
+                reasons.append(f"{where}: {len(found.differ)} of {found.responses} differ, {item}: {then!r}, {now!r}")
+    print(f"{responses} responses decoded again, {len(reasons)} runs differ, {ties} ties of two tokens")
+    return reasons
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -106,11 +127,15 @@ def main(arguments: list[str] | None = None) -> int:
         command.add_argument("--profile", default="laptop")
         command.add_argument("--notebook", default="", help="a notebook's name, or all")
     commands.add_parser("report", help="collect results/headline.json")
-    commands.add_parser("check", help="are the committed results current?")
+    command = commands.add_parser("check", help="are the committed results current?")
+    command.add_argument("--replay", type=int, default=0, help="decode so many responses of every run again")
+    command.add_argument("--seed", type=int, default=0, help="which ones")
     asked = parser.parse_args(arguments)
     if asked.command in ("reproduce", "render"):
         return exit_status(lambda: reproduce(asked.profile, asked.notebook, reuse=asked.command == "render"))
-    return exit_status({"report": report, "check": check}[asked.command])
+    if asked.command == "check":
+        return exit_status(lambda: check(asked.replay, asked.seed))
+    return exit_status(report)
 
 
 if __name__ == "__main__":

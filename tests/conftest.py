@@ -12,12 +12,15 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from lib import evaluation, identity
 from lib.autodeco import AutoDecoForCausalLM, Heads, HeadsConfig
-from lib.evaluation import run_all
-from lib.models.registry import Family, Model
+from lib.decoding.family import Family
+from lib.models.registry import Model
 from lib.models.study import build_tokenizer
-from lib.studies import base, tolerator_cost, tolerator_steps
+from lib.running import evaluation, identity
+from lib.running.evaluation import run_all
+from lib.studies import base
+from lib.studies.tolerator import cost as tolerator_cost
+from lib.studies.tolerator import steps as tolerator_steps
 from lib.tasks import get_task
 
 torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Models of five tokens whose every law is a row of a table, and the exact distributions of what they decode."""
+"""Models of five tokens whose every distribution is a row of a table, and the exact distributions of what they decode."""
 
 import math
 from collections import Counter as Tally
@@ -10,12 +10,13 @@ import torch
 from scipy.stats import chisquare
 from transformers import LlamaConfig
 
-from lib.models.registry import Family
+from lib.decoding.distributions import warp
+from lib.decoding.family import Family
+from lib.decoding.randomness import RowGenerator
+from lib.decoding.session import Session
 from lib.mtad.draft import beams, branching, grow
 from lib.mtad.loop import Text, read
 from lib.mtad.mtad import alone
-from lib.mtad.session import Session
-from lib.sampling import RowGenerator, warp
 
 FIVE = Family("five", eot_ids=(0,), chat=False)
 ENDS = torch.tensor([0])
@@ -55,16 +56,16 @@ class TableModel(torch.nn.Module):
             keys = torch.where(sees[..., slot], keys * 6 + slots[:, slot, None] + 1, keys)
         return SimpleNamespace(logits=self.look(keys)[:, -logits_to_keep:])
 
-    def law(self, prefix: tuple[int, ...], temperature=1.0, top_k=0, top_p=1.0) -> list[float]:
+    def distribution(self, prefix: tuple[int, ...], temperature=1.0, top_k=0, top_p=1.0) -> list[float]:
         key = 0
         for token in prefix:
             key = key * 6 + token + 1
         return warp(self.look(torch.tensor(key)), temperature, top_p, top_k).tolist()
 
-    def laws(self, options):
-        """The law after a prefix, as `options` warp it."""
+    def distributions(self, options):
+        """The distribution after a prefix, as `options` warp it."""
         setting = {name: getattr(options, name) for name in PLAIN}
-        return cache(lambda prefix: self.law(prefix, **setting))
+        return cache(lambda prefix: self.distribution(prefix, **setting))
 
 
 class Scripted(TableModel):
@@ -125,25 +126,25 @@ def texts(block, limit: int, prompt: tuple[int, ...] = PROMPT) -> Tally:
     return exact
 
 
-def token_by_token(law):
-    return lambda prefix: {(token,): p for token, p in enumerate(law(prefix)) if p}
+def token_by_token(distribution):
+    return lambda prefix: {(token,): p for token, p in enumerate(distribution(prefix)) if p}
 
 
-def joint(law, prefix: tuple[int, ...], path: tuple[int, ...]) -> float:
+def joint(distribution, prefix: tuple[int, ...], path: tuple[int, ...]) -> float:
     """The probability of a path, which after an end of text is that of the end."""
     whole = 1.0
     for i, token in enumerate(path):
-        whole *= law(prefix + path[:i])[token]
+        whole *= distribution(prefix + path[:i])[token]
         if not token:
             break
     return whole
 
 
-def blocks_by(joint_temperature: float, law, gamma: int, prefix: tuple[int, ...]) -> dict[tuple, float]:
+def blocks_by(joint_temperature: float, distribution, gamma: int, prefix: tuple[int, ...]) -> dict[tuple, float]:
     """MTJD: every block of gamma tokens (shorter where it ends) by P^(1/T)."""
     found = {}
     for path in product(range(5), repeat=gamma):
-        found[path[: path.index(0) + 1] if 0 in path else path] = joint(law, prefix, path)
+        found[path[: path.index(0) + 1] if 0 in path else path] = joint(distribution, prefix, path)
     if not joint_temperature:
         return {max(found, key=found.get): 1.0}
     powers = {path: p ** (1 / joint_temperature) for path, p in found.items() if p}
@@ -206,7 +207,7 @@ def accepted_by(layers, p, q, options, prefix: tuple[int, ...]) -> tuple[int, ..
 
 def mtad_block(target: TableModel, draft: TableModel, options):
     """What one step of MTAD adds to a prefix: the accepted tokens and one of the target's."""
-    p, q = target.laws(options), draft.laws(options)
+    p, q = target.distributions(options), draft.distributions(options)
 
     @cache
     def block(prefix):
@@ -226,7 +227,7 @@ def mtad_block(target: TableModel, draft: TableModel, options):
 
 
 def drafted_beams(target, draft, options, ids, mask=None, seed=0, branches=None):
-    """The first draft of each row, by beams or by `branches`, and the target's laws over it."""
+    """The first draft of each row, by beams or by `branches`, and the target's distributions over it."""
     text = Text(ids, torch.ones_like(ids) if mask is None else mask, 16, ENDS)
     sessions = Session(target, len(ids)), Session(draft, len(ids))
     uniform = RowGenerator.of(seed, [str(i) for i in range(len(ids))]).uniform(0, 0, 64)

@@ -9,20 +9,14 @@ from conftest import AR, CONFIG, heads, tiny
 from scipy.stats import chisquare
 
 from lib.autodeco import AutoDecoForCausalLM, Heads, HeadsConfig
-from lib.autodeco.decode import (
-    AutoDeco,
-    EntropyTemperature,
-    deal,
-    decode,
-    entropy_temperature,
-    predicted,
-)
-from lib.autodeco.forward import distribution
+from lib.autodeco.attach import distribution
+from lib.autodeco.decode import AutoDeco, EntropyTemperature, deal, decode, entropy_temperature, predicted
 from lib.autodeco.heads import largest, statistics
-from lib.autoregressive import Autoregressive
-from lib.autoregressive import decode as plain_decode
+from lib.decoding.autoregressive import Autoregressive
+from lib.decoding.autoregressive import decode as plain_decode
+from lib.decoding.distributions import categorical, warp
+from lib.decoding.randomness import RowGenerator
 from lib.errors import UserError
-from lib.sampling import RowGenerator, categorical, warp
 
 FALSE_ALARM = 1e-4  # of each statistical test: seeds are fixed, so it either always passes or never
 

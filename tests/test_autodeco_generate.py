@@ -14,13 +14,11 @@ from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 from transformers.utils import hub
 
 from lib.autodeco import AutoDecoForCausalLM, Heads, HeadsConfig
-from lib.autodeco.decode import (
-    AutoDeco,
-    decode,
-)
+from lib.autodeco.decode import AutoDeco, decode
 from lib.autodeco.model import fingerprint
+from lib.decoding.distributions import categorical, warp
+from lib.decoding.randomness import RowGenerator
 from lib.errors import UserError
-from lib.sampling import RowGenerator, categorical, warp
 
 
 def follow(monkeypatch, generator):
@@ -215,8 +213,8 @@ def test_top_k_filters_between_temperature_and_top_p(prompts):
     torch.manual_seed(0)
     out = decoder.generate(ids, max_new_tokens=1, do_sample=True, temperature=1.9, top_k=2)[:, -1]
     said = decoder(input_ids=ids[:1])
-    law = warp(said.logits[0, -1], float(said.temperature[0, -1]) * 1.9, float(said.top_p[0, -1]), 2)
-    assert set(out.tolist()) <= set(law.nonzero().flatten().tolist())
+    distribution = warp(said.logits[0, -1], float(said.temperature[0, -1]) * 1.9, float(said.top_p[0, -1]), 2)
+    assert set(out.tolist()) <= set(distribution.nonzero().flatten().tolist())
     free = decoder.generate(ids, max_new_tokens=1, do_sample=True, temperature=1.9)[:, -1]
     assert len(set(free.tolist())) > 2
 

@@ -10,12 +10,12 @@ import torch
 from conftest import AR, CONFIG, heads, tiny
 
 from lib.autodeco import AutoDecoForCausalLM, Heads
-from lib.autodeco.decode import (
-    AutoDeco,
-    EntropyTemperature,
-)
-from lib.autodeco.training.adapter import Adapter, train_adapter
-from lib.autodeco.training.commands import (
+from lib.autodeco.decode import AutoDeco, EntropyTemperature
+from lib.decoding.distributions import warp
+from lib.errors import UserError
+from lib.models.registry import Model
+from lib.training.autodeco.adapter import Adapter, train_adapter
+from lib.training.autodeco.commands import (
     HELD_OUT_HIGH,
     HELD_OUT_LOW,
     HELD_OUT_NEUTRAL,
@@ -25,7 +25,7 @@ from lib.autodeco.training.commands import (
     NO_RANDOMNESS,
     NONE,
 )
-from lib.autodeco.training.control import (
+from lib.training.autodeco.control import (
     Commanded,
     Control,
     command_loss,
@@ -35,13 +35,10 @@ from lib.autodeco.training.control import (
     said,
     train_control,
 )
-from lib.autodeco.training.loop import train_heads
-from lib.autodeco.training.recipe import Recipe
-from lib.autodeco.training.soft import objective, soft_top_p
-from lib.autodeco.training.states import States
-from lib.errors import UserError
-from lib.models.registry import Model
-from lib.sampling import warp
+from lib.training.autodeco.hidden_states import States
+from lib.training.autodeco.loop import train_heads
+from lib.training.autodeco.recipe import Recipe
+from lib.training.autodeco.soft import objective, soft_top_p
 from lib.training.optimise import optimise
 
 
@@ -97,7 +94,7 @@ def states(n=4000, seed=0):
     torch.manual_seed(1)
     torch.nn.init.normal_(unembedding.weight)
     unembedding.requires_grad_(False)
-    scale = torch.where(hidden[:, :1] > 0, 3.0, 0.7)  # 1 / T of the law that the tokens follow
+    scale = torch.where(hidden[:, :1] > 0, 3.0, 0.7)  # 1 / T of the distribution that the tokens follow
     tokens = torch.multinomial(torch.softmax(unembedding(hidden) * scale, -1), 1, generator=generator)[:, 0]
     return unembedding, States(hidden.half(), tokens)
 

@@ -13,14 +13,14 @@ import yaml
 from conftest import SHIFTED, tiny
 from safetensors.torch import save_file
 
-import lib.check  # noqa: F401  modules imported later would keep the test's paths
-from lib import evaluation, identity
+import lib.reporting.check  # noqa: F401  modules imported later would keep the test's paths
 from lib.__main__ import _chosen, main
 from lib.decoders import METHODS
-from lib.evaluation import Run
 from lib.models.registry import MODELS, Model
 from lib.models.study import build_tokenizer
 from lib.paths import ROOT
+from lib.running import evaluation, identity
+from lib.running.evaluation import Run
 from lib.studies import HEADLINES, STUDIES, study_of
 from lib.tasks import TASKS
 

@@ -8,10 +8,10 @@ from conftest import AR, SHIFTED, UNSHIFTED, Counter, tiny
 
 from lib.autodeco import AutoDecoForCausalLM, Heads, HeadsConfig
 from lib.autodeco.decode import AutoDeco, EntropyTemperature
-from lib.autoregressive import Autoregressive
 from lib.decoders import METHODS, decode, options_of
+from lib.decoding.autoregressive import Autoregressive
+from lib.decoding.randomness import RowGenerator
 from lib.errors import UserError
-from lib.sampling import RowGenerator
 from lib.tolerator import Rcr, Remdm, RemdmPort, Settle, Tolerator, Vanilla
 
 DIFFUSION = [
@@ -160,7 +160,7 @@ def test_temperature_zero_is_argmax_one_token_a_forward(model, prompts):
     ids, mask = prompts
     options = Vanilla(canvas=6, steps=6, temperature=0.0)
     out = decode(model, ids, options, generator=0, family=SHIFTED, attention_mask=mask, record=True)
-    from lib.models.canvas import canvas_logits
+    from lib.decoding.bidirectional import canvas_logits
 
     canvas = torch.full((4, 6), SHIFTED.mask_id)
     full = torch.cat([mask, torch.ones(4, 6, dtype=torch.long)], 1)
@@ -177,7 +177,7 @@ def test_temperature_zero_is_argmax_one_token_a_forward(model, prompts):
 
 
 def test_every_eot_kind_ends_a_response():
-    from lib.trace import Decoded, Trace
+    from lib.decoding.trace import Decoded, Trace
 
     responses = torch.tensor([[5, 2, 7, 0], [5, 6, 7, 8], [0, 5, 5, 5]])
     out = Decoded.close(responses, (0, 2), Trace.start(3))

@@ -8,12 +8,13 @@ import pytest
 import torch
 from conftest import SHIFTED, tiny
 
-from lib import energy, evaluation, identity
 from lib.errors import UserError
-from lib.evaluation import Run, lines_of, pending, read_lines, run_all
-from lib.identity import code_hash, file_id, run_id
 from lib.models.registry import MODELS, Entry, Model
 from lib.models.study import build_tokenizer
+from lib.running import cost as energy
+from lib.running import evaluation, identity
+from lib.running.evaluation import Run, lines_of, pending, read_lines, run_all
+from lib.running.identity import code_hash, file_id, run_id
 from lib.tasks import get_task
 
 TASK = "country_facts"

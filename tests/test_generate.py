@@ -16,8 +16,8 @@ from transformers import (
     Qwen3MoeForCausalLM,
 )
 
-from lib.autoregressive import Autoregressive
 from lib.decoders import custom_generate, decode
+from lib.decoding.autoregressive import Autoregressive
 from lib.errors import UserError
 from lib.tolerator import Rcr, Remdm, Tolerator, Vanilla
 

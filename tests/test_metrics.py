@@ -4,7 +4,7 @@ from itertools import combinations
 
 import pytest
 
-from lib import metrics
+from lib.tasks import metrics
 
 
 @pytest.fixture(autouse=True)

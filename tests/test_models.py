@@ -10,16 +10,17 @@ from conftest import tiny
 from safetensors.torch import save_file
 from transformers import LlamaForCausalLM, Qwen2ForCausalLM
 
-from lib.autodeco.training.control import CONTROLS
-from lib.autodeco.training.recipe import RECIPES
 from lib.decoders import decode
+from lib.decoding.bidirectional import canvas_logits, position_ids
+from lib.decoding.family import Family
 from lib.errors import UserError
 from lib.models import registry
-from lib.models.canvas import canvas_logits, position_ids
-from lib.models.registry import FAMILIES, MODELS, TIERS, Family, describe, load
+from lib.models.registry import FAMILIES, MODELS, TIERS, describe, load
 from lib.models.study import build_model, build_tokenizer
-from lib.studies.autodeco_ablation import WORDS
+from lib.studies.autodeco.ablation import WORDS
 from lib.tolerator import Tolerator, Vanilla
+from lib.training.autodeco.control import CONTROLS
+from lib.training.autodeco.recipe import RECIPES
 
 
 @pytest.fixture

@@ -21,10 +21,13 @@ from transformers import (
 )
 
 from lib import decoders
-from lib.autoregressive import Autoregressive
 from lib.decoders import decode
+from lib.decoding import session
+from lib.decoding.autoregressive import Autoregressive
+from lib.decoding.family import Family
+from lib.decoding.randomness import RowGenerator
 from lib.errors import UserError
-from lib.models.registry import Family, Model
+from lib.models.registry import Model
 from lib.mtad import (
     Assisted,
     BeamSearch,
@@ -37,9 +40,7 @@ from lib.mtad import (
     Typical,
     loop,
     mtjd,
-    session,
 )
-from lib.sampling import RowGenerator
 
 ENDLESS = Family("endless", eot_ids=(5,), chat=False)  # no model of five tokens says it
 BASE = {"max_new_tokens": 12, "temperature": 1.0, "top_k": 4, "top_p": 0.95}
@@ -181,8 +182,10 @@ def test_one_pass_over_a_tree_is_one_pass_over_each_of_its_paths(branches, pair,
                 torch.testing.assert_close(logits[row, 0], plain[len(prompt) - 1], atol=2e-4, rtol=1e-4)
                 own = pair[1](input_ids=torch.tensor([[*prompt, *path]])).logits[0, len(prompt) - 1 :].softmax(-1)
                 places = [0, *(p + 1 for p in draft.path(torch.full((8,), node))[row].tolist() if p >= 0)]
-                known = [place for place in places if place < draft.laws.probs.shape[1]]
-                torch.testing.assert_close(draft.laws.probs[row, known], own[: len(known)], atol=2e-5, rtol=1e-3)
+                known = [place for place in places if place < draft.distributions.probs.shape[1]]
+                torch.testing.assert_close(
+                    draft.distributions.probs[row, known], own[: len(known)], atol=2e-5, rtol=1e-3
+                )
 
 
 @pytest.mark.parametrize("options", GAMMAS.values(), ids=GAMMAS)

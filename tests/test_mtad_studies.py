@@ -13,34 +13,46 @@ import torch
 from conftest import AR, tiny
 from scipy.stats import norm
 
-from lib import evaluation, identity
-from lib.benchmark import interleaved
-from lib.claims import FAILS, HOLDS, OPEN, OWN, UNTESTABLE
+from lib.analysis.interleaved import interleaved
+from lib.analysis.perplexity import perplexity_change
+from lib.analysis.stats import Estimate
 from lib.errors import UserError
-from lib.evaluation import Run, run_all
-from lib.identity import items_of
-from lib.likelihood import perplexity_change
 from lib.models.registry import Model
 from lib.models.study import build_tokenizer
 from lib.paths import RESULTS
-from lib.stats import Estimate
-from lib.studies import (
-    STUDIES,
-    base,
-    drafting,
-    mtad_frontier,
-    mtad_real,
-    mtad_rounds,
-    mtad_speed,
-    mtad_sweep,
-    mtad_tau,
-    mtad_tau_real,
-    study_of,
+from lib.reporting.claims import FAILS, HOLDS, OPEN, OWN, UNTESTABLE
+from lib.running import evaluation, identity
+from lib.running.evaluation import Run, run_all
+from lib.running.identity import items_of
+from lib.studies import STUDIES, base, study_of
+from lib.studies.mtad import (
+    base as drafting,
 )
-from lib.studies.drafting import reduction, repeats_itself
-from lib.studies.mtad_joint import Study as Joint
-from lib.studies.mtad_methods import GREEDY, LOSSLESS, METHODS, PLAIN, WARP
-from lib.studies.mtad_scores import Study as Scores
+from lib.studies.mtad import (
+    frontier as mtad_frontier,
+)
+from lib.studies.mtad import (
+    real as mtad_real,
+)
+from lib.studies.mtad import (
+    rounds as mtad_rounds,
+)
+from lib.studies.mtad import (
+    speed as mtad_speed,
+)
+from lib.studies.mtad import (
+    sweep as mtad_sweep,
+)
+from lib.studies.mtad import (
+    tau as mtad_tau,
+)
+from lib.studies.mtad import (
+    tau_real as mtad_tau_real,
+)
+from lib.studies.mtad.base import reduction, repeats_itself
+from lib.studies.mtad.joint import Study as Joint
+from lib.studies.mtad.methods import GREEDY, LOSSLESS, METHODS, PLAIN, WARP
+from lib.studies.mtad.scores import Study as Scores
 from lib.tasks import get_task, rows
 from lib.tasks.base import Item
 

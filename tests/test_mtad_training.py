@@ -11,17 +11,19 @@ from conftest import AR, tiny
 from safetensors.torch import load_file
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
-from lib.autoregressive import Autoregressive
+from lib.analysis import forward_times as timing
 from lib.decoders import decode
+from lib.decoding.autoregressive import Autoregressive
 from lib.errors import UserError
+from lib.models.distilled import DistilledDraft
 from lib.models.registry import Model
 from lib.models.study import build_tokenizer
-from lib.mtad import Bild, Mtad, Speculative, Threshold, TreeSpeculative, Typical, timing, training
-from lib.mtad import text as texts
-from lib.mtad.distilled import DistilledDraft
-from lib.mtad.text import Text, Written, write
-from lib.mtad.training import Distil, distil, divergence, likeliest, split, train
+from lib.mtad import Bild, Mtad, Speculative, Threshold, TreeSpeculative, Typical
 from lib.tasks import get_task
+from lib.training.mtad import __main__ as training
+from lib.training.mtad import text as texts
+from lib.training.mtad.__main__ import Distil, distil, divergence, likeliest, split, train
+from lib.training.mtad.text import Text, Written, write
 
 SIZE = 50  # tokens of the tiny targets
 EVERY = torch.arange(SIZE)

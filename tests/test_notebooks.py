@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from lib.paths import NOTEBOOKS, PARAMS
-from lib.render import parameters
+from lib.reporting.render import parameters
 from lib.studies import STUDIES, study_of
 
 STEMS = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))

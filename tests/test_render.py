@@ -5,7 +5,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from lib.errors import UserError
-from lib.render import normalise, parameters, render
+from lib.reporting.render import normalise, parameters, render
 
 NOISY = """
 import sys, warnings

@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare, kstest
 
-from lib import sampling
+from lib.decoding import distributions as sampling
+from lib.decoding.distributions import categorical, nucleus, warp
+from lib.decoding.randomness import RowGenerator
 from lib.errors import UserError
-from lib.sampling import RowGenerator, categorical, nucleus, warp
 
 FALSE_ALARM = 1e-4  # of each statistical test below: with fixed seeds they either always pass or never
 

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from lib import sandbox
 from lib.errors import UserError
-from lib.sandbox import level, run_programs
+from lib.tasks import sandbox
+from lib.tasks.sandbox import level, run_programs
 
 only_bubblewrap = pytest.mark.skipif(level() != "bubblewrap", reason="bubblewrap does not work here")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest
 
-from lib.stats import (
+from lib.analysis.stats import (
     Estimate,
     holm,
     mean_interval,

@@ -5,8 +5,11 @@ from importlib import import_module
 
 import pytest
 
-from lib import check, identity, report
-from lib.claims import (
+from lib.analysis.stats import Estimate
+from lib.errors import UserError
+from lib.paths import RESULTS
+from lib.reporting import check, report
+from lib.reporting.claims import (
     DIRECTION,
     FAILS,
     HOLDS,
@@ -20,18 +23,16 @@ from lib.claims import (
     more,
     records,
 )
-from lib.errors import UserError
-from lib.evaluation import MEASURED, Run
-from lib.ledger import WORDS, write_all
-from lib.paths import RESULTS
-from lib.render import parameters
-from lib.stats import Estimate
-from lib.studies.autodeco_scores import Study as AutoDecoScores
-from lib.studies.autodeco_sweep import Study as Sweep
-from lib.studies.autodeco_sweep import best_temperature
+from lib.reporting.collect import WORDS, write_all
+from lib.reporting.render import parameters
+from lib.running import identity
+from lib.running.evaluation import MEASURED, Run
+from lib.studies.autodeco.scores import Study as AutoDecoScores
+from lib.studies.autodeco.sweep import Study as Sweep
+from lib.studies.autodeco.sweep import best_temperature
 from lib.studies.base import committed
-from lib.studies.diffusion import budgets, middle
-from lib.studies.tolerator_scores import METHODS, Study
+from lib.studies.tolerator.base import budgets, middle
+from lib.studies.tolerator.scores import METHODS, Study
 
 NAME = "20_tolerator_scores"
 

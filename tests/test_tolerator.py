@@ -9,14 +9,14 @@ import torch
 from conftest import SHIFTED, tiny
 from scipy.stats import chisquare
 
-from lib.models.registry import Family
-from lib.sampling import RowGenerator
+from lib.decoding.family import Family
+from lib.decoding.randomness import RowGenerator
 from lib.tolerator import Rcr, Remdm, Tolerator, Vanilla, refine
 from lib.tolerator.canvas import penalise_eot, top_count
 from lib.tolerator.fill import fill_step, plan, transfer_counts
-from lib.tolerator.rcr import rcr_step
+from lib.tolerator.peers.rcr import rcr_step
+from lib.tolerator.peers.remdm import alpha, remdm_step, sigma
 from lib.tolerator.refine import Refinement, choose, masked_count, refine_step, refinement_rate
-from lib.tolerator.remdm import alpha, remdm_step, sigma
 
 FIVE = Family("five", eot_ids=(0,), mask_id=1, chat=False)
 DRAWS = 40_000
@@ -304,7 +304,7 @@ def test_top_count_takes_the_best_eligible_and_the_earlier_of_ties():
 
 def test_autoregressive_sampling_follows_the_chain_rule():
     """Two sampled tokens of a five-token model against the product of its exact conditionals."""
-    from lib.autoregressive import Autoregressive, decode
+    from lib.decoding.autoregressive import Autoregressive, decode
 
     model = tiny(vocabulary=5, seed=2, scale=4.0)
     prompt = torch.tensor([[3, 4]])

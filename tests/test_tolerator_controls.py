@@ -8,14 +8,14 @@ from conftest import SHIFTED, UNSHIFTED, tiny
 from test_tolerator import DRAWS, FIVE, LOGITS, assert_follows, expand, start, uniform
 
 from lib.decoders import decode
-from lib.models.canvas import canvas_logits
-from lib.sampling import RowGenerator
+from lib.decoding.bidirectional import canvas_logits
+from lib.decoding.randomness import RowGenerator
 from lib.tolerator import Rcr, Remdm, RemdmPort, Settle, Tolerator, Vanilla
 from lib.tolerator.canvas import penalise_eot
-from lib.tolerator.rcr import rcr_step
+from lib.tolerator.controls.settle import Canvases, keep_sure, most_doubtful, settle_step
+from lib.tolerator.peers.rcr import rcr_step
+from lib.tolerator.peers.remdm_port import window_step
 from lib.tolerator.refine import choose, masked_count, refine_step, refinement_rate
-from lib.tolerator.remdm_port import window_step
-from lib.tolerator.settle import Canvases, keep_sure, most_doubtful, settle_step
 
 
 def run(options, prompts, family=SHIFTED, seed=0, scale=20.0):

@@ -5,11 +5,25 @@ import pytest
 import torch
 
 from lib.errors import UserError
-from lib.evaluation import Run
-from lib.studies import tolerator_controls, tolerator_cost, tolerator_eot, tolerator_rate, tolerator_split
-from lib.studies import tolerator_steps as steps
-from lib.studies.diffusion import canvas_of, over_tasks, shared
-from lib.studies.tolerator_scores import Study as Scores
+from lib.running.evaluation import Run
+from lib.studies.tolerator import (
+    controls as tolerator_controls,
+)
+from lib.studies.tolerator import (
+    cost as tolerator_cost,
+)
+from lib.studies.tolerator import (
+    eot as tolerator_eot,
+)
+from lib.studies.tolerator import (
+    rate as tolerator_rate,
+)
+from lib.studies.tolerator import (
+    split as tolerator_split,
+)
+from lib.studies.tolerator import steps
+from lib.studies.tolerator.base import canvas_of, over_tasks, shared
+from lib.studies.tolerator.scores import Study as Scores
 from lib.tolerator import Vanilla
 
 QA = {"items": 3, "samples": 1, "tasks": ("qa",)}

@@ -8,15 +8,15 @@ import torch
 import torch.nn.functional as F
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from lib.decoding.bidirectional import bidirectional_mask, canvas_logits
 from lib.errors import UserError
-from lib.models.canvas import bidirectional_mask, canvas_logits
 from lib.models.registry import FAMILIES
 from lib.models.study import SHAPES, build_model, build_tokenizer
-from lib.training import __main__ as command
-from lib.training import data, loop
-from lib.training.data import Batch, Example, by_length, collate, order
-from lib.training.objectives import distillation, masked_diffusion, next_token
-from lib.training.recipe import RECIPES, Recipe
+from lib.training.study import __main__ as command
+from lib.training.study import data, loop
+from lib.training.study.data import Batch, Example, by_length, collate, order
+from lib.training.study.objectives import distillation, masked_diffusion, next_token
+from lib.training.study.recipe import RECIPES, Recipe
 
 ROWS = [Example([5, 6, 7], [8, 9, 0], 6), Example([5], [10, 0], 6), Example([6, 7], [11, 12, 13, 0], 6)]
 

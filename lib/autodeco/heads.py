@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from lib.decoding.distributions import COLDEST
+from lib.decoding.options import Options
 from lib.errors import UserError
-from lib.options import Options
-from lib.sampling import COLDEST
 
 STATISTICS = 4
 BLOCK = 128  # entries that `largest` compares at once

@@ -11,11 +11,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, LogitsProcessor, LogitsProcessorList
 
+from lib.autodeco.attach import forward_with_heads
 from lib.autodeco.decode import AutoDeco
-from lib.autodeco.forward import forward_with_heads
 from lib.autodeco.heads import HEADS, Heads, HeadsConfig
+from lib.decoding.distributions import warp
 from lib.errors import UserError
-from lib.sampling import warp
 
 # Filters of `generate` besides top-k and top-p, with the value at which each does nothing.
 FILTERS = {"min_p": 0.0, "typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0}

@@ -1,5 +1,6 @@
 """All models of the study by name. What differs between families is data here, not branches in loops."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -8,6 +9,7 @@ from typing import Any
 
 import torch
 
+from lib.decoding.family import Family
 from lib.errors import UserError, require_known
 from lib.paths import CHECKPOINTS, ROOT
 
@@ -21,27 +23,6 @@ HEADS = {
     "r1-qwen-7b": ("qwen-2", "autodeco"),  # by the same command on a GPU; not committed
 }
 CURE = "`git checkout results/checkpoints`, or `make train`"
-
-
-@dataclass(frozen=True)
-class Family:
-    """How a kind of model is decoded.
-
-    eot_ids: tokens that end a response; the first is the one that pads and that an EoT penalty meets.
-    mask_id: the [MASK] token of a diffusion model, None for an autoregressive one.
-    shift: the logits of position i predict token i + 1 (Dream, and every autoregressive model).
-    wide_mask: the network takes a 4D mask, by which a causal class looks both ways, and position ids.
-    chat: prompts go through the tokenizer's chat template.
-    rule: which drawn tokens a diffusion model's own decoder keeps, see lib.tolerator.fill.Vanilla.
-    """
-
-    name: str
-    eot_ids: tuple[int, ...]
-    mask_id: int | None = None
-    shift: bool = True
-    wide_mask: bool = False
-    chat: bool = True
-    rule: str = "confidence"
 
 
 FAMILIES = {
@@ -157,6 +138,12 @@ def describe(name: str, device: str = "cpu") -> tuple[Family, str, str]:
     return FAMILIES[entry.family], _fingerprint(entry), str(_dtype(device))
 
 
+def loaders(name: str) -> list[Callable]:
+    """The functions that load a model, its base's among them."""
+    entry = entry_of(name)
+    return [TIERS[entry.tier][1], *(loaders(entry.base) if entry.base else ())]
+
+
 def _fingerprint(entry: Entry) -> str:
     return TIERS[entry.tier][0](entry)
 
@@ -191,7 +178,7 @@ def _draft_files(entry: Entry) -> str:
     """A hash of the draft and that of the model that it was cut out of."""
     folder = CHECKPOINTS / entry.source
     files = (folder / "model.safetensors", folder / "config.json")
-    cure = "`git checkout results/checkpoints`, or `python -m lib.mtad.training`"
+    cure = "`git checkout results/checkpoints`, or `python -m lib.training.mtad`"
     return f"{_hash_of(files, 'draft', cure)}+{_fingerprint(MODELS[entry.base])}"
 
 
@@ -265,7 +252,7 @@ def _heads(entry: Entry, dtype: torch.dtype):
 
 
 def _draft(entry: Entry, dtype: torch.dtype):
-    from lib.mtad.distilled import DistilledDraft
+    from lib.models.distilled import DistilledDraft
 
     _draft_files(entry)
     base = load(entry.base, dtype=dtype)

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lib.mtad.law import Law
-from lib.mtad.session import Session
-from lib.sampling import categorical
+from lib.decoding.distributions import Distribution, categorical
+from lib.decoding.session import Session
 
 TINY = 1e-30  # joint weights below it are as good as none
 
@@ -22,7 +21,7 @@ class Draft:
     text above all; it is there so that all rows have the same shape and draws. sees [b, N, N]:
     the ancestors of each, itself included. chance [b, N]: its probability under the draft where it was drawn;
     joint [b, N]: the log of the product along its ancestors, itself included. behind [b, N]: an end of text is
-    among its ancestors; its chance is 1. laws [b, 1 + fed, K]: the draft's law after the text and after each token
+    among its ancestors; its chance is 1. distributions [b, 1 + fed, K]: the draft's distribution after the text and after each token
     but the last layer's. weights [b, width]: of the last layer's beams, None without beams. fed [b, N]: which of the
     `read` tokens that the draft has in its cache this one is, -1 for those of the last layer.
     """
@@ -35,7 +34,7 @@ class Draft:
     chance: Tensor
     joint: Tensor
     behind: Tensor
-    laws: Law
+    distributions: Distribution
     fed: Tensor
     read: int
     weights: Tensor | None = None
@@ -73,15 +72,15 @@ def grow(
 ) -> Draft:
     """A tree of `layers` layers below the text.
 
-    pending [b, Q]: what the draft has not read of the text, left-padded, real where it is text. `choose(law, layer,
-    depth)` draws the next layer from the laws [b, n, K] of the last one and from what it chose there. Near its limit
+    pending [b, Q]: what the draft has not read of the text, left-padded, real where it is text. `choose(distribution, layer,
+    depth)` draws the next layer from the distributions [b, n, K] of the last one and from what it chose there. Near its limit
     a row drafts as ever: a shorter draft would be another rule, and a text would depend on how long it may get.
     """
     rows, device = len(pending), pending.device
     width = pending.shape[1]
     causal = torch.ones(width, width, dtype=torch.bool, device=device).tril()
-    law = session.law(options, pending, real, causal & real[:, None], 1)
-    laws, kept, before = [law], [], torch.full((rows, 1), -1, device=device)
+    distribution = session.distribution(options, pending, real, causal & real[:, None], 1)
+    distributions, kept, before = [distribution], [], torch.full((rows, 1), -1, device=device)
     sees = torch.zeros(rows, 0, 0, dtype=torch.bool, device=device)
     layer: Layer | None = None
     ended = torch.zeros(rows, 1, dtype=torch.bool, device=device)
@@ -89,7 +88,7 @@ def grow(
     first = 0
     fed, read = [], 0
     for depth in range(layers):
-        up, tokens, chance, there, weights = choose(law, layer, depth)
+        up, tokens, chance, there, weights = choose(distribution, layer, depth)
         behind = ended.gather(1, up)
         there = there & ~behind
         layer = up, tokens, chance, there, weights
@@ -109,34 +108,47 @@ def grow(
         first += n
         if depth + 1 == layers or not bool(there.any()):  # what is left is not real: the draft is not asked
             fed.append(torch.full((n,), -1, device=device))
-            law = law[:, :1].wide(n) if depth + 1 < layers else law
+            distribution = distribution[:, :1].wide(n) if depth + 1 < layers else distribution
         else:
             fed.append(read + torch.arange(n, device=device))
             read += n
             among = torch.cat([real[:, None].expand(-1, n, -1), new], -1)
-            law = session.law(options, tokens, there, among, n)
+            distribution = session.distribution(options, tokens, there, among, n)
         if depth + 1 < layers:
-            laws.append(law)
+            distributions.append(distribution)
     tokens, parents, there, chance, joints, behind = (torch.cat(parts, 1) for parts in zip(*kept, strict=True))
     sizes = torch.tensor([part[0].shape[1] for part in kept])
     numbers = torch.repeat_interleave(torch.arange(layers), sizes).to(device)
     places = torch.cat(fed).expand(rows, -1)
-    return Draft(tokens, parents, numbers, there, sees, chance, joints, behind, Law.join(laws), places, read, weights)
+    return Draft(
+        tokens,
+        parents,
+        numbers,
+        there,
+        sees,
+        chance,
+        joints,
+        behind,
+        Distribution.join(distributions),
+        places,
+        read,
+        weights,
+    )
 
 
 def branching(branches: tuple[int, ...], uniform: Tensor, confident: float = 0.0) -> Callable:
     """Every token of layer d gets `branches[d]` tokens below it, each drawn on its own; ones make a chain.
 
-    uniform [b, N]. `confident`: a row stops before the first token whose law has no probability as high.
+    uniform [b, N]. `confident`: a row stops before the first token whose distribution has no probability as high.
     """
     used = 0
 
-    def choose(law: Law, last: Layer | None, depth: int) -> Layer:
+    def choose(distribution: Distribution, last: Layer | None, depth: int) -> Layer:
         nonlocal used
-        rows, n = law.probs.shape[:2]
+        rows, n = distribution.probs.shape[:2]
         times = branches[depth]
-        up = torch.arange(n, device=law.probs.device).repeat_interleave(times).expand(rows, -1)
-        wide = law.wide(times)
+        up = torch.arange(n, device=distribution.probs.device).repeat_interleave(times).expand(rows, -1)
+        wide = distribution.wide(times)
         tokens = wide.draw(uniform[:, used : used + n * times])
         used += n * times
         there = wide.probs.amax(-1) >= confident
@@ -155,14 +167,14 @@ def beams(width: int, replacement: bool, uniform: Tensor, ends: Tensor) -> Calla
     are distinct as long as there are as many with mass. uniform [b, layers * width].
     """
 
-    def choose(law: Law, last: Layer | None, depth: int) -> Layer:
-        law = law if last is None else ends_first(law, last[1], ends)
-        probs, size = law.probs, law.probs.shape[-1]
+    def choose(distribution: Distribution, last: Layer | None, depth: int) -> Layer:
+        distribution = distribution if last is None else ends_first(distribution, last[1], ends)
+        probs, size = distribution.probs, distribution.probs.shape[-1]
         weights = torch.ones_like(probs[..., 0]) if last is None else last[4]
         table = (weights[..., None] * probs).flatten(1)
         cells = _draw(table, width, uniform[:, depth * width : (depth + 1) * width], replacement)
         up = cells // size
-        tokens = law.everywhere().flatten(1).gather(1, cells)
+        tokens = distribution.everywhere().flatten(1).gather(1, cells)
         chance = probs.flatten(1).gather(1, cells)
         mass = table.gather(1, cells)
         weights = (mass / mass.sum(-1, keepdim=True)).clamp(min=TINY)
@@ -171,19 +183,19 @@ def beams(width: int, replacement: bool, uniform: Tensor, ends: Tensor) -> Calla
     return choose
 
 
-def ends_first(law: Law, tokens: Tensor, ends: Tensor) -> Law:
-    """The law after tokens [b, n], which after an end of text is that end again, for certain."""
+def ends_first(distribution: Distribution, tokens: Tensor, ends: Tensor) -> Distribution:
+    """The distribution after tokens [b, n], which after an end of text is that end again, for certain."""
     ended = torch.isin(tokens, ends)[..., None]
     if not bool(ended.any()):
-        return law
-    only = torch.zeros_like(law.probs).scatter(-1, _place(law, tokens), 1.0)
-    names = None if law.tokens is None else torch.where(ended, tokens[..., None], law.tokens)
-    return Law(torch.where(ended, only, law.probs), names)
+        return distribution
+    only = torch.zeros_like(distribution.probs).scatter(-1, _place(distribution, tokens), 1.0)
+    names = None if distribution.tokens is None else torch.where(ended, tokens[..., None], distribution.tokens)
+    return Distribution(torch.where(ended, only, distribution.probs), names)
 
 
-def _place(law: Law, tokens: Tensor) -> Tensor:
-    """Where in a law of its own an ended beam's token stands: [b, n, 1]."""
-    return tokens[..., None] if law.tokens is None else torch.zeros_like(tokens[..., None])
+def _place(distribution: Distribution, tokens: Tensor) -> Tensor:
+    """Where in a distribution of its own an ended beam's token stands: [b, n, 1]."""
+    return tokens[..., None] if distribution.tokens is None else torch.zeros_like(tokens[..., None])
 
 
 def _draw(table: Tensor, width: int, uniform: Tensor, replacement: bool) -> Tensor:

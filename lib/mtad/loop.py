@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lib.decoding.distributions import Distribution, distribution_of
+from lib.decoding.family import Family
+from lib.decoding.options import Options
+from lib.decoding.randomness import RowGenerator
+from lib.decoding.session import Session
+from lib.decoding.trace import Decoded, Trace
 from lib.errors import UserError
-from lib.models.registry import Family
 from lib.mtad.draft import Draft
-from lib.mtad.law import Law, law_of
-from lib.mtad.session import Session
-from lib.options import Options
-from lib.sampling import RowGenerator
-from lib.trace import Decoded, Trace
 
 DRAFT, ACCEPT, BONUS = range(3)  # streams of randomness within a step
 
@@ -39,19 +39,19 @@ class Drafting(Options):
         self.require("top_k", self.top_k >= 0, "0 (off) or more")
         self.require("top_p", 0 < self.top_p <= 1, "in (0, 1]")
 
-    def law(self, logits: Tensor) -> Law:
-        return law_of(logits, self.temperature, self.top_p, self.top_k)
+    def distribution(self, logits: Tensor) -> Distribution:
+        return distribution_of(logits, self.temperature, self.top_p, self.top_k)
 
 
 @dataclass(frozen=True)
 class Verdict:
     """path [b, D]: the places of the accepted tokens in the draft, -1 from the first that is not accepted.
 
-    bonus [b, K]: the law of the token that the target adds behind them.
+    bonus [b, K]: the distribution of the token that the target adds behind them.
     """
 
     path: Tensor
-    bonus: Law
+    bonus: Distribution
 
 
 class Text:
@@ -108,7 +108,7 @@ def loop(
     input_ids: Tensor,
     options: Drafting,
     propose: Callable[[Session, Tensor, Tensor, Tensor], Draft],
-    verify: Callable[[Draft, Law, Tensor], Verdict],
+    verify: Callable[[Draft, Distribution, Tensor], Verdict],
     *,
     draft,
     generator,
@@ -120,7 +120,7 @@ def loop(
     """Decode prompts [B, P]; a row that has ended leaves the batch.
 
     `propose(session, pending, real, uniform [b, draws])` drafts from what the draft has not read yet;
-    `verify(draft, law [b, 1 + N, K], uniform [b, N])` is given the target's laws after the text and after each
+    `verify(draft, distribution [b, 1 + N, K], uniform [b, N])` is given the target's distributions after the text and after each
     drafted token. Measures of the trace, a row: `blocks` (passes of the target that verified), `accepted` and
     `bonus` (tokens of the response, its EoT included, by where they come from), `drafted` (tokens that the target
     verified), `reached` (the sum of layers drafted for which the limit had room) and `accept_lengths` (how many
@@ -139,8 +139,8 @@ def loop(
     while len(text.rows):
         random = generator.select(text.rows)
         drafted = propose(drafter, *text.unread(drafter.length), random.uniform(step, DRAFT, draws, device))
-        law = options.law(read(target, text, drafted)).padded(1 + drafted.tokens.shape[1])
-        verdict = verify(drafted, law, random.uniform(step, ACCEPT, drafted.tokens.shape[1], device))
+        distribution = options.distribution(read(target, text, drafted)).padded(1 + drafted.tokens.shape[1])
+        verdict = verify(drafted, distribution, random.uniform(step, ACCEPT, drafted.tokens.shape[1], device))
         bonus = verdict.bonus.draw(random.uniform(step, BONUS, 1, device)[:, 0])
         accepted = (verdict.path >= 0).sum(-1)
         new = torch.cat([drafted.of(drafted.tokens, verdict.path), bonus[:, None]], 1)

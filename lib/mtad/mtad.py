@@ -2,7 +2,7 @@
 
 P is the target's joint probability of a drafted prefix, Q the draft's. One iteration, Algorithm 1:
 (1) the draft samples beams of gamma tokens by their joint Q (`lib.mtad.draft.beams`);
-(2) one pass of the target gives its laws, the next-token probabilities after temperature, top-k and top-p, behind
+(2) one pass of the target gives its distributions, the next-token probabilities after temperature, top-k and top-p, behind
 each of them (`lib.mtad.loop.read`);
 (3) the longest prefix whose ratio P/Q passes tau is accepted, though a shorter one may have failed (`verify_joint`);
 (4) one token more is drawn from the target (`lib.mtad.loop.loop`).
@@ -17,10 +17,11 @@ from math import log
 import torch
 from torch import Tensor
 
+from lib.decoding.distributions import Distribution
+from lib.decoding.registry import decoder
+from lib.decoding.trace import Decoded
 from lib.mtad.draft import Draft, beams, grow
-from lib.mtad.law import Law
 from lib.mtad.loop import Drafting, Verdict, loop
-from lib.trace import Decoded
 
 REFERENCES = ("kept", "best", "own")
 
@@ -50,6 +51,7 @@ class Mtad(Drafting):
         self.require("reference", self.reference in REFERENCES, f"one of {', '.join(REFERENCES)}")
 
 
+@decoder("mtad", Mtad, drafts=True)
 def decode(model, input_ids: Tensor, options: Mtad, *, family, draft=None, **given) -> Decoded:
     """Decode prompts [B, P]; `given`: the keywords of `loop`."""
     ends = torch.tensor(family.eot_ids, device=input_ids.device)
@@ -60,8 +62,8 @@ def decode(model, input_ids: Tensor, options: Mtad, *, family, draft=None, **giv
         found = grow(session, pending, real, options, options.gamma, choose, ends)
         return found if options.tree else alone(found)
 
-    def verify(found: Draft, law: Law, uniform: Tensor) -> Verdict:
-        return verify_joint(found, law, options)
+    def verify(found: Draft, distribution: Distribution, uniform: Tensor) -> Verdict:
+        return verify_joint(found, distribution, options)
 
     draws = options.gamma * width
     return loop(model, input_ids, options, propose, verify, family=family, draft=draft, draws=draws, **given)
@@ -86,20 +88,20 @@ def alone(draft: Draft) -> Draft:
         chance=draft.of(draft.chance, path),
         joint=draft.of(draft.joint, path),
         behind=draft.of(draft.behind, path),
-        laws=draft.laws,
+        distributions=draft.distributions,
         fed=draft.of(draft.fed, path),
         read=draft.read,
         weights=draft.weights[:, :1],
     )
 
 
-def verify_joint(draft: Draft, law: Law, options: Mtad) -> Verdict:
+def verify_joint(draft: Draft, distribution: Distribution, options: Mtad) -> Verdict:
     """The deepest candidate whose log P - log Q passes log tau; of those at that depth the one with the largest P.
 
     Joints are products along a candidate's own ancestors. Behind an end of text both are what they were there: a beam
     that has ended counts as deep as the others are.
     """
-    log_p = target_joint(draft, law)
+    log_p = target_joint(draft, distribution)
     path = draft.path(best_leaf(draft))
     kept = draft.of(draft.joint, path)  # of the kept beam, by depth
     if options.reference == "own":
@@ -116,12 +118,12 @@ def verify_joint(draft: Draft, law: Law, options: Mtad) -> Verdict:
     best = torch.where(passes & (draft.depth == deepest), log_p, -torch.inf).argmax(-1)
     leaf = torch.where(passes.any(-1), best, -1)
     rows = torch.arange(len(leaf), device=leaf.device)
-    return Verdict(draft.path(leaf), law[rows, leaf + 1])
+    return Verdict(draft.path(leaf), distribution[rows, leaf + 1])
 
 
-def target_joint(draft: Draft, law: Law) -> Tensor:
+def target_joint(draft: Draft, distribution: Distribution) -> Tensor:
     """[b, N] log of the target's joint of each drafted token and its ancestors; 0 is added behind an end of text."""
     rows = torch.arange(len(draft.tokens), device=draft.tokens.device)
-    before = law[rows[:, None], draft.parents + 1]
+    before = distribution[rows[:, None], draft.parents + 1]
     step = before.at(draft.tokens[..., None]).squeeze(-1).log().masked_fill(draft.behind, 0.0)
     return torch.where(draft.sees, step[:, None], 0.0).sum(-1)

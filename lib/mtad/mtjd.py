@@ -10,20 +10,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lib.models.registry import Family
+from lib.decoding.distributions import Distribution, categorical
+from lib.decoding.family import Family
+from lib.decoding.randomness import RowGenerator
+from lib.decoding.registry import decoder
+from lib.decoding.session import Session
+from lib.decoding.trace import Decoded, Trace
 from lib.mtad.draft import Layer, ends_first, grow
-from lib.mtad.law import Law
 from lib.mtad.loop import Drafting, Text, chosen
-from lib.mtad.session import Session
-from lib.sampling import RowGenerator, categorical
-from lib.trace import Decoded, Trace
 
 
 @dataclass(frozen=True)
 class Mtjd(Drafting):
     """gamma: tokens a block. width: how many blocks are kept while one grows; exact where it is the number of them.
 
-    joint_temperature sharpens the joint of a block (see above); temperature, top_k and top_p warp each token's law
+    joint_temperature sharpens the joint of a block (see above); temperature, top_k and top_p warp each token's distribution
     before. At gamma 1 and joint_temperature 0 this is greedy decoding.
     """
 
@@ -36,6 +37,7 @@ class Mtjd(Drafting):
         self.require("joint_temperature", self.joint_temperature >= 0, "0 (the likeliest block) or more")
 
 
+@decoder("mtjd", Mtjd)
 @torch.inference_mode()
 def decode(
     model, input_ids: Tensor, options: Mtjd, *, generator, family: Family, attention_mask=None, record=False
@@ -82,15 +84,15 @@ def choose_block(joint: Tensor, temperature: float, uniform: Tensor) -> Tensor:
 def best(width: int, ends: Tensor):
     """The `width` blocks of the largest joint, a layer at a time; one that has ended stays as it is."""
 
-    def choose(law: Law, last: Layer | None, depth: int) -> Layer:
-        law = law if last is None else ends_first(law, last[1], ends)
-        joint = torch.zeros_like(law.probs[..., 0]) if last is None else last[4]
-        table = (joint[..., None] + law.probs.log()).flatten(1)
+    def choose(distribution: Distribution, last: Layer | None, depth: int) -> Layer:
+        distribution = distribution if last is None else ends_first(distribution, last[1], ends)
+        joint = torch.zeros_like(distribution.probs[..., 0]) if last is None else last[4]
+        table = (joint[..., None] + distribution.probs.log()).flatten(1)
         found = table.topk(min(width, table.shape[1]), -1)
-        size = law.probs.shape[-1]
+        size = distribution.probs.shape[-1]
         up = found.indices // size
-        tokens = law.everywhere().flatten(1).gather(1, found.indices)
-        chance = law.probs.flatten(1).gather(1, found.indices)
+        tokens = distribution.everywhere().flatten(1).gather(1, found.indices)
+        chance = distribution.probs.flatten(1).gather(1, found.indices)
         return up, tokens, chance, found.values > -torch.inf, found.values
 
     return choose

@@ -1,7 +1,5 @@
 """What every study shares: its parameters, running or reading its runs, writing its results."""
 
-import gzip
-import inspect
 import json
 import re
 from collections.abc import Callable
@@ -13,15 +11,19 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 
-from lib.claims import Claim, records, shown
 from lib.errors import UserError
-from lib.evaluation import RUNS, Run, lines_of, run_all
-from lib.identity import LIB, code_hash, imported, items_of, run_id
 from lib.paths import NOTEBOOKS, RESULTS, ROOT
-from lib.report import device_name, file_hashes, save, style
+from lib.reporting.claims import Claim, records, shown
+from lib.reporting.report import save, style
+from lib.running.code import Name, files_hash, hash_of
+from lib.running.committed import committed, file_hashes
+from lib.running.cost import device_name
+from lib.running.evaluation import RUNS, Run, lines_of, run_all
+from lib.running.identity import digest_of, items_of
 
 SHORT = {"math": "gsm_symbolic", "qa": "country_facts", "code": "small_functions"}
-REPORTING = ("lib.studies", "lib.report", "lib.claims", "lib.stats", "lib.metrics", "lib.papers")
+PRINTED = ROOT / "lib" / "reporting" / "papers"
+REPORTING = ("lib.studies", "lib.reporting", "lib.analysis", "lib.tasks.metrics")
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", tuple: "a list, in [ ]"}
 
 
@@ -66,27 +68,33 @@ class BaseStudy:
             raise UserError(f"device is {self.device!r} and this machine has no CUDA GPU: set it to 'cpu'")
 
     @classmethod
-    def sources(cls) -> list[Path]:
-        """What makes tables, figures and words of the responses: code, a paper's printed cells, the notebook."""
-        own = imported([Path(inspect.getfile(cls))], of=REPORTING)
-        printed = [LIB / "papers" / f"{cls.printed}.csv"] if cls.printed else []
-        return [*own, *printed, *cls.measures(), NOTEBOOKS / f"{cls.notebook}.ipynb"]
+    def sources(cls) -> str:
+        """A hash of what makes tables, figures and words of the responses: code, printed cells, the notebook."""
+        files = [PRINTED / f"{cls.printed}.csv"] if cls.printed else []
+        files.append(NOTEBOOKS / f"{cls.notebook}.ipynb")
+        return digest_of([hash_of([(cls.__module__, cls.__name__)], REPORTING), files_hash(files), cls.measures()])
 
     @classmethod
-    def measures(cls) -> list[Path]:
-        """What else decides its numbers, where it measures something itself or reads what a training left."""
-        return []
+    def measures(cls) -> str | None:
+        """A hash of what else decides its numbers: what is timed or measured here, files that a training left."""
+        names, files = cls.measured_by()
+        return digest_of([hash_of(names), files_hash(files)]) if names or files else None
+
+    @classmethod
+    def measured_by(cls) -> tuple[list[Name], list[Path]]:
+        """The definitions that are timed or that measure, and the files that are read besides responses."""
+        return [], []
 
     def measurement(self, name: str, measure: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         """A table of `measure`; the committed `<name>.csv` where that is current, for times are not measured twice.
 
-        Current: `reuse` is on, and the code of `measures()`, the parameters and the device are those of the file.
+        Current: `reuse` is on, and what measured, the parameters and the device are those of the file.
         """
         folder = RESULTS / self.profile / self.notebook
         if self.reuse and (folder / f"{name}.csv").exists():
             manifest = json.loads((folder / "manifest.json").read_text())
             then = [manifest.get("measures"), manifest["parameters"], manifest["device"]]
-            now = [code_hash(self.measures()), json.loads(json.dumps(self.parameters())), device_name(self.device)]
+            now = [self.measures(), json.loads(json.dumps(self.parameters())), device_name(self.device)]
             if then == now and file_hashes(folder) == manifest["files"]:
                 return pd.read_csv(folder / f"{name}.csv")
         return measure().round(4)  # as it will be read
@@ -125,8 +133,8 @@ class BaseStudy:
         return self.runs() | self.later_runs({key: self.lines[key] for key in self.runs()})
 
     def _decoded(self, runs: dict[tuple, Run]) -> dict[tuple, list[dict]]:
-        have = committed(self) if self.reuse else {}
-        found = {run: have.get(run_id(run, self.device)) for run in runs.values()}
+        have = committed(RESULTS / self.profile / self.notebook, self.device) if self.reuse else {}
+        found = {run: have.get(run) for run in runs.values()}
         missing = [run for run, lines in found.items() if lines is None]
         if missing:
             self.require_device()
@@ -163,19 +171,3 @@ class BaseStudy:
         )
         plt.close("all")
         return {key: manifest[key] for key in ("parameters", "responses", "device", "versions")}
-
-
-def committed(study: BaseStudy, results: Path | None = None) -> dict[str, list[dict]]:
-    """Responses in the results folder by run id; seconds are each run's mean. None where its files were changed."""
-    folder = (results or RESULTS) / study.profile / study.notebook
-    if not (folder / "manifest.json").exists():
-        return {}
-    manifest = json.loads((folder / "manifest.json").read_text())
-    if file_hashes(folder) != manifest["files"]:
-        return {}
-    runs: dict[str, list[dict]] = {}
-    with gzip.open(folder / "items.jsonl.gz", "rt") as file:
-        for row in map(json.loads, file):
-            name = row.pop("run")
-            runs.setdefault(name, []).append({**row, **manifest["measured"][name]})
-    return runs

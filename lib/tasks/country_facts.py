@@ -14,7 +14,7 @@ from random import Random
 from lib.tasks.base import Item, Score, Task, generated
 
 COUNTRIES = 180  # the most populous ones
-POPULARITY = 0.5  # exponent of the Zipf law over countries by population
+POPULARITY = 0.5  # exponent of the Zipf distribution over countries by population
 CONTINENTS = {
     "AF": ("Africa",),
     "AN": ("Antarctica",),

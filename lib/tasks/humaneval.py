@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator
 
 from lib.errors import UserError
-from lib.sandbox import run_programs
 from lib.tasks.base import Item, Score, Task
 from lib.tasks.rows import load_rows
+from lib.tasks.sandbox import run_programs
 
 STOPS = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint")
 

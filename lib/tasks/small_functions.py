@@ -7,8 +7,8 @@ from the canonical body; a response is right where they pass in the sandbox.
 
 from random import Random
 
-from lib.sandbox import run_programs
 from lib.tasks.base import Item, Score, Task, generated
+from lib.tasks.sandbox import run_programs
 
 NAMES = ("f", "g", "h", "solve", "compute", "answer")
 LISTS = ("xs", "nums", "values")

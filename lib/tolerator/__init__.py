@@ -4,11 +4,11 @@ Read `refine.py` for the method, `fill.py` for its first stage, which is also th
 rule of our own.
 """
 
+from lib.tolerator.controls.settle import Settle
 from lib.tolerator.fill import Vanilla
-from lib.tolerator.rcr import Rcr
+from lib.tolerator.peers.rcr import Rcr
+from lib.tolerator.peers.remdm import Remdm
+from lib.tolerator.peers.remdm_port import RemdmPort
 from lib.tolerator.refine import Tolerator
-from lib.tolerator.remdm import Remdm
-from lib.tolerator.remdm_port import RemdmPort
-from lib.tolerator.settle import Settle
 
 __all__ = ["Rcr", "Remdm", "RemdmPort", "Settle", "Tolerator", "Vanilla"]

@@ -5,11 +5,12 @@ import math
 import torch
 from torch import Tensor
 
+from lib.decoding.bidirectional import canvas_logits
+from lib.decoding.distributions import categorical, gather, warp
+from lib.decoding.family import Family
+from lib.decoding.randomness import RowGenerator
+from lib.decoding.trace import Decoded, Trace
 from lib.errors import UserError
-from lib.models.canvas import canvas_logits
-from lib.models.registry import Family
-from lib.sampling import RowGenerator, categorical, gather, warp
-from lib.trace import Decoded, Trace
 
 EOT_FORMS = ("off", "prob_div", "logit_div")
 # Streams of randomness within a step (see RowGenerator.uniform).

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lib.models.registry import Family
-from lib.options import Options
-from lib.sampling import categorical, gather, warp
+from lib.decoding.distributions import categorical, gather, warp
+from lib.decoding.family import Family
+from lib.decoding.options import Options
+from lib.decoding.registry import decoder
+from lib.decoding.trace import Decoded
 from lib.tolerator.canvas import EOT_FORMS, TOKENS, Canvas, penalise_eot, spread, top_count
-from lib.trace import Decoded
 
 RULES = ("confidence", "entropy", "margin", "random")
 SCHEDULES = ("even", "dream")
@@ -129,6 +130,7 @@ def fill(canvas: Canvas, options: Vanilla) -> None:
         canvas.record(stage="fill", step=step, changed=kept, tokens=canvas.tokens)
 
 
+@decoder("vanilla", Vanilla)
 def decode(
     model, input_ids: Tensor, options: Vanilla, *, generator, family: Family, attention_mask=None, record=False
 ) -> Decoded:

@@ -11,12 +11,13 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from lib.models.registry import Family
-from lib.options import Options
-from lib.sampling import gather
+from lib.decoding.distributions import gather
+from lib.decoding.family import Family
+from lib.decoding.options import Options
+from lib.decoding.registry import decoder
+from lib.decoding.trace import Decoded
 from lib.tolerator.canvas import EOT_FORMS, POSITIONS, TOKENS, Canvas, draw_at, penalise_eot, top_count
 from lib.tolerator.fill import RULES, Vanilla, fill
-from lib.trace import Decoded
 
 RATES = ("cosine", "exponential", "constant")
 SUBSETS = ("random", "folds", "confidence")
@@ -192,6 +193,7 @@ def refine_step(
     return Refinement(tokens, last, streak, locked, state.visits + chosen, confidence)
 
 
+@decoder("tolerator", Tolerator)
 def decode(
     model, input_ids: Tensor, options: Tolerator, *, generator, family: Family, attention_mask=None, record=False
 ) -> Decoded:

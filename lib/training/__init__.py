@@ -1,1 +1,1 @@
-"""The recipe of the study models: an autoregressive target, a distilled draft, a masked diffusion model."""
+"""How the committed weights were trained."""

@@ -1,0 +1,1 @@
+"""All statistics: intervals, paired tests, resampling, speed ratios, perplexity."""

@@ -1,0 +1,1 @@
+"""What AutoDeco is compared with."""

@@ -1,0 +1,1 @@
+"""What all decoders share: options, trace, random numbers, distributions, cache, loop."""

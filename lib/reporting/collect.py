@@ -1,0 +1,138 @@
+"""What all results come to: results/headline.json, claims.json and claims.md, and the README's tables."""
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from lib.paths import RESULTS, ROOT
+from lib.reporting.claims import DIRECTION, FAILS, HOLDS, OPEN, OWN, UNTESTABLE, shown
+
+TIGHTEST_FIRST = ("paper", "gpu", "night", "laptop")  # smoke decides nothing
+# What a headline is; differences are in points of accuracy.
+WORDS = {
+    "autodeco_head_training_seconds": "AutoDeco: training both heads of the study model, two cores",
+    "autodeco_overhead_percent": "AutoDeco: extra time a token on SmolLM2, batch 1 and 16",
+    "autodeco_passk_gain": "AutoDeco minus default sampling, pass@64 in math",
+    "autodeco_vs_default_math": "AutoDeco minus default sampling, math",
+    "autodeco_vs_greedy_math": "AutoDeco minus greedy decoding, math",
+    "autodeco_vs_mean_constant_math": "AutoDeco minus its own mean setting as a constant, math",
+    "control_high_consistency": "SmolLM2, taught heads: questions whose mean T rises behind «be diverse» (chance 50)",
+    "control_low_consistency": "SmolLM2, taught heads: questions whose mean T falls behind «do not» (chance 50)",
+    "draft_agreement": "the draft's likeliest token is the target's",
+    "mtad_block_efficiency": "MTAD on SmolLM2: tokens a pass of the target, seven tasks",
+    "mtad_perplexity_change_percent": "MTAD's texts against sampled ones: perplexity under the target, three tasks",
+    "mtad_vs_autoregressive_speed": "MTAD over sampling token by token: tokens a second, SmolLM2, batch 1",
+    "mtad_vs_speculative_energy": "speculative decoding over MTAD: joules a token",
+    "mtad_vs_speculative_score": "MTAD minus speculative decoding on SmolLM2, five judged tasks",
+    "mtad_vs_speculative_speed": "MTAD over speculative decoding: tokens a second, SmolLM2, in its draft's domain",
+    "speculative_vs_hf_assisted_speed": "our speculative decoding over transformers' assisted, greedy, same pair",
+    "study_ar_code": "autoregressive study model, code",
+    "study_ar_math": "autoregressive study model, math",
+    "study_ar_qa": "autoregressive study model, QA",
+    "study_dlm_code": "diffusion study model, code",
+    "study_dlm_math": "diffusion study model, math",
+    "study_dlm_qa": "diffusion study model, QA",
+    "tolerator_batch_speedup": "TOLERATOR: a batch of 32 over one prompt at a time",
+    "tolerator_own_rule_vs_published": "Settle (ours, greedy, tuned here) minus TOLERATOR as published, three tasks",
+    "tolerator_vs_vanilla": "TOLERATOR minus vanilla diffusion decoding, middle budget, mean of three tasks",
+    "tolerator_vs_vanilla_same_eot": "TOLERATOR minus vanilla with its EoT penalty, middle budget, mean of 3 tasks",
+    "tolerator_vs_vanilla_math": "TOLERATOR minus vanilla diffusion decoding, middle budget, math",
+}
+
+
+def write_all(results: Path = RESULTS, readme: Path = ROOT / "README.md") -> dict[str, dict]:
+    """Everything anew from the results; returns the headlines."""
+    entries, claims = headlines(results), ledger(results)
+    _write(results / "headline.json", json.dumps(entries, indent=1, sort_keys=True) + "\n")
+    _write(results / "claims.json", json.dumps(claims, indent=1) + "\n")
+    _write(results / "claims.md", page(claims))
+    text = _between(readme.read_text(), "headlines", _headline_table(entries))
+    _write(readme, _between(text, "claims", _claim_counts(claims)))
+    return entries
+
+
+def headlines(results: Path = RESULTS) -> dict[str, dict]:
+    """Each name from the tightest profile that has it."""
+    merged: dict[str, dict] = {}
+    for path in _tightest_first(results, "headline.json"):
+        for name, entry in json.loads(path.read_text()).items():
+            merged.setdefault(name, entry)
+    return merged
+
+
+def ledger(results: Path = RESULTS) -> list[dict]:
+    """Every claim with profile and notebook, each notebook's from the tightest profile that has it."""
+    found: dict[str, list[dict]] = {}
+    for path in _tightest_first(results, "claims.json"):
+        profile, name = path.parts[-3:-1]
+        place = {"profile": profile, "from": name}
+        found.setdefault(name, [row | place for row in json.loads(path.read_text())])
+    return [row for _, own in sorted(found.items()) for row in own]
+
+
+def _tightest_first(results: Path, name: str) -> Iterator[Path]:
+    for profile in TIGHTEST_FIRST:
+        yield from sorted((results / profile).glob(f"*/{name}"))
+
+
+def page(claims: list[dict]) -> str:
+    """The ledger as a page for a forge."""
+    lines = [
+        "# Claims",
+        "",
+        "Written by `make report` from the results. *Printed* is theirs, on their models; *here* is ours with its "
+        f"95 % interval. **{HOLDS}**: ours differs the way that is claimed and its interval reaches what is claimed. "
+        f"**{DIRECTION}**: it stays below that. **{FAILS}**: ours differs the other way, or the interval excludes "
+        f"what is claimed. **{OPEN}**: neither. **{UNTESTABLE}**: all that is compared "
+        f"is near zero. Rows of *{OWN}* are what a paper leaves unasked.",
+        "",
+        "| where | claim | printed | here | verdict | report |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in claims:
+        link = f"[{row['from']}]({row['profile']}/{row['from']}/{row['from']}.ipynb)"
+        cells = (row["where"], row["says"], row["printed"], shown(row), f"**{row['verdict']}**", link)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _headline_table(entries: dict[str, dict]) -> list[str]:
+    rows = ["| name | what | value, 95 % interval | n | report |", "|---|---|---|---|---|"]
+    for name, e in sorted(entries.items()):
+        interval = "" if e["low"] is None else f" [{e['low']:g}, {e['high']:g}]"
+        link = f"[{e['from']}](results/{e['profile']}/{e['from']}/{e['from']}.ipynb)"
+        value = "not measured" if e["value"] is None else f"{e['value']:g}{interval} {e['unit']}"
+        rows.append(f"| `{name}` | {WORDS.get(name, '')} | {value} | {e['n']} | {link} |")
+    return rows
+
+
+def _claim_counts(claims: list[dict]) -> list[str]:
+    """How many claims hold, a row a paper: the paper is the first word of a notebook's name."""
+    verdicts = (HOLDS, DIRECTION, FAILS, OPEN, UNTESTABLE)
+    rows = [f"| | {' | '.join(verdicts)} |", "|---" * (1 + len(verdicts)) + "|"]
+    counts: dict[str, Counter] = {}
+    for row in claims:
+        if row["where"] != OWN:
+            counts.setdefault(re.sub(r"^\d+_", "", row["from"]).split("_")[0], Counter())[row["verdict"]] += 1
+    names = {"autodeco": "AutoDeco", "tolerator": "TOLERATOR", "mtad": "MTAD"}
+    for paper, count in counts.items():
+        cells = " | ".join(str(count[verdict]) for verdict in verdicts)
+        rows.append(f"| {names.get(paper, paper)} | {cells} |")
+    return rows
+
+
+def _between(text: str, name: str, rows: list[str]) -> str:
+    """Put rows between the two marks of that name."""
+    first, last = f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, rest = text.split(first)
+    return "\n".join([before + first, *rows, last + rest.split(last)[1]])
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    staging = path.with_suffix(".tmp")
+    staging.write_text(text)
+    os.replace(staging, path)

@@ -1,0 +1,1 @@
+"""Runs: what decides them, doing them, keeping them, what they cost."""

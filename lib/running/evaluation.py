@@ -1,0 +1,226 @@
+"""Runs: one method on one task by one model, resumable, shared out over processes, one JSON line a response."""
+
+import json
+import os
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+
+from tqdm import tqdm
+
+from lib.decoders import decoder_of, options_of
+from lib.errors import UserError
+from lib.models.registry import Model, entry_of, load
+from lib.paths import BUILD
+from lib.running.cost import measured
+from lib.running.identity import file_id, items_of, row_hashes
+from lib.running.respond import respond
+from lib.running.workers import results
+from lib.tasks import get_task
+from lib.tasks.base import Item
+from lib.tasks.sandbox import require_consent
+
+RUNS = BUILD / "runs"
+FEW = 100  # responses that are decoded sooner than other processes have started
+MEASURED = ("seconds", "joules")  # differ from run to run, so no part of what must be equal
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is run. `options` is a tuple of (name, value) pairs of the method; `samples` responses an item.
+
+    `command`: a sentence that is put behind every prompt. `draft`: the small model of a method that drafts.
+    """
+
+    model: str
+    task: str
+    method: str
+    options: tuple[tuple[str, object], ...]
+    items: int
+    samples: int = 1
+    seed: int = 0
+    split: str = "test"
+    command: str = ""
+    draft: str = ""
+
+    @classmethod
+    def of(cls, model: str, task: str, method: str, items: int, samples: int = 1, **given) -> "Run":
+        """A run with its options checked; the length limit is the task's where none is given.
+
+        `given`: the other fields of a run, and the method's options.
+        """
+        own = {name: given.pop(name) for name in ("seed", "split", "command", "draft") if name in given}
+        options = given
+        names = [field.name for field in fields(decoder_of(method).options)]
+        key = "canvas" if "canvas" in names else "max_new_tokens"
+        options.setdefault(key, get_task(task).max_new_tokens)
+        if (method == "autodeco") != (entry_of(model).tier == "heads"):
+            has = "no heads, which autodeco needs" if method == "autodeco" else "heads, which only autodeco uses"
+            raise UserError(f"{model} has {has}: the method {method} cannot run on it")
+        resolved = options_of(method, options).to_dict()
+        resolved.pop("method")
+        return cls(model, task, method, tuple(sorted(resolved.items())), items, samples, **own)
+
+    def resolved(self):
+        return options_of(self.method, dict(self.options))
+
+
+def run_of(stored: dict) -> Run:
+    """A run from what `identity.setting` stored of it."""
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in stored["options"].items()}
+    return Run(**{**stored, "options": tuple(sorted(options.items()))})
+
+
+@cache
+def model_of(name: str, device: str) -> Model:
+    """The model of that name, loaded once a process."""
+    return load(name, device)
+
+
+def decode_rows(run: Run, rows: list[tuple[int, int]], device: str = "cpu") -> list[dict]:
+    """Decode and score (item index, sample index) rows as one batch: a line each."""
+    everything = items_of(run.task, run.split, run.items)
+    items = [everything[index] for index, _ in rows]
+    with measured(device) as cost:
+        lines = responses(run, items, [sample for _, sample in rows], device)
+    row_of = row_hashes(run.task, run.split, run.items)
+    judged = scored(run.task, [(item, line["text"]) for item, line in zip(items, lines, strict=True)])
+    return [
+        {
+            "item": item.id,
+            "row": row_of[item.id],
+            "sample": sample,
+            **score,
+            **line,
+            "seconds": round(cost.seconds / len(rows), 6),
+            "joules": None if cost.joules is None else round(cost.joules / len(rows), 6),
+        }
+        for item, (_, sample), line, score in zip(items, rows, lines, judged, strict=True)
+    ]
+
+
+def responses(run: Run, items: list[Item], samples: list[int], device: str = "cpu") -> list[dict]:
+    """Texts and counters of one batch of a run's responses, as a line has them."""
+    model = model_of(run.model, device)
+    draft = {"draft": model_of(run.draft, device).network} if run.draft else {}
+    given = {"instruction": get_task(run.task).instruction, "command": run.command, "seed": run.seed}
+    out = respond(model, items, run.resolved(), samples=samples, **given, **draft)
+    return [
+        {"text": model.text(out.responses[i], int(out.lengths[i])), **out.trace.row(i)} for i in range(len(items))
+    ]
+
+
+def scored(task: str, pairs: list[tuple[Item, str]]) -> list[dict]:
+    """What a line keeps of the score of each (item, text)."""
+    return [
+        {"correct": score.correct, "status": score.status, "answer": score.answer}
+        for score in get_task(task).score_all(pairs)
+    ]
+
+
+def scored_again(run: Run, lines: list[dict]) -> list[dict]:
+    """Stored lines of a run with the scores that today's scorer gives their texts."""
+    if get_task(run.task).kind == "code":
+        require_consent()
+    items = {item.id: item for item in items_of(run.task, run.split, run.items)}
+    judged = scored(run.task, [(items[line["item"]], line["text"]) for line in lines])
+    return [line | score for line, score in zip(lines, judged, strict=True)]
+
+
+def read_lines(path: Path) -> list[dict]:
+    """The whole lines of a run's file; what a kill left half-written is cut off, a repeated row is an error."""
+    if not path.exists():
+        return []
+    raw = path.read_bytes()
+    size = raw.rfind(b"\n") + 1
+    if size != len(raw):
+        os.truncate(path, size)
+    lines = [json.loads(line) for line in raw[:size].splitlines()]
+    keys = [(line["item"], line["row"], line["sample"]) for line in lines]
+    if len(set(keys)) != len(keys):
+        raise UserError(f"{path} holds a row twice: remove it and run again")
+    return lines
+
+
+def lines_of(run: Run, folder: Path, device: str = "cpu") -> list[dict]:
+    """The lines of a run that `folder` holds, of all its shards, sorted; a row in two shards is an error.
+
+    A file may hold more items or samples than this run asks for, from a larger run of the same setting.
+    """
+    name, rows = file_id(run, device), row_hashes(run.task, run.split, run.items)
+    lines = [
+        line
+        for path in sorted(folder.glob(f"{name}*.jsonl"))
+        for line in read_lines(path)
+        if rows.get(line["item"]) == line["row"] and line["sample"] < run.samples
+    ]
+    if len({(line["item"], line["sample"]) for line in lines}) != len(lines):
+        raise UserError(f"the shards of run {name} in {folder} overlap: remove one of them")
+    return sorted(lines, key=lambda line: (line["item"], line["sample"]))
+
+
+def pending(run: Run, lines: list[dict], batch_size: int, shard: tuple[int, int] = (0, 1)):
+    """Batches of (item index, sample) rows that are not among `lines`, of like length.
+
+    `shard` (i, n) takes every n-th item, from the i-th on.
+    """
+    done = {(line["item"], line["sample"]) for line in lines}
+    items = items_of(run.task, run.split, run.items)
+    rows = [
+        (index, sample)
+        for index, item in enumerate(items)
+        if index % shard[1] == shard[0]
+        for sample in range(run.samples)
+        if (item.id, sample) not in done
+    ]
+    rows.sort(key=lambda row: len(items[row[0]].prompt))
+    return [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+
+
+def run_all(
+    runs: list[Run],
+    folder: Path = RUNS,
+    *,
+    device: str = "cpu",
+    workers: int | None = None,
+    batch_size: int = 64,
+    shard: tuple[int, int] = (0, 1),
+) -> dict[Run, list[dict]]:
+    """Finish every run and return its lines, sorted by item and sample.
+
+    `workers` processes decode batches (default: a core each on a CPU, none on an accelerator and for FEW responses);
+    this process alone writes, so a kill loses at most the batches under way. `shard` (i, n) computes one of n parts
+    into files named by it; with the folders of all parts copied together, a run without `shard` finds everything.
+    """
+    runs = list(dict.fromkeys(runs))
+    if any(get_task(run.task).kind == "code" for run in runs):
+        require_consent()
+    folder.mkdir(parents=True, exist_ok=True)
+    name = "" if shard == (0, 1) else f".{shard[0]}of{shard[1]}"
+    paths = {run: folder / f"{file_id(run, device)}{name}.jsonl" for run in runs}
+    units = [
+        (i, run, rows, device)
+        for i, run in enumerate(runs)
+        for rows in pending(run, lines_of(run, folder, device), batch_size, shard)
+    ]
+    for name, draft in {(run.model, run.draft) for _, run, _, _ in units}:  # a fault is found here, not in a worker
+        model = model_of(name, device)
+        if draft and model_of(draft, device).tokenizer.get_vocab() != model.tokenizer.get_vocab():
+            raise UserError(f"{draft} and {name} have different tokenizers: take a draft of the target's own family")
+    total = sum(len(rows) for _, _, rows, _ in units)
+    if total < FEW and workers is None:
+        workers = 0
+    tokens = 0
+    with tqdm(total=total, unit="response", desc="decode", **({} if total else {"disable": True})) as bar:
+        for index, lines in results(_work, units, workers, device):
+            with open(paths[runs[index]], "a") as file:
+                file.write("".join(json.dumps(line) + "\n" for line in lines))
+            tokens += sum(line["tokens_kept"] for line in lines)
+            bar.set_postfix_str(f"{tokens / max(bar.format_dict['elapsed'], 1e-9):.0f} tokens/s")
+            bar.update(len(lines))
+    return {run: lines_of(run, folder, device) for run in runs}
+
+
+def _work(unit: tuple[int, Run, list[tuple[int, int]], str]) -> tuple[int, list[dict]]:
+    index, run, rows, device = unit
+    return index, decode_rows(run, rows, device)

@@ -1,0 +1,186 @@
+"""Which part of AutoDeco does it: one head or both, loss, masking, weights, alpha; and how the heads learn."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+
+from lib.analysis.stats import Estimate
+from lib.paths import CHECKPOINTS
+from lib.reporting.claims import Claim, more
+from lib.reporting.report import cells, compared, comparison_table, headline, summary_row
+from lib.running.code import Name
+from lib.running.evaluation import Run
+from lib.studies.autodeco.scores import mean_setting
+from lib.studies.base import SHORT, BaseStudy
+from lib.training.autodeco.recipe import RECIPES
+
+FULL = "study-ar-autodeco"
+WORDS = {
+    FULL: "AutoDeco (both heads, released loss)",
+    "study-ar-temperature": "temperature head alone",
+    "study-ar-top-p": "top-p head alone",
+    "study-ar-paper": "the paper's one cross-entropy",
+    "study-ar-unmasked": "no easy-token masking",
+    "study-ar-unweighted": "no fine-tuning weights",
+    "study-ar-soft": "alpha 10 instead of 30",
+    "study-ar-plain": "no statistics for the top-p head",
+}
+DEFAULT = "default sampling"
+
+
+@dataclass(frozen=True)
+class Study(BaseStudy):
+    """Heads that were trained with one thing changed, and default sampling."""
+
+    samples: int = 8
+    tasks: tuple[str, ...] = ("math", "qa", "code")
+
+    notebook = "13_autodeco_ablation"
+
+    def runs(self) -> dict[tuple, Run]:
+        """Keys are (task, variant)."""
+        size, runs = {"items": self.items, "samples": self.samples}, {}
+        for short in self.tasks:
+            task = SHORT.get(short, short)
+            runs[short, DEFAULT] = Run.of("study-ar", task, "autoregressive", temperature=1.0, **size)
+            for name, words in WORDS.items():
+                runs[short, words] = Run.of(name, task, "autodeco", **size)
+        return runs
+
+    @classmethod
+    def measured_by(cls) -> tuple[list[Name], list[Path]]:
+        """The curves and seconds that the training left."""
+        files = ("curve.jsonl", "measured.json", "recipe.json")
+        return [], [CHECKPOINTS / name / file for name in WORDS for file in files]
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """One row a run: accuracy with its interval, mean setting, cost."""
+        return pd.DataFrame(
+            summary_row(
+                self.all_runs[key],
+                lines,
+                label=key[0],
+                variant=key[1],
+                **({"temperature": 1.0, "top_p": 1.0} if key[1] == DEFAULT else mean_setting(lines)),
+            )
+            for key, lines in self.lines.items()
+        )
+
+    def table(self) -> pd.DataFrame:
+        """Accuracy in % with its 95 % interval, and mean temperature and top-p: a line a variant, columns a task."""
+        rows = self.summary.assign(
+            accuracy=cells(self.summary),
+            setting=[f"{r.temperature:.2f} / {r.top_p:.2f}" for r in self.summary.itertuples()],
+        )
+        table = rows.pivot(index="variant", columns="label", values=["accuracy", "setting"])
+        columns = [(value, task) for value in ("accuracy", "setting") for task in self.tasks]
+        return table.loc[[DEFAULT, *WORDS.values()], columns].rename_axis(index=None, columns=[None, None])
+
+    @cached_property
+    def comparisons(self) -> pd.DataFrame:
+        """Each variant minus default sampling, and minus AutoDeco whole, in points, paired; p after Holm."""
+        pairs = []
+        for (task, variant), lines in self.lines.items():
+            for against in (DEFAULT, WORDS[FULL]):
+                if variant not in (DEFAULT, against):
+                    labels = {"task": task, "variant": variant, "against": against}
+                    pairs.append((labels, lines, self.lines[task, against]))
+        return comparison_table(pairs)
+
+    def figure_variants(self):
+        """Each variant minus default sampling, in points with paired 95 % intervals, a panel a task."""
+        names = list(WORDS.values())[::-1]
+        figure, axes = plt.subplots(1, len(self.tasks), figsize=(3.6 * len(self.tasks), 3.4), squeeze=False)
+        for axis, task in zip(axes[0], self.tasks, strict=True):
+            rows = self.comparisons.query("task == @task and against == @DEFAULT").set_index("variant").loc[names]
+            error = [rows.difference - rows.low, rows.high - rows.difference]
+            axis.errorbar(rows.difference, range(len(rows)), xerr=error, fmt="o", ms=4, capsize=3)
+            axis.axvline(0, color="0.4", lw=1)
+            axis.set_yticks(range(len(rows)), names if axis is axes[0][0] else [""] * len(rows))
+            axis.set(title=task, xlabel="minus default, points")
+            sns.despine(ax=axis)
+        return figure
+
+    def figure_curves(self):
+        """Training loss, and mean T-hat and P-hat of a batch, against the step; a line a variant."""
+        figure, axes = plt.subplots(1, 3, figsize=(12, 3.4))
+        for name, words in WORDS.items():
+            rows = curve(name)
+            for axis, key in zip(axes, ("loss", "temperature", "top_p"), strict=True):
+                axis.plot(rows.step, rows[key].rolling(10, min_periods=1).mean(), lw=1.2, label=words)
+        rows = curve(FULL).dropna(subset="held_out")
+        axes[0].plot(rows.step, rows.held_out, "k--", lw=1, label="AutoDeco on held-out answers")
+        for axis, label in zip(axes, ("loss (losses differ in kind)", "mean temperature", "mean top-p"), strict=True):
+            axis.set(xlabel="step", ylabel=label)
+            sns.despine(ax=axis)
+        handles = axes[0].get_legend_handles_labels()
+        axes[-1].legend(*handles, frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
+        return figure
+
+    def training(self) -> pd.DataFrame:
+        """What each set of heads was trained with, how long it took, and its size."""
+        rows = []
+        for name, words in WORDS.items():
+            recipe, folder = RECIPES[name], CHECKPOINTS / name
+            size = (folder / "autodeco_heads.safetensors").stat().st_size
+            rows.append({"heads": words, "steps": recipe.steps, "kB": size // 1000, **measured(name)})
+        return pd.DataFrame(rows)
+
+    def claims(self) -> list[Claim]:
+        """Either head alone over default sampling, and both over either."""
+        single = [WORDS["study-ar-temperature"], WORDS["study-ar-top-p"]]
+        found = []
+        for row in self.comparisons[self.comparisons.variant.isin(single)].itertuples():
+            e = compared(row)
+            if row.against == DEFAULT:
+                says = f"{row.variant} beats default sampling on {row.task}"
+                found.append(Claim("Figure 4", says, "3 to 3.5 points", e, "points", more(e, 3)))
+            else:
+                both = Estimate(-e.value, -e.high, -e.low, e.n, e.p)
+                says = f"both heads beat {row.variant} on {row.task}"
+                found.append(Claim("Figure 4", says, "more", both, "points", more(both)))
+        return found
+
+    def reading(self) -> str:
+        """Single heads against default sampling (the paper: 3 to 3.5 points each, both best), then what matters."""
+        lines = []
+        for variant in (WORDS["study-ar-temperature"], WORDS["study-ar-top-p"], WORDS[FULL]):
+            rows = self.comparisons.query("variant == @variant and against == @DEFAULT")
+            parts = [
+                f"{r.task} {r.difference:+.1f} [{r.low:.1f}, {r.high:.1f}], {r.verdict}" for r in rows.itertuples()
+            ]
+            lines.append(f"- **{variant}** minus default sampling, in points: {'; '.join(parts)}.")
+        rows = self.comparisons[self.comparisons.against == WORDS[FULL]]
+        differs = [
+            f"{r.variant} on {r.task} ({r.difference:+.1f})" for r in rows[rows.verdict != "tied"].itertuples()
+        ]
+        said = ", ".join(differs) if differs else "none"
+        lines.append(f"- Variants that differ from AutoDeco whole (p < 0.05 after Holm, of {len(rows)}): {said}.")
+        return "\n".join(lines)
+
+    def headlines(self) -> dict[str, dict]:
+        """Seconds of head training, as the training command measured them."""
+        seconds = measured(FULL)["seconds"]
+        return {"autodeco_head_training_seconds": headline(seconds, None, None, 1, "s", self.profile, self.notebook)}
+
+    def save(self) -> dict:
+        """Everything into the results folder; the manifest in short."""
+        figures = {"variants": self.figure_variants(), "curves": self.figure_curves()}
+        return self.write({"summary": self.summary, "comparisons": self.comparisons}, figures)
+
+
+def curve(name: str) -> pd.DataFrame:
+    """The committed training curve of heads: step, loss, temperature, top_p."""
+    lines = (CHECKPOINTS / name / "curve.jsonl").read_text().splitlines()
+    return pd.DataFrame(map(json.loads, lines))
+
+
+def measured(name: str) -> dict:
+    """Positions trained on, and seconds of training on which device, as the training command wrote them."""
+    return json.loads((CHECKPOINTS / name / "measured.json").read_text())

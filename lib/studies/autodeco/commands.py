@@ -1,0 +1,171 @@
+"""What commands do, by numbers: mean settings behind each sentence, how consistently they follow, at what cost."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from lib.analysis.stats import Estimate, mean_interval, wilson
+from lib.reporting.report import comparison_table, percent, scores
+from lib.running.evaluation import Run
+from lib.studies.base import SHORT, BaseStudy
+from lib.training.autodeco.commands import HELD_OUT_HIGH, HELD_OUT_LOW, HELD_OUT_NEUTRAL, NO_RANDOMNESS
+
+NO_COMMAND = "no command"
+# Sentences that no head was trained on, by the direction that they ask for; neutral ones ask for nothing.
+COMMANDS = {
+    NO_COMMAND: ("",),
+    "neutral": HELD_OUT_NEUTRAL,
+    "low diversity": HELD_OUT_LOW,
+    "high diversity": HELD_OUT_HIGH,
+    "no randomness": (NO_RANDOMNESS,),
+}
+DIRECTIONS = {"low diversity": -1, "high diversity": 1, "no randomness": -1}
+SETTINGS = {"T": "temperature", "P": "top_p"}
+# What heads were taught, by the end of their name.
+TAUGHT = {
+    "autodeco": "untaught",
+    "control": "taught low/high",
+    "no-randomness": "taught low/high/none",
+    "adapter": "taught low/high/none, with an adapter",
+}
+
+
+def words(heads: str) -> str:
+    """What these heads were taught."""
+    return next((text for name, text in TAUGHT.items() if heads.endswith(f"-{name}")), heads)
+
+
+@dataclass(frozen=True)
+class CommandStudy(BaseStudy):
+    """Heads before and after they learned from commands, on test questions with commands that are new to all.
+
+    `heads`: the first are untaught, the second taught as in the paper; the last are one step beyond it.
+    """
+
+    items: int = 100
+    samples: int = 1
+    tasks: tuple[str, ...] = ("math", "qa", "code")
+    heads: tuple[str, ...] = tuple(f"study-ar-{name}" for name in TAUGHT)
+
+    def runs(self) -> dict[tuple, Run]:
+        """Keys are (task, model, direction, command)."""
+        size = {"items": self.items, "samples": self.samples}
+        return {
+            (short, model, direction, command): Run.of(
+                model, SHORT.get(short, short), "autodeco", command=command, **size
+            )
+            for short in self.tasks
+            for model in self.heads
+            for direction, commands in COMMANDS.items()
+            for command in commands
+        }
+
+    def _means(self, task: str, model: str, direction: str, setting: str) -> np.ndarray:
+        """[commands, items] mean setting of an item's responses."""
+        return np.array(
+            [
+                np.array([line[setting] for line in self.lines[task, model, direction, command]])
+                .reshape(-1, self.samples)
+                .mean(1)
+                for command in COMMANDS[direction]
+            ]
+        )
+
+    def _follows(self, task: str, model: str, direction: str, setting: str) -> np.ndarray:
+        """[commands, items], true where a command moves an item's mean setting the way that it asks for."""
+        plain = self._means(task, model, NO_COMMAND, setting)
+        return (self._means(task, model, direction, setting) - plain) * DIRECTIONS[direction] > 0
+
+    def consistency(self, model: str, direction: str, setting: str) -> Estimate:
+        """How many % of the questions of all tasks follow, each with the share of its commands that it follows."""
+        followed = [self._follows(task, model, direction, setting).mean(0) for task in self.tasks]
+        return percent(mean_interval(np.concatenate(followed)))
+
+    def mean_temperature(self, model: str, direction: str, tasks: tuple[str, ...]) -> Estimate:
+        """Behind a direction's commands, over the questions of some tasks."""
+        means = [self._means(task, model, direction, "temperature").mean(0) for task in tasks]
+        e = mean_interval(np.concatenate(means) / 2)  # which takes values in [0, 1]
+        return Estimate(2 * e.value, 2 * e.low, 2 * e.high, e.n)
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """A row a task, model and direction: mean settings, their shift, consistency with its interval, accuracy.
+
+        Consistency: share of questions whose mean setting moves the way that the command asks for.
+        """
+        rows = []
+        for task in self.tasks:
+            for model in self.heads:
+                plain = {name: self._means(task, model, NO_COMMAND, key)[0] for name, key in SETTINGS.items()}
+                for direction, commands in COMMANDS.items():
+                    row = {"task": task, "heads": words(model), "command": direction, "items": self.items}
+                    for name, key in SETTINGS.items():
+                        found = self._means(task, model, direction, key)
+                        row[name] = found.mean()
+                        if direction != NO_COMMAND:
+                            row[f"shift_{name}"] = (found - plain[name]).mean()
+                        if direction in DIRECTIONS:
+                            row |= _share(f"consistency_{name}", self._follows(task, model, direction, key).mean(0))
+                    keys = [(task, model, direction, command) for command in commands]
+                    row["accuracy"] = 100 * np.mean([scores(self.lines[key]).mean() for key in keys])
+                    rows.append(row)
+        return pd.DataFrame(rows)
+
+    @cached_property
+    def costs(self) -> pd.DataFrame:
+        """Accuracy without a command, minus that of untaught heads, in points; p after Holm."""
+        return comparison_table(
+            [
+                (
+                    {"task": task, "heads": words(model)},
+                    self.lines[task, model, NO_COMMAND, ""],
+                    self.lines[task, self.heads[0], NO_COMMAND, ""],
+                )
+                for task in self.tasks
+                for model in self.heads[1:]
+            ]
+        )
+
+    @cached_property
+    def behind(self) -> pd.DataFrame:
+        """Accuracy behind each sentence, minus without one, in points by task and heads; p after Holm."""
+        return comparison_table(
+            [
+                (
+                    {"task": task, "heads": words(model), "command": direction, "sentence": sentence},
+                    self.lines[task, model, direction, sentence],
+                    self.lines[task, model, NO_COMMAND, ""],
+                )
+                for task in self.tasks
+                for model in self.heads
+                for direction, sentences in COMMANDS.items()
+                if direction != NO_COMMAND
+                for sentence in sentences
+            ]
+        )
+
+    def by_sentence(self) -> pd.DataFrame:
+        """Consistency in % of each sentence over the questions of all tasks, by the taught heads; chance is 50."""
+        rows = {
+            (direction, sentence): {"command": direction, "sentence": sentence}
+            for direction in DIRECTIONS
+            for sentence in COMMANDS[direction]
+        }
+        for direction in DIRECTIONS:
+            for model in self.heads[1:]:
+                for short, setting in SETTINGS.items():
+                    follows = [self._follows(task, model, direction, setting) for task in self.tasks]
+                    shares = 100 * np.concatenate(follows, axis=1).mean(1)
+                    for sentence, share in zip(COMMANDS[direction], shares, strict=True):
+                        rows[direction, sentence][f"{short}, {words(model)}"] = round(share, 1)
+        return pd.DataFrame(rows.values()).set_index(["command", "sentence"])
+
+
+def _share(name: str, moved: np.ndarray) -> dict[str, float]:
+    """A share in % with its interval, of `moved` [items] in [0, 1]: a question with two commands may half move."""
+    whole = np.isin(moved, (0, 1)).all()
+    e = mean_interval(moved)
+    low, high = wilson(moved.sum(), len(moved)) if whole else (e.low, e.high)
+    return {name: 100 * e.value, f"{name}_low": 100 * low, f"{name}_high": 100 * high}

@@ -1,0 +1,185 @@
+"""Decoding by command: do words behind a prompt move temperature and top-p, and what does it cost?"""
+
+from dataclasses import dataclass
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+
+from lib.models.registry import Model
+from lib.reporting.claims import OWN, Claim, at_least, at_most, more
+from lib.reporting.papers import printed
+from lib.running.evaluation import model_of
+from lib.running.identity import items_of
+from lib.running.respond import commanded
+from lib.studies.autodeco.commands import COMMANDS, NO_COMMAND, SETTINGS, CommandStudy, words
+from lib.studies.base import SHORT
+from lib.tasks import get_task
+from lib.training.autodeco.commands import HELD_OUT_HIGH, HELD_OUT_LOW
+
+NEAR_ZERO = 0.15  # a mean temperature of at most this is called near zero
+
+
+@dataclass(frozen=True)
+class Study(CommandStudy):
+    """The numbers of autodeco_commands.py as tables, figures, words and verdicts."""
+
+    notebook = "14_autodeco_control"
+    printed = "autodeco"
+
+    def table(self) -> pd.DataFrame:
+        """Mean T and P, their shift, and consistency in % with its 95 % interval; accuracy beside."""
+        rows = self.summary
+        shown = rows[["task", "heads", "command"]].copy()
+        for name in SETTINGS:
+            shown[f"mean {name}"] = rows[name].round(3)
+            shown[f"shift {name}"] = rows[f"shift_{name}"].round(3)
+            shown[f"consistency {name}"] = [
+                "" if np.isnan(v) else f"{v:.0f} [{low:.0f}, {high:.0f}]"
+                for v, low, high in zip(
+                    rows[f"consistency_{name}"],
+                    rows[f"consistency_{name}_low"],
+                    rows[f"consistency_{name}_high"],
+                    strict=True,
+                )
+            ]
+        shown["accuracy, %"] = rows.accuracy.round(1)
+        return shown.set_index(["task", "heads", "command"]).fillna("")
+
+    def figure_shift(self):
+        """Mean temperature behind each kind of command, over questions with 95 % intervals; a panel a task."""
+        figure, axes = plt.subplots(
+            1, len(self.tasks), figsize=(4 * len(self.tasks), 3.4), squeeze=False, sharey=True
+        )
+        for axis, task in zip(axes[0], self.tasks, strict=True):
+            for i, model in enumerate(self.heads):
+                means = [self.mean_temperature(model, direction, (task,)) for direction in COMMANDS]
+                values = np.array([[e.value, e.low, e.high] for e in means]).T
+                error = [values[0] - values[1], values[2] - values[0]]
+                x = np.arange(len(COMMANDS)) + 0.12 * (i - (len(self.heads) - 1) / 2)
+                axis.errorbar(x, values[0], error, fmt="o", ms=4, capsize=2, label=words(model))
+            names = [name.removesuffix(" diversity").replace(" ", "\n") for name in COMMANDS]
+            axis.set_xticks(range(len(COMMANDS)), names, fontsize=8)
+            axis.set(title=task, ylim=(0, None))
+            sns.despine(ax=axis)
+        axes[0][0].set_ylabel("mean T")
+        axes[0][-1].legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+        return figure
+
+    def figure_traces(self, questions: int = 3):
+        """Temperature and top-p token by token behind each sentence, by the heads taught as in the paper.
+
+        Of the first questions of the first task; the response is that to the plain question for all, so that only
+        the sentence differs.
+        """
+        task, model = self.tasks[0], model_of(self.heads[1], self.device)
+        items = items_of(SHORT.get(task, task), "test", self.items)[:questions]
+        said = {
+            line["item"]: line["text"] for line in self.lines[task, self.heads[1], NO_COMMAND, ""][:: self.samples]
+        }
+        sentences = {NO_COMMAND: "", "low diversity": HELD_OUT_LOW[0], "high diversity": HELD_OUT_HIGH[0]}
+        figure, axes = plt.subplots(questions, 2, figsize=(12, 2.4 * questions), squeeze=False, sharex="row")
+        for line, item in zip(axes, items, strict=True):
+            for name, sentence in sentences.items():
+                asked = commanded(item.prompt, sentence)
+                settings, tokens = _along(model, asked, get_task(SHORT.get(task, task)).instruction, said[item.id])
+                for axis, values, label in zip(line, settings, ("T", "P"), strict=True):
+                    axis.plot(values, "-" if name == NO_COMMAND else ":", lw=1.4, label=name)
+                    axis.set(title=item.id, ylabel=label, ylim=(0, None))
+                    if len(tokens) <= 20:  # more could not be read
+                        axis.set_xticks(range(len(tokens)), tokens, fontsize=7)
+                    sns.despine(ax=axis)
+        axes[0][-1].legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+        return figure
+
+    def paper(self) -> pd.DataFrame:
+        """The paper's Table 4 as printed."""
+        wide = printed("autodeco", "Table 4").pivot(index="method", columns="task", values="value")
+        order = ["mean T", "consistency T, %", "mean P", "consistency P, %"]
+        return wide.loc[["none", "low diversity", "high diversity"], order].rename_axis(index="command", columns=None)
+
+    def reading(self) -> str:
+        """What commands do before and after teaching, whether «no randomness» means none, and what teaching costs."""
+        rows = self.summary.set_index(["heads", "command", "task"])
+        lines = []
+        for model in self.heads:
+            for short in SETTINGS:
+                parts = []
+                for task in self.tasks:
+                    low, high = (rows.loc[(words(model), f"{kind} diversity", task)] for kind in ("low", "high"))
+                    parts.append(
+                        f"{task} {low[f'shift_{short}']:+.2f} at {low[f'consistency_{short}']:.0f} % and "
+                        f"{high[f'shift_{short}']:+.2f} at {high[f'consistency_{short}']:.0f} %"
+                    )
+                lines.append(
+                    f"- Heads **{words(model)}**, shift of mean {short} and consistency, for low and for high "
+                    f"diversity: {'; '.join(parts)}."
+                )
+        for model in self.heads[1:]:
+            parts = [
+                f"{task} {rows.loc[(words(model), 'no randomness', task)]['T']:.2f} "
+                f"(without {rows.loc[(words(model), NO_COMMAND, task)]['T']:.2f})"
+                for task in self.tasks
+            ]
+            lines.append(
+                f"- Told to have no randomness, heads **{words(model)}** choose a mean T of {'; '.join(parts)}."
+            )
+        for taught, part in self.costs.groupby("heads", sort=False):
+            parts = [
+                f"{r.task} {r.difference:+.1f} [{r.low:.1f}, {r.high:.1f}], {r.verdict}" for r in part.itertuples()
+            ]
+            lines.append(f"- Accuracy without a command, {taught} minus untaught, in points: {'; '.join(parts)}.")
+        counts = self.behind.verdict.value_counts()
+        said = ", ".join(f"{word} in {int(counts.get(word, 0))}" for word in ("higher", "lower", "tied"))
+        least, largest = self.behind.difference.min(), self.behind.difference.max()
+        lines.append(
+            f"- Accuracy behind a sentence, against none: {said} of {len(self.behind)} cells (p < 0.05 after Holm); "
+            f"the differences are from {least:+.1f} to {largest:+.1f} points."
+        )
+        return "\n".join(lines)
+
+    def claims(self) -> list[Claim]:
+        """Words move the settings before teaching (introduction) and after (Table 4); «no randomness» means none.
+
+        Half the questions would move the right way by chance.
+        """
+        table, found = self.paper(), []
+        for heads, taught in zip(self.heads, ("untaught", "taught"), strict=False):
+            for direction in ("low diversity", "high diversity"):
+                for short, setting in SETTINGS.items():
+                    where, says, claimed = "introduction", "they follow", 50.0
+                    if taught == "taught":
+                        where, claimed = "Table 4", float(table.loc[direction, f"consistency {short}, %"])
+                        says = f"{claimed:g} %"
+                    e = self.consistency(heads, direction, setting)
+                    what = f"behind a command for {direction} mean {short} follows, {taught} heads"
+                    found.append(Claim(where, what, says, e, "% of questions", more(e, claimed, zero=50)))
+        for heads in self.heads[2:]:
+            e = self.mean_temperature(heads, "no randomness", self.tasks)
+            if heads.endswith("-adapter"):
+                says, verdict = f"«no randomness» brings T near zero, heads {words(heads)}", at_most(e, NEAR_ZERO)
+                found.append(Claim(OWN, says, "", e, "T", verdict))
+            else:
+                says = f"«no randomness» does not bring T near zero, heads {words(heads)}"
+                verdict = at_least(e, NEAR_ZERO)
+                found.append(Claim("section 3.3", says, "heads alone do not", e, "T", verdict))
+        return found
+
+    def save(self) -> dict:
+        """Everything into the results folder; the manifest in short."""
+        return self.write(
+            {"summary": self.summary, "costs": self.costs, "behind": self.behind},
+            {"shift": self.figure_shift(), "traces": self.figure_traces()},
+        )
+
+
+@torch.inference_mode()
+def _along(model: Model, prompt: str, instruction: str, text: str) -> tuple[np.ndarray, list[str]]:
+    """T-hat and P-hat [2, tokens] at each token of a response and its end, and the tokens as text."""
+    ids, _ = model.encode([prompt], instruction)
+    response = [*model.tokenizer.encode(text, add_special_tokens=False), model.family.eot_ids[0]]
+    out = model.network(input_ids=torch.cat([ids, ids.new_tensor([response])], 1))
+    settings = torch.stack([out.temperature[0], out.top_p[0]])[:, ids.shape[1] - 1 : -1]
+    return settings.float().cpu().numpy(), [model.tokenizer.decode([i]) for i in response[:-1]] + ["\u25a0"]

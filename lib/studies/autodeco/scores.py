@@ -1,0 +1,244 @@
+"""AutoDeco's score tables with the controls they lack: is token-level control better than the right constant?"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+
+from lib.errors import UserError, require_known
+from lib.reporting.claims import OWN, Claim, more
+from lib.reporting.papers import printed
+from lib.reporting.report import cells, compared, comparison_table, difference, headline, summary_row
+from lib.running.evaluation import Run
+from lib.studies.base import SHORT, BaseStudy
+
+NAMES = {
+    "greedy": "greedy",
+    "default": "default (T = 1, P = 1)",
+    "card": "recommended",
+    "entropy": "entropy rule, untuned",
+    "autodeco": "AutoDeco",
+    "constant": "its mean as a constant",
+    "shuffled": "its settings shuffled",
+}
+# Temperature and top-p that a model's card recommends; the study models have none and take R1-Distill's.
+CARDS = {"smollm2-135m": (0.2, 0.9)}
+# Headline name -> the method that AutoDeco is compared with.
+HEADLINES = {
+    "autodeco_vs_default_math": "default",
+    "autodeco_vs_mean_constant_math": "constant",
+    "autodeco_vs_greedy_math": "greedy",
+}
+
+
+@dataclass(frozen=True)
+class Study(BaseStudy):
+    """One model, its heads, and what can be had without heads; the constant follows from AutoDeco's responses."""
+
+    samples: int = 8
+    tasks: tuple[str, ...] = ("math", "qa", "code")
+    model: str = "study-ar"
+    heads: str = "study-ar-autodeco"
+    methods: tuple[str, ...] = tuple(NAMES)
+
+    notebook = "10_autodeco_scores"
+    printed = "autodeco"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_known("method", self.methods, NAMES)
+        if not {"autodeco", "constant"} <= set(self.methods):
+            raise UserError("methods must hold autodeco and constant: they are what the study compares")
+
+    def runs(self) -> dict[tuple, Run]:
+        """Keys are (task, method)."""
+        size = {"items": self.items, "samples": self.samples}
+        temperature, top_p = CARDS.get(self.model, (0.6, 0.95))
+        runs = {}
+        for short in self.tasks:
+            task = SHORT.get(short, short)
+            runs[short, "greedy"] = Run.of(self.model, task, "autoregressive", items=self.items)
+            runs[short, "default"] = Run.of(self.model, task, "autoregressive", temperature=1.0, **size)
+            runs[short, "card"] = Run.of(
+                self.model, task, "autoregressive", temperature=temperature, top_p=top_p, **size
+            )
+            runs[short, "entropy"] = Run.of(self.model, task, "entropy", **size)
+            runs[short, "autodeco"] = Run.of(self.heads, task, "autodeco", **size)
+            runs[short, "shuffled"] = Run.of(self.heads, task, "autodeco", shuffled=True, **size)
+        return {key: run for key, run in runs.items() if key[1] in self.methods}
+
+    def later_runs(self, lines: dict[tuple, list[dict]]) -> dict[tuple, Run]:
+        """Ordinary sampling at the mean temperature and top-p that AutoDeco chose on this task."""
+        runs = {}
+        for short in self.tasks:
+            mean = mean_setting(lines[short, "autodeco"])
+            task, size = SHORT.get(short, short), {"items": self.items, "samples": self.samples}
+            runs[short, "constant"] = Run.of(self.model, task, "autoregressive", **mean, **size)
+        return runs
+
+    @property
+    def shown(self) -> list[str]:
+        """The methods as a table calls them, in its order."""
+        return [words for name, words in NAMES.items() if name in self.methods]
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """One row a run: accuracy with its interval, the mean setting, and what it cost."""
+        rows = []
+        for (task, method), lines in self.lines.items():
+            run = self.all_runs[task, method]
+            options = dict(run.options)
+            chosen = mean_setting(lines) if run.method == "autodeco" else {}
+            setting = {name: chosen.get(name, options.get(name)) for name in ("temperature", "top_p")}
+            setting = setting if run.method != "entropy" else {}
+            rows.append(summary_row(run, lines, label=task, method=NAMES[method], **setting))
+        return pd.DataFrame(rows)
+
+    def table(self) -> pd.DataFrame:
+        """Accuracy in % with its 95 % interval: a line a method, a column a task."""
+        table = self.summary.assign(cell=cells(self.summary)).pivot(index="method", columns="label", values="cell")
+        return table.loc[self.shown, list(self.tasks)].rename_axis(index=None, columns=None)
+
+    def settings(self) -> pd.DataFrame:
+        """Mean temperature and top-p of the tokens, a column a task."""
+        rows = self.summary[self.summary.method.isin([NAMES["autodeco"], NAMES["constant"]])]
+        return self._wide(rows, ["temperature", "top_p"]).round(3)
+
+    @cached_property
+    def comparisons(self) -> pd.DataFrame:
+        """AutoDeco minus every other way to decode, in points, paired on items; p after Holm."""
+        return comparison_table(
+            [
+                ({"task": task, "against": NAMES[method]}, self.lines[task, "autodeco"], lines)
+                for (task, method), lines in self.lines.items()
+                if method != "autodeco"
+            ]
+        )
+
+    def costs(self) -> pd.DataFrame:
+        """Forwards and seconds a response, and the share in % that the length limit cut; a column a task."""
+        rows = self.summary.assign(
+            cut=[
+                100 * np.mean([line["tokens_kept"] == self._limit(key) for line in lines])
+                for key, lines in self.lines.items()
+            ]
+        )
+        return self._wide(rows, ["forwards", "seconds", "cut"]).round(4)
+
+    def _wide(self, rows: pd.DataFrame, values: list[str]) -> pd.DataFrame:
+        """A line a method, under each value a column a task."""
+        table = rows.pivot(index="method", columns="label", values=values)
+        lines = [name for name in self.shown if name in table.index]
+        columns = [(value, task) for value in values for task in self.tasks]
+        return table.loc[lines, columns].rename_axis(index=None, columns=[None, None])
+
+    def _limit(self, key: tuple) -> int:
+        return dict(self.all_runs[key].options)["max_new_tokens"]
+
+    def figure_differences(self):
+        """AutoDeco minus each, in points with paired 95 % intervals, a panel a task."""
+        others = [name for name in self.shown if name != NAMES["autodeco"]]
+        figure, axes = plt.subplots(1, len(self.tasks), figsize=(3.6 * len(self.tasks), 3.2), squeeze=False)
+        for axis, task in zip(axes[0], self.tasks, strict=True):
+            rows = self.comparisons[self.comparisons.task == task].set_index("against").loc[others[::-1]]
+            error = [rows.difference - rows.low, rows.high - rows.difference]
+            axis.errorbar(rows.difference, range(len(rows)), xerr=error, fmt="o", ms=4, capsize=3)
+            axis.axvline(0, color="0.4", lw=1)
+            axis.set_yticks(range(len(rows)), rows.index if axis is axes[0][0] else [""] * len(rows))
+            axis.set(title=task, xlabel="AutoDeco minus it, points")
+            sns.despine(ax=axis)
+        return figure
+
+    def paper(self) -> pd.DataFrame:
+        """The paper's Tables 1 and 2 as printed; the last column is ours: AutoDeco minus default of their cells."""
+        wide = printed("autodeco", "Table 1", "Table 2").pivot(
+            index=["table", "model", "task"], columns="method", values="value"
+        )
+        wide = wide[["greedy", "default", "autodeco"]].rename_axis(columns=None)
+        return wide.assign(gain=(wide.autodeco - wide.default).round(2)).reset_index()
+
+    def claims(self) -> list[Claim]:
+        """Against default sampling and greedy decoding as printed; against the constant, which is our control."""
+        method_of, found = {name: method for method, name in NAMES.items()}, []
+        for row in self.comparisons.itertuples():
+            e, method = compared(row), method_of[row.against]
+            says = f"AutoDeco beats {row.against} on {row.task}"
+            if method in ("default", "greedy"):
+                where, gain = printed_gain(row.task, method)
+                found.append(Claim(where, says, f"{gain:+.2f} points", e, "points", more(e, gain)))
+            elif method in ("constant", "shuffled"):
+                found.append(Claim(OWN, says, "", e, "points", more(e)))
+        return found
+
+    def reading(self) -> str:
+        """The answer first: is token-level control better than the right constant?"""
+        rows = self.comparisons.set_index(["against", "task"])
+        lines = []
+        for method, words in (
+            ("constant", "the same mean temperature and top-p as a constant"),
+            ("shuffled", "its own settings in random order"),
+            ("default", "default sampling"),
+            ("greedy", "greedy decoding"),
+        ):
+            if method not in self.methods:
+                continue
+            parts = [
+                f"{task} {r.difference:+.1f} [{r.low:.1f}, {r.high:.1f}], {r.verdict}"
+                for task, r in rows.loc[NAMES[method]].iterrows()
+            ]
+            lines.append(f"- AutoDeco minus **{words}**, in points: {'; '.join(parts)}.")
+        return "\n".join(lines)
+
+    def answer(self) -> str:
+        """The first paragraph of the report, from the comparison with the constant."""
+        rows = self.comparisons[self.comparisons.against == NAMES["constant"]]
+        words = {"higher": "yes", "lower": "no, worse", "tied": "no difference found"}
+        parts = [
+            f"{words[row.verdict]} on {row.task} ({row.difference:+.1f} points [{row.low:.1f}, {row.high:.1f}], "
+            f"{row.items} items)"
+            for row in rows.itertuples()
+        ]
+        return (
+            f"**Is token-level control better than the right constant?** {'; '.join(parts).capitalize()}. AutoDeco "
+            f"against ordinary sampling at its own mean temperature and top-p, {self.samples} samples an item, "
+            "paired on items, p < 0.05 after Holm. The intervals leave room for a gain of at most "
+            f"{rows.high.max():.1f} points on any of these tasks."
+        )
+
+    def headlines(self) -> dict[str, dict]:
+        if "math" not in self.tasks:
+            return {}
+        found = {}
+        for name, method in HEADLINES.items():
+            e = difference(self.lines["math", "autodeco"], self.lines["math", method])
+            found[name] = headline(e.value, e.low, e.high, e.n, "points", self.profile, self.notebook)
+        return found
+
+    def save(self) -> dict:
+        """Everything into the results folder; the manifest in short."""
+        tables = {"summary": self.summary, "comparisons": self.comparisons}
+        return self.write(tables, {"differences": self.figure_differences()})
+
+
+# Task -> the paper's table and row that speak of it; other tasks are compared with the mean of general tasks.
+PRINTED = {"math": ("Table 1", "mean"), "code": ("Table 2", "LiveCodeBench"), "ifeval": ("Table 2", "IFEval")}
+
+
+def printed_gain(task: str, method: str) -> tuple[str, float]:
+    """The paper's table, and the mean over its models of AutoDeco minus a method, in points, as printed there."""
+    where, row = PRINTED.get(task, ("Table 2", "mean"))
+    found = printed("autodeco", where)
+    found = found[found.task == row].pivot(index="model", columns="method", values="value")
+    return where, float((found.autodeco - found[method]).mean())
+
+
+def mean_setting(lines: list[dict]) -> dict[str, float]:
+    """Mean temperature and top-p over all drawn tokens, the EoT among them."""
+    tokens = [line["drawn"] for line in lines]
+    return {
+        name: round(sum(line[name] * n for line, n in zip(lines, tokens, strict=True)) / sum(tokens), 3)
+        for name in ("temperature", "top_p")
+    }

@@ -1,0 +1,291 @@
+"""What the MTAD studies share: runs of a method by name, quality and perplexity side by side, cost by counting."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+
+from lib.analysis.forward_times import one_forward
+from lib.analysis.interleaved import interleaved
+from lib.analysis.perplexity import distinct, perplexity, perplexity_change, repeated, surprises
+from lib.analysis.stats import Estimate, holm, verdict
+from lib.analysis.totals import ratio_of_totals
+from lib.paths import CHECKPOINTS, RESULTS
+from lib.reporting.report import cells, difference, percent, scores, summary_row
+from lib.running.code import Name, name_of
+from lib.running.evaluation import Run, model_of, run_of
+from lib.running.identity import items_of
+from lib.studies.base import SHORT, BaseStudy
+from lib.studies.mtad.methods import METHODS, PLAIN
+from lib.tasks import get_task
+
+
+@dataclass(frozen=True)
+class DraftingStudy(BaseStudy):
+    """A study of one pair; the keys of its runs are (task, name), the name telling method and setting."""
+
+    tasks: tuple[str, ...] = ("math", "qa", "code")
+    model: str = "study-ar"
+    draft: str = "study-draft"
+
+    printed = "mtad"
+
+    def _run(self, short: str, method: str, split: str = "test", **options) -> Run:
+        draft = {} if method in PLAIN else {"draft": self.draft}
+        samples = 1 if repeats_itself(method, options) else self.samples
+        size = {"items": self.items, "samples": samples, "split": split}
+        return Run.of(self.model, SHORT.get(short, short), method, **size, **draft, **options)
+
+    def named(self, short: str, name: str, **more) -> Run:
+        """A run of METHODS by its name, with other options where `more` gives them."""
+        method, options = METHODS[name]
+        return self._run(short, method, **(options | more))
+
+    @classmethod
+    def measured_by(cls) -> tuple[list[Name], list[Path]]:
+        """What perplexities and times are made by; the drafts that can be trained anew among it."""
+        return [name_of(surprises), name_of(one_forward), name_of(interleaved)], drafts()
+
+    def measurement(self, name: str, measure: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """As of any study, and only where the committed table is of these very responses."""
+        path = RESULTS / self.profile / self.notebook / "manifest.json"
+        if path.exists():
+            stored = json.loads(path.read_text())["runs"].values()
+            if {run_of(entry["run"]) for entry in stored} != set(self.all_runs.values()):
+                return measure().round(4)
+        return super().measurement(name, measure)
+
+    @cached_property
+    def surprise(self) -> pd.DataFrame:
+        """-log p a token under the unwarped target: a row a response, columns task, name, item, sample, surprise."""
+        return self.measurement("likelihood", self._surprise)
+
+    def _surprise(self) -> pd.DataFrame:
+        model, found = model_of(self.model, self.device), []
+        for (short, name), lines in self.lines.items():
+            run = self.all_runs[short, name]
+            prompts = {item.id: item.prompt for item in items_of(run.task, run.split, run.items)}
+            limit = dict(run.options)["max_new_tokens"]
+            pairs = [(prompts[line["item"]], line["text"], line["tokens_kept"] < limit) for line in lines]
+            values = surprises(model, pairs, get_task(run.task).instruction)
+            found.append(
+                pd.DataFrame(lines, columns=["item", "sample"]).assign(task=short, name=name, surprise=values)
+            )
+        return pd.concat(found, ignore_index=True)
+
+    @cached_property
+    def _surprise_tables(self) -> dict[tuple, np.ndarray]:
+        """[items, samples] by key."""
+        return {
+            key: part.pivot(index="item", columns="sample", values="surprise").to_numpy()
+            for key, part in self.surprise.groupby(["task", "name"], sort=False)
+        }
+
+    @cached_property
+    def forward_times(self) -> pd.DataFrame:
+        """Seconds of single forwards in turns: a row a round and kind, see lib/mtad/timing.py."""
+        return self.measurement("forwards", lambda: self._forward_times(20))
+
+    def _forward_times(self, rounds: int) -> pd.DataFrame:
+        models = {"target": model_of(self.model, self.device), "draft": model_of(self.draft, self.device)}
+        kinds = {
+            f"{name}, {n}": one_forward(m.network, n) for name, m in models.items() for n in self.timed_widths[name]
+        }
+        return interleaved(kinds, rounds, self.device)
+
+    @property
+    def timed_widths(self) -> dict[str, tuple[int, ...]]:
+        """Tokens of the single forwards that are timed."""
+        return {"target": (1, 5, 17, 33), "draft": (1, 4, 16)}
+
+    @cached_property
+    def prices(self) -> dict[str, tuple[float, float]]:
+        """Of target and draft the seconds of a forward and of each position in it: a line through the medians of
+        the single forwards, by least squares."""
+        rows = self.forward_times
+        medians = (rows.seconds / rows.work).groupby(rows.variant).median()
+        found = {}
+        for name, widths in self.timed_widths.items():
+            position, forward = np.polyfit(widths, [medians[f"{name}, {n}"] for n in widths], 1)
+            found[name] = max(forward, 0.0), max(position, 0.0)
+        return found
+
+    def units(self, line: dict) -> float:
+        """What a response costs at batch 1, prompt included, in forwards of the target over one token."""
+        (forward, position), (draft, its_position) = self.prices["target"], self.prices["draft"]
+        seconds = forward * line["target_forwards"] + position * line["positions"]
+        if line["draft_forwards"] is not None:
+            seconds += draft * line["draft_forwards"] + its_position * line["draft_positions"]
+        return seconds / (forward + position)
+
+    @property
+    def cost_ratio(self) -> float:
+        """c: the time of a draft's forward over one token by that of the target's."""
+        return sum(self.prices["draft"]) / sum(self.prices["target"])
+
+    def made(self, key: tuple) -> list[int]:
+        """Tokens of each response of a run, its end of text among them."""
+        limit = dict(self.all_runs[key].options)["max_new_tokens"]
+        return [min(line["tokens_kept"] + 1, limit) for line in self.lines[key]]
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """A row a run: accuracy, perplexity, repetition, and what it cost.
+
+        All but accuracy and text are a token, the end of text counted. units: see there. block_efficiency: tokens a
+        pass of the target, the one that it adds among them. acceptance: accepted over drafted layers. shown: drafted
+        tokens a pass that the target verifies. cut: responses that the length limit ended, in %.
+        """
+        rows = []
+        for (short, name), lines in self.lines.items():
+            ppl = perplexity(self._surprise_tables[short, name])
+            rows.append(
+                summary_row(self.all_runs[short, name], lines, label=short, name=name)
+                | {"perplexity": ppl.value, "ppl_low": ppl.low, "ppl_high": ppl.high}
+                | {"repeated": 100 * np.mean([repeated(line["text"]) for line in lines])}
+                | {"distinct": distinct([line["text"] for line in lines])}
+                | self._counts((short, name))
+            )
+        return pd.DataFrame(rows)
+
+    def _counts(self, key: tuple) -> dict:
+        lines, made = self.lines[key], self.made(key)
+        limit = dict(self.all_runs[key].options)["max_new_tokens"]
+
+        def total(name: str) -> float:
+            return float(sum(line[name] for line in lines))
+
+        drafts, counts = lines[0]["draft_forwards"] is not None, lines[0].get("accepted") is not None
+        return {
+            "target_forwards": total("target_forwards") / sum(made),
+            "draft_forwards": total("draft_forwards") / sum(made) if drafts else None,
+            "units": sum(map(self.units, lines)) / sum(made),
+            "block_efficiency": (total("accepted") + total("bonus")) / total("blocks") if counts else None,
+            "acceptance": 100 * total("accepted") / total("reached") if counts and total("reached") else None,
+            "shown": total("drafted") / total("blocks") if counts else None,
+            "cut": 100 * np.mean([line["tokens_kept"] == limit for line in lines]),
+        }
+
+    def table(self, value: str = "accuracy") -> pd.DataFrame:
+        """A line a way to decode, a column a task: `value` of the summary, accuracy and perplexity with interval."""
+        rows = self.summary
+        if value == "accuracy":
+            rows = rows.assign(cell=cells(rows))
+        elif value == "perplexity":
+            shown = zip(rows.perplexity, rows.ppl_low, rows.ppl_high, strict=True)
+            rows = rows.assign(cell=[f"{a:.2f} [{b:.2f}, {c:.2f}]" for a, b, c in shown])
+        else:
+            rows = rows.assign(cell=rows[value].astype(float).round(3))
+        table = rows.pivot(index="name", columns="label", values="cell")
+        return table.reindex(list(dict.fromkeys(rows.name)))[list(self.tasks)].rename_axis(index=None, columns=None)
+
+    def costs(self) -> pd.DataFrame:
+        """Means over tasks, a line a way to decode; see `summary`."""
+        columns = ["target_forwards", "draft_forwards", "units", "block_efficiency", "acceptance", "shown"]
+        columns += ["tokens", "cut", "repeated", "distinct"]
+        rows = self.summary.astype(dict.fromkeys(columns, float))
+        found = rows.groupby("name", sort=False)[columns].mean().round(3)
+        return found.rename_axis(None)
+
+    # Differences over several tasks together: pairs of names.
+
+    def judged(self, name: str, against: str, tasks: tuple[str, ...] | None = None) -> Estimate:
+        """Accuracy of one way minus that of another in points, over tasks together, paired on items."""
+        return difference(
+            *([line for task in tasks or self.tasks for line in self.lines[task, way]] for way in (name, against))
+        )
+
+    def likelier(self, name: str, against: str, tasks: tuple[str, ...] | None = None) -> Estimate:
+        """Perplexity of one way over that of another minus 1, in %, over tasks together, paired on items."""
+        sides = [[self._surprise_tables[task, way] for task in tasks or self.tasks] for way in (name, against)]
+        widths = {table.shape[1] for side in sides for table in side}
+        if len(widths) > 1:
+            sides = [[np.nanmean(table, 1, keepdims=True) for table in side] for side in sides]
+        return perplexity_change(*(np.concatenate(side) for side in sides))
+
+    def relative(self, name: str, against: str, tasks: tuple[str, ...] | None = None) -> Estimate:
+        """Accuracy of one way over that of another minus 1, in %, over tasks together: both sides are drawn anew
+        with the same items. p is that of the difference."""
+        a, b = (
+            np.concatenate([scores(self.lines[task, way]).mean(1) for task in tasks or self.tasks])
+            for way in (name, against)
+        )
+        e = ratio_of_totals(*(np.stack([side, np.ones(len(side))], 1) for side in (a, b)))
+        p = None if np.isnan(e.value) else self.judged(name, against, tasks).p
+        return percent(Estimate(e.value - 1, e.low - 1, e.high - 1, e.n, p))
+
+    def cheaper(self, name: str, against: str, tasks: tuple[str, ...] | None = None) -> Estimate:
+        """Tokens a unit of cost of one way over those of another, over tasks together, bootstrap over items."""
+
+        def totals(way: str) -> np.ndarray:
+            found = []
+            for task in tasks or self.tasks:
+                for line, made in zip(self.lines[task, way], self.made((task, way)), strict=True):
+                    found.append(((task, line["item"]), self.units(line), made))
+            table = pd.DataFrame(found, columns=["item", "units", "tokens"]).groupby("item").mean()
+            return table.sort_index()[["tokens", "units"]].to_numpy()
+
+        return ratio_of_totals(totals(name), totals(against))
+
+    def differences(
+        self, pairs: list[tuple[str, str]], measure: str = "judged", tasks: tuple[str, ...] | None = None
+    ) -> pd.DataFrame:
+        """A row a pair of ways and task, and one for all of `tasks`; p after Holm over the whole table."""
+        tasks = tasks or self.tasks
+        groups = [(task, (task,)) for task in tasks] + ([("all", tasks)] if len(tasks) > 1 else [])
+        found = [
+            ({"way": a, "against": b, "task": label}, getattr(self, measure)(a, b, group))
+            for a, b in pairs
+            for label, group in groups
+        ]
+        adjusted = holm([e.p for _, e in found])
+        return pd.DataFrame(
+            {**labels, "difference": e.value, "low": e.low, "high": e.high, "items": e.n, "p_holm": p}
+            | {"verdict": verdict(e, p=p)}
+            for (labels, e), p in zip(found, adjusted, strict=True)
+        )
+
+    def scatter(self, rows: pd.DataFrame, x: str, y: str, **axes):
+        """A panel a task: a point each way, named."""
+        figure, panels = plt.subplots(1, len(self.tasks), figsize=(4.4 * len(self.tasks), 3.8), squeeze=False)
+        names = list(dict.fromkeys(rows.name))
+        colours = dict(zip(names, sns.color_palette("husl", len(names)), strict=True))
+        markers = dict(zip(names, "osD^v<>Pp*XhHd8" * 2, strict=False))
+        for axis, task in zip(panels[0], self.tasks, strict=True):
+            for row in rows[rows.label == task].itertuples():
+                style = {
+                    "color": colours[row.name],
+                    "marker": markers[row.name],
+                    "ms": 6,
+                    "ls": "",
+                    "label": row.name,
+                }
+                axis.errorbar(getattr(row, x), getattr(row, y), [[row.accuracy - row.low], [row.high - row.accuracy]],
+                              elinewidth=0.8, **style)  # fmt: skip
+            axis.set(title=task, **{"xlabel": x, **axes})
+            sns.despine(ax=axis)
+        panels[0][-1].legend(frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
+        return figure
+
+
+def drafts() -> list[Path]:
+    """The weights of the drafts that can be trained anew."""
+    return sorted(CHECKPOINTS.glob("*-draft/model.safetensors"))
+
+
+def repeats_itself(method: str, options: dict) -> bool:
+    """Whether a second sample would be the first again."""
+    if method == "mtjd":
+        return not options.get("joint_temperature")
+    return method == "beam" or not options.get("temperature")
+
+
+def reduction(e: Estimate) -> Estimate:
+    """A change as how much less it is."""
+    return Estimate(0.0 - e.value, 0.0 - e.high, 0.0 - e.low, e.n, e.p)  # never -0.0

@@ -1,0 +1,141 @@
+"""Quality against cost: every lossy rule as one curve over its threshold, beside the lossless methods."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+
+from lib.analysis.stats import holm
+from lib.reporting.claims import OWN, Claim, more
+from lib.running.evaluation import Run
+from lib.studies.mtad.base import DraftingStudy
+from lib.studies.mtad.methods import GREEDY, WARP
+
+
+@dataclass(frozen=True)
+class Study(DraftingStudy):
+    """`grid`: thresholds of MTAD, MMTAD and the token-wise rule. Typical acceptance, BiLD and `transformers`'
+    ensemble have grids of their own; `gammas`: draft lengths of MTAD and speculative decoding."""
+
+    grid: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
+    epsilons: tuple[float, ...] = (0.03, 0.09, 0.3)
+    rollbacks: tuple[float, ...] = (1.0, 2.0, 4.0)
+    weights: tuple[float, ...] = (0.25, 0.5, 0.75)
+    gammas: tuple[int, ...] = (2, 4, 8)
+
+    notebook = "33_mtad_frontier"
+
+    def curves(self) -> dict[str, dict[str, tuple[str, dict]]]:
+        """Curve -> point -> method and options."""
+        found = {
+            "MTAD": {f"tau {t:g}": ("mtad", {"tau": t}) for t in self.grid},
+            "MMTAD": {f"tau {t:g}": ("mtad", {"tau": t, "tree": True}) for t in self.grid},
+            "threshold": {f"tau {t:g}": ("threshold", {"tau": t}) for t in self.grid},
+            "typical": {f"epsilon {e:g}": ("typical", {"epsilon": e}) for e in self.epsilons},
+            "BiLD": {f"rollback {r:g}": ("bild", {"rollback": r}) for r in self.rollbacks},
+            "assisted, ensemble": {f"w {w:g}": ("assisted", {"ensemble": w}) for w in self.weights},
+            "speculative": {f"gamma {n}": ("speculative", {"gamma": n}) for n in self.gammas},
+            "block verification": {f"gamma {n}": ("speculative", {"gamma": n, "block": True}) for n in self.gammas},
+            "token tree": {"4, 2, 2": ("tree_speculative", {})},
+            "MTAD, gamma": {f"gamma {n}": ("mtad", {"gamma": n}) for n in self.gammas if n != 4},
+        }
+        greedy = {f"gamma {n}": ("speculative", GREEDY | {"gamma": n}) for n in self.gammas}
+        curves = {
+            name: {point: (method, WARP | options) for point, (method, options) in points.items()}
+            for name, points in found.items()
+        }
+        return curves | {"speculative, greedy": greedy}
+
+    def runs(self) -> dict[tuple, Run]:
+        """Keys are (task, `curve: point`) and (task, name of a reference)."""
+        found = {(short, name): self.named(short, name) for short in self.tasks for name in ("sampling", "greedy")}
+        for short in self.tasks:
+            for curve, points in self.curves().items():
+                for point, (method, options) in points.items():
+                    found[short, f"{curve}: {point}"] = self._run(short, method, **options)
+        return found
+
+    @cached_property
+    def points(self) -> pd.DataFrame:
+        """Means over tasks: accuracy, perplexity and tokens a unit of cost, a row a point."""
+        rows = self.summary.groupby("name", sort=False)[["accuracy", "perplexity", "units"]].mean().reset_index()
+        curve = rows.name.str.split(": ").str[0]
+        return rows.assign(curve=curve, speed=1 / rows.units)
+
+    def figure_frontier(self):
+        """Accuracy and perplexity against tokens a unit of cost, a line each rule; means over tasks."""
+        figure, axes = plt.subplots(1, 2, figsize=(11, 4.4))
+        rows = self.points
+        colours = dict(zip(rows.curve.unique(), sns.color_palette("husl", rows.curve.nunique()), strict=True))
+        for axis, value in zip(axes, ("accuracy", "perplexity"), strict=True):
+            for curve, part in rows.groupby("curve", sort=False):
+                axis.plot(part.speed, part[value], marker="o", ms=5, lw=1.2, color=colours[curve], label=curve)
+            axis.set(xlabel="tokens a unit of cost", ylabel=value + (", %" if value == "accuracy" else ""))
+            sns.despine(ax=axis)
+        axes[1].legend(frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
+        return figure
+
+    def rivals(self) -> pd.DataFrame:
+        """For every point of MTAD and MMTAD the point of another rule that is at least as cheap and scores highest.
+
+        Chosen on the same items that are compared, which favours the rival; the difference is MTAD minus it.
+        """
+        rows, found = self.points, []
+        others = rows[~rows.curve.str.startswith(("MTAD", "MMTAD"))]
+        for row in rows[rows.curve.str.startswith(("MTAD", "MMTAD"))].itertuples():
+            cheap = others[others.speed >= row.speed]
+            if len(cheap):
+                best = cheap.loc[cheap.accuracy.idxmax()]
+                e = self.judged(row.name, best["name"])
+                found.append((row.name, best["name"], e))
+        adjusted = holm([e.p for _, _, e in found])
+        columns = ["way", "rival", "difference", "low", "high", "p_holm"]
+        return pd.DataFrame(
+            [(a, b, e.value, e.low, e.high, p) for (a, b, e), p in zip(found, adjusted, strict=True)], columns=columns
+        )
+
+    def claims(self) -> list[Claim]:
+        """At equal tau MTAD's joint rule against the token-wise one, in quality and in cost."""
+        found = []
+        pairs = [(f"MTAD: tau {t:g}", f"threshold: tau {t:g}", t) for t in self.grid]
+        estimates = [self.judged(a, b) for a, b, _ in pairs]
+        for (a, b, t), e, p in zip(pairs, estimates, holm([e.p for e in estimates]), strict=True):
+            says = f"at tau {t:g} the joint rule scores higher than the token-wise one"
+            found.append(Claim(OWN, says, "", e, "points", more(e, p=p)))
+            c = self.cheaper(a, b)
+            says = f"at tau {t:g} the joint rule is cheaper a token than the token-wise one"
+            found.append(Claim(OWN, says, "", c, "times", more(c, zero=1.0)))
+        return found
+
+    def reading(self) -> str:
+        """Which points no other beats in both, and who beats MTAD."""
+        rows = self.points
+        on = [
+            row.name
+            for row in rows.itertuples()
+            if not ((rows.accuracy >= row.accuracy) & (rows.speed >= row.speed)
+                    & ((rows.accuracy > row.accuracy) | (rows.speed > row.speed))).any()
+        ]  # fmt: skip
+        lines = [f"- On the frontier of means (no other point is cheaper and scores as high): {', '.join(on)}."]
+        rivals = self.rivals()
+        if len(rivals):
+            better = rivals[(rivals.p_holm < 0.05) & (rivals.difference < 0)]
+            lines.append(
+                f"- Of {len(rivals)} points of MTAD and MMTAD that have an equally cheap rival, {len(better)} score "
+                f"lower than it after Holm; the mean difference is {np.mean(rivals.difference):+.1f} points."
+            )
+        return "\n".join(lines)
+
+    def save(self) -> dict:
+        """Everything into the results folder; the manifest in short."""
+        tables = {
+            "summary": self.summary,
+            "points": self.points,
+            "rivals": self.rivals(),
+            "likelihood": self.surprise,
+            "forwards": self.forward_times,
+        }
+        return self.write(tables, {"frontier": self.figure_frontier()})

@@ -1,0 +1,139 @@
+"""MTAD's main table: quality, perplexity and cost of every way to decode with the same draft."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from lib.analysis.stats import holm
+from lib.reporting.claims import OWN, Claim, more
+from lib.reporting.report import headline
+from lib.running.evaluation import Run
+from lib.studies.mtad.base import DraftingStudy, reduction
+from lib.studies.mtad.methods import LOSSLESS, METHODS
+
+# Against what MTAD is held: name -> why.
+AGAINST = ("sampling", "greedy", "speculative", "speculative, greedy", "threshold", "typical")
+CLAIMED = {"ICLR": 25.0, "v4": 43.0}  # better downstream scores than single-token sampling, in %
+FASTER = {"v2, ICLR": 1.42, "v4": 1.26}  # than speculative decoding
+
+
+@dataclass(frozen=True)
+class Study(DraftingStudy):
+    """All methods of lib/studies/mtad_methods.py, gamma 4 and the warp of the released code (T 1, top-k 10, top-p
+    0.9) for all of them but greedy decoding and beam search."""
+
+    methods: tuple[str, ...] = tuple(METHODS)
+
+    notebook = "30_mtad_scores"
+
+    def runs(self) -> dict[tuple, Run]:
+        """Keys are (task, name)."""
+        return {(short, name): self.named(short, name) for short in self.tasks for name in self.methods}
+
+    @cached_property
+    def comparisons(self) -> pd.DataFrame:
+        """MTAD and its tree minus others in points."""
+        pairs = [(way, other) for way in ("MTAD", "MMTAD") for other in AGAINST if other in self.methods]
+        return self.differences([pair for pair in [*pairs, ("MMTAD", "MTAD")] if set(pair) <= set(self.methods)])
+
+    @cached_property
+    def lossless(self) -> pd.DataFrame:
+        """Each lossless method minus sampling. That they are lossless is shown by tests on enumerated distributions;
+        this would only find a gross fault."""
+        return self.differences([(way, "sampling") for way in LOSSLESS if way in self.methods])
+
+    @cached_property
+    def perplexities(self) -> pd.DataFrame:
+        """Change of perplexity in %, the same pairs with sampling and speculative decoding."""
+        pairs = [(way, other) for way in ("MTAD", "MMTAD", "greedy") for other in ("sampling", "speculative")]
+        return self.differences(pairs, "likelier")
+
+    @cached_property
+    def speeds(self) -> pd.DataFrame:
+        """Tokens a unit of cost, over that of speculative decoding with the same draft: a row a way."""
+        rows = []
+        for name in self.methods:
+            if name != "speculative":
+                e = self.cheaper(name, "speculative")
+                rows.append({"name": name, "ratio": e.value, "low": e.low, "high": e.high})
+        return pd.DataFrame(rows).set_index("name").rename_axis(None)
+
+    def figure_quality(self):
+        """Accuracy against tokens a unit of cost."""
+        rows = self.summary.assign(speed=1 / self.summary.units)
+        return self.scatter(rows, "speed", "accuracy", xlabel="tokens a target forward's cost", ylabel="accuracy, %")
+
+    def claims(self) -> list[Claim]:
+        """Better than sampling, less perplexing, cheaper than speculative decoding; then our controls."""
+        found = []
+        for where, gain in CLAIMED.items():
+            way = "MTAD" if where == "ICLR" else "MMTAD"
+            relative = self.relative(way, "sampling")
+            says = f"{way} scores {gain:g} % higher than token-by-token sampling, all tasks"
+            found.append(Claim(f"abstract, {where}", says, f"+{gain:g} %", relative, "%", more(relative, gain)))
+        lower = reduction(self.likelier("MTAD", "sampling"))
+        found.append(
+            Claim(OWN, "MTAD's texts are less perplexing than sampled ones", "", lower, "% lower", more(lower))
+        )
+        for where, ratio in FASTER.items():
+            way = "MMTAD" if where == "v4" else "MTAD"
+            e = self.cheaper(way, "speculative")
+            says = f"{way} is {ratio:g} times as fast as speculative decoding, in forwards weighted by their time"
+            found.append(Claim(f"abstract, {where}", says, f"{ratio:g}x", e, "times", more(e, ratio, zero=1.0)))
+        others = [name for name in AGAINST[1:] if name in self.methods]
+        estimates = [self.judged("MTAD", name) for name in others]
+        for name, e, p in zip(others, estimates, holm([e.p for e in estimates]), strict=True):
+            says = f"MTAD scores higher than {name}, all tasks"
+            found.append(Claim(OWN, says, "", e, "points", more(e, p=p)))
+        return found
+
+    def reading(self) -> str:
+        """Quality first, then what it costs."""
+        rows = self.comparisons[self.comparisons.task == ("all" if len(self.tasks) > 1 else self.tasks[0])]
+        lines = []
+        for way in ("MTAD", "MMTAD"):
+            parts = [
+                f"{r.against} {r.difference:+.1f} [{r.low:.1f}, {r.high:.1f}], {r.verdict}"
+                for r in rows[rows.way == way].itertuples()
+            ]
+            lines.append(f"- **{way}** minus others, accuracy in points, all tasks: {'; '.join(parts)}.")
+        e = self.likelier("MTAD", "sampling")
+        lines.append(
+            f"- Perplexity of MTAD's texts against sampled ones: {e.value:+.1f} % [{e.low:.1f}, {e.high:.1f}]."
+        )
+        speeds = self.speeds
+        parts = [
+            f"{name} {speeds.ratio[name]:.2f} [{speeds.low[name]:.2f}, {speeds.high[name]:.2f}]"
+            for name in speeds.sort_values("ratio", ascending=False).index
+        ]
+        lines.append(
+            "- Tokens a unit of cost over those of speculative decoding (a forward of the draft costs "
+            f"{self.cost_ratio:.2f} of the target's): {'; '.join(parts)}."
+        )
+        told = self.lossless[self.lossless.verdict != "tied"]
+        lines.append(
+            f"- Lossless methods told apart from sampling by their accuracy, of {len(self.lossless)} comparisons: "
+            f"{', '.join(f'{r.way} ({r.task})' for r in told.itertuples()) or 'none'}."
+        )
+        return "\n".join(lines)
+
+    def headlines(self) -> dict[str, dict]:
+        change = self.likelier("MTAD", "sampling")
+        given = (self.profile, self.notebook)
+        return {
+            "mtad_perplexity_change_percent": headline(change.value, change.low, change.high, change.n, "%", *given),
+        }
+
+    def save(self) -> dict:
+        """Everything into the results folder; the manifest in short."""
+        tables = {
+            "summary": self.summary,
+            "comparisons": self.comparisons,
+            "lossless": self.lossless,
+            "perplexities": self.perplexities,
+            "speeds": self.speeds.reset_index(names="name"),
+            "likelihood": self.surprise,
+            "forwards": self.forward_times,
+        }
+        return self.write(tables, {"quality": self.figure_quality()})

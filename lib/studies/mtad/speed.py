@@ -1,0 +1,223 @@
+"""How fast each way to decode is on a real pair, where the time goes, and what a batch and a joule are worth."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+
+from lib.analysis.stats import Estimate
+from lib.analysis.totals import ratio_of_totals
+from lib.reporting.claims import OPEN, OWN, UNTESTABLE, Claim, at_least, at_most, more
+from lib.reporting.report import headline
+from lib.studies.mtad.rounds import BASE, BATCHED, SAMPLER, Rounds
+
+PAIRS = {"speculative": "assisted", "speculative, greedy": "assisted, greedy"}
+PROMPTS = "prompts like those that its draft learned from"
+OTHERS = "prompts of tasks that it did not learn"
+FEWEST = 6  # rounds: a bootstrap over fewer is narrower than its level
+AIM = 1.26  # times speculative decoding: what the fourth version of the paper prints
+
+
+@dataclass(frozen=True)
+class Study(Rounds):
+    """Tables, figures and words of what `Rounds` measures."""
+
+    notebook = "34_mtad_speed"
+
+    def ratio(self, name: str, against: str, batch: int = 1, where: str = "taught") -> Estimate:
+        """Tokens a second of one way over another's: totals over rounds, bootstrap over rounds."""
+        rows = self.rounds[(self.rounds.batch == batch) & (self.rounds["where"] == where)]
+        sides = [rows[rows.variant == way].sort_values("round")[["work", "seconds"]] for way in (name, against)]
+        return ratio_of_totals(*(side.to_numpy(dtype=float) for side in sides))
+
+    @cached_property
+    def _totals(self) -> pd.DataFrame:
+        """Sums over rounds by place, batch size and way."""
+        return self.rounds.groupby(["where", "batch", "variant"], sort=False)[["work", "seconds"]].sum()
+
+    def sampler(self, where: str = "taught") -> str:
+        """Sampling token by token by the faster of its two loops."""
+        rows = self._totals.loc[where, 1]
+        return max(("sampling", SAMPLER), key=lambda way: rows.work[way] / rows.seconds[way])
+
+    def table(self) -> pd.DataFrame:
+        """A line a way at batch 1, fastest first."""
+        return self._speeds("taught")
+
+    def away(self) -> pd.DataFrame:
+        """The same on tasks that the draft did not learn."""
+        return self._speeds("elsewhere") if self.elsewhere else pd.DataFrame()
+
+    def _speeds(self, where: str) -> pd.DataFrame:
+        rows = self._totals.loc[where, 1]
+        found = []
+        for name in rows.index:
+            e = self.ratio(name, BASE, where=where)
+            speed = rows.work[name] / rows.seconds[name]
+            found.append(
+                {"way": name, "tokens a second": speed, "over speculative": e.value, "low": e.low, "high": e.high,
+                 "tokens an hour": 3600 * speed}
+            )  # fmt: skip
+        return pd.DataFrame(found).set_index("way").sort_values("tokens a second", ascending=False).round(2)
+
+    def by_batch(self) -> pd.DataFrame:
+        """Tokens a second and joules a token, a line a way and a column a batch size.
+
+        Joules are the counters' whole, idle draw included, and missing where the machine has no counter.
+        """
+        rows = self._totals.loc["taught"]
+        speed = (rows.work / rows.seconds).rename("tokens a second")
+        energy = self.joules.groupby(["batch", "way"])[["joules", "work", "idle"]].agg(
+            {"joules": lambda x: x.sum(skipna=False), "work": "sum", "idle": "mean"}
+        )
+        found = pd.DataFrame(
+            {"tokens a second": speed, "joules a token": energy.joules / energy.work.replace(0, np.nan)}
+        )
+        wide = found.loc[(slice(None), list(BATCHED)), :].unstack(0)
+        return wide.loc[list(BATCHED)].rename_axis(index=None, columns=[None, "batch"])
+
+    @cached_property
+    def tried(self) -> pd.DataFrame:
+        """Tokens a second by draft length, on validation prompts."""
+        totals = self.attempts.groupby("variant", sort=False)[["work", "seconds"]].sum()
+        speed = (totals.work / totals.seconds).round(2)
+        names = [name.split(", gamma ") for name in speed.index]
+        index = pd.MultiIndex.from_tuples([(way, int(gamma)) for way, gamma in names], names=["way", "gamma"])
+        return speed.set_axis(index).unstack("gamma").rename_axis(index=None)
+
+    @cached_property
+    def split(self) -> pd.DataFrame:
+        """Shares of the time inside draft and target, and what follows from single forwards."""
+        rows = self.parts.set_index("way").rename_axis(None)
+        columns = [c for c in rows if not c.startswith("length")]
+        found = [self.ratio(name, self.sampler()).value for name in rows.index]
+        return rows[columns].assign(measured=found)
+
+    def positions(self) -> pd.DataFrame:
+        """In % of passes: at least so many drafted tokens were accepted."""
+        rows = self.parts.set_index("way").rename_axis(None)
+        lengths = rows[[c for c in rows if c.startswith("length")]].fillna(0)
+        reached = lengths.iloc[:, ::-1].cumsum(axis=1).iloc[:, ::-1]
+        wide = 100 * reached.div(reached.iloc[:, 0], axis=0).iloc[:, 1:]
+        wide.columns = [f"{i} or more" for i in range(1, 1 + wide.shape[1])]
+        return wide.where(wide > 0)
+
+    def figure_speed(self):
+        """Tokens a second at batch 1 over those of speculative decoding, with 95 % intervals."""
+        rows = self.table().iloc[::-1]
+        figure, axis = plt.subplots(figsize=(6.4, 0.38 * len(rows) + 1))
+        error = [rows["over speculative"] - rows.low, rows.high - rows["over speculative"]]
+        axis.errorbar(rows["over speculative"], range(len(rows)), xerr=error, fmt="o", ms=5, capsize=3)
+        axis.axvline(1, color="0.4", lw=1)
+        axis.axvline(AIM, color="0.4", lw=1, ls=":", label=f"{AIM:g}, printed for MMTAD")
+        axis.set_yticks(range(len(rows)), rows.index)
+        axis.set(xlabel="tokens a second over speculative decoding's")
+        axis.legend(frameon=False, fontsize="small", loc="lower right")
+        sns.despine()
+        return figure
+
+    def claims(self) -> list[Claim]:
+        """The printed ratios; the bounds that this library set itself."""
+        prompts = PROMPTS if self.elsewhere else "prompts of " + ", ".join(self.tasks)
+        found = []
+        for where, way, times in (("v2, ICLR", "MTAD", 1.42), ("v4", "MMTAD", 1.26)):
+            e = self.ratio(way, BASE)
+            says = f"{way} is {times:g} times as fast as speculative decoding ({self.model}, batch 1, {prompts})"
+            found.append(_timed(f"abstract, {where}", says, e, more(e, times, zero=1.0), f"{times:g}x"))
+        for where, way, times, theirs in (("v2, ICLR", "MTAD", 1.54, "1.54x"), ("v4", "MMTAD", 1.31, "23.6 % less")):
+            e = self.energy(way)
+            says = f"{way} takes {times:g} times less energy a token than speculative decoding"
+            verdict = UNTESTABLE if np.isnan(e.value) else more(e, times, zero=1.0)
+            found.append(Claim(f"abstract, {where}", says, theirs, e, "times less", verdict))
+        e = self.ratio("MTAD", BASE)
+        found.append(
+            _timed(OWN, f"MTAD is at least {AIM:g} times as fast as speculative decoding", e, at_least(e, AIM))
+        )
+        for own, theirs in PAIRS.items():
+            e = self.ratio(own, theirs)
+            says = f"{own} decoding here is at least as fast as transformers' {theirs}, same pair and draft length"
+            found.append(_timed(OWN, says, e, at_least(e, 1.0)))
+        e = self.ratio("MTAD", "speculative, greedy")
+        found.append(_timed(OWN, "MTAD is faster than speculative greedy decoding", e, more(e, zero=1.0)))
+        e = self.ratio("speculative, greedy", "greedy")
+        found.append(_timed(OWN, "drafting greedily is no faster than greedy decoding alone", e, at_most(e, 1.0)))
+        for against in (BASE, self.sampler("elsewhere")) if self.elsewhere else ():
+            e = self.ratio("MTAD", against, where="elsewhere")
+            found.append(_timed(OWN, f"MTAD is faster than {against} on {OTHERS}", e, more(e, zero=1.0)))
+        return found
+
+    def energy(self, way: str) -> Estimate:
+        """Joules a token of speculative decoding over a way's at batch 1: the median of rounds, and their smallest
+        and largest, between which the true median lies with 97 %. NaN and n = 0 without a counter."""
+        if self.joules.joules.isna().any():
+            return Estimate(np.nan, np.nan, np.nan, 0)
+        rows = self.joules[self.joules.batch == 1].assign(cost=lambda t: t.joules / t.work)
+        wide = rows.pivot(index="round", columns="way", values="cost")
+        ratios = (wide[BASE] / wide[way]).to_numpy()
+        return Estimate(float(np.median(ratios)), float(ratios.min()), float(ratios.max()), len(ratios))
+
+    def reading(self) -> str:
+        e, a, g = self.ratio("MTAD", BASE), self.ratio("MTAD", self.sampler()), self.ratio("MMTAD", BASE)
+        lines = [
+            f"- MTAD is {e.value:.2f} [{e.low:.2f}, {e.high:.2f}] times as fast as speculative decoding and "
+            f"{a.value:.2f} [{a.low:.2f}, {a.high:.2f}] times as fast as sampling token by token; MMTAD "
+            f"{g.value:.2f} [{g.low:.2f}, {g.high:.2f}] times as fast as speculative decoding."
+        ]
+        if self.elsewhere:
+            e, a = (self.ratio("MTAD", way, where="elsewhere") for way in (BASE, self.sampler("elsewhere")))
+            lines.append(
+                f"- On {', '.join(self.elsewhere)}, which the draft did not learn: {e.value:.2f} [{e.low:.2f}, "
+                f"{e.high:.2f}] times speculative decoding, {a.value:.2f} [{a.low:.2f}, {a.high:.2f}] times sampling."
+            )
+        for own, theirs in PAIRS.items():
+            e = self.ratio(own, theirs)
+            lines.append(
+                f"- {own} decoding here over transformers' {theirs}: {e.value:.2f} [{e.low:.2f}, {e.high:.2f}]."
+            )
+        parts = [f"{way} {share:.0f} %" for way, share in zip(self.same.way, self.same["same, %"], strict=True)]
+        lines.append(
+            f"- Prompts whose tokens are those of greedy decoding, of {self.same.prompts[0]}: {'; '.join(parts)}."
+        )
+        for name, row in self.split.iterrows():
+            lines.append(
+                f"- {name}: {row.draft:.0f} % of the time in the draft, {row.target:.0f} % in the target, "
+                f"{row.rest:.0f} % in neither; {row['block efficiency']:.2f} tokens a pass; from single forwards "
+                f"{row.expected:.2f} times the faster sampling's speed is expected, {row.measured:.2f} is measured."
+            )
+        if self.joules.joules.isna().any():
+            lines.append("- This machine has no energy counter that is read: joules are not measured.")
+        return "\n".join(lines)
+
+    def headlines(self) -> dict[str, dict]:
+        given = (self.profile, self.notebook)
+        pairs = {
+            "mtad_vs_speculative_speed": ("MTAD", BASE),
+            "speculative_vs_hf_assisted_speed": ("speculative, greedy", "assisted, greedy"),
+            "mtad_vs_autoregressive_speed": ("MTAD", self.sampler()),
+        }
+        found = {name: self.ratio(*pair) for name, pair in pairs.items()}
+        entries = {name: headline(e.value, e.low, e.high, e.n, "times", *given) for name, e in found.items()}
+        e = self.energy("MTAD")
+        value = (None, None, None) if np.isnan(e.value) else (e.value, e.low, e.high)
+        return entries | {"mtad_vs_speculative_energy": headline(*value, e.n, "times less", *given)}
+
+    def save(self) -> dict:
+        """Everything into the results folder; the manifest in short."""
+        tables = {
+            "rounds": self.rounds,
+            "speed": self.table().reset_index(names="way"),
+            "elsewhere": self.away().reset_index(names="way"),
+            "split": self.parts,
+            "joules": self.joules,
+            "same": self.same,
+            "tried": self.attempts,
+            "forwards": self.forward_times,
+        }
+        return self.write(tables, {"speed": self.figure_speed()})
+
+
+def _timed(where: str, says: str, e: Estimate, verdict: str, printed: str = "") -> Claim:
+    return Claim(where, says, printed, e, "times", verdict if e.n >= FEWEST else OPEN)

@@ -1,0 +1,191 @@
+"""Choosing tau and gamma: on validation items for a tolerated loss, and what the choice then does on test items."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+
+from lib.analysis.stats import Estimate
+from lib.analysis.tolerated_loss import RULES, Candidate, choose
+from lib.errors import UserError
+from lib.reporting.claims import OWN, Claim, at_most
+from lib.reporting.report import difference
+from lib.running.evaluation import Run
+from lib.studies.mtad.base import DraftingStudy, reduction
+from lib.studies.mtad.methods import METHODS, WARP
+
+BASES = ("speculative", "speculative, greedy")
+NONE = "none fits and is faster: decode losslessly"
+
+
+@dataclass(frozen=True)
+class Study(DraftingStudy):
+    """`tolerated`: points of task score that may be lost against `base`, a lossless method; `rule`: see
+    lib/choosing.py. `draft_cost`: what a forward of the draft is counted, in forwards of the target. `items` and
+    `validation_items`: of the test and of the validation split, which never meet."""
+
+    taus: tuple[float, ...] = (0.05, 0.2, 0.4, 0.6, 0.8)
+    gammas: tuple[int, ...] = (4, 8)
+    tolerated: float = 2.0
+    rule: str = "observed"
+    base: str = "speculative"
+    validation_items: int = 100
+    draft_cost: float = 0.2
+
+    notebook = "36_mtad_tau"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.base not in BASES:
+            raise UserError(f"base must be one of {'; '.join(BASES)}, not {self.base!r}")
+        if self.rule not in RULES:
+            raise UserError(f"rule must be one of {', '.join(RULES)}, not {self.rule!r}")
+
+    def settings(self) -> dict[str, dict]:
+        """MTAD's settings by name."""
+        return {f"gamma {g}, tau {t:g}": {"gamma": g, "tau": t} for g in self.gammas for t in self.taus}
+
+    def runs(self) -> dict[tuple, Run]:
+        """Keys are (task, name), the name beginning with the split."""
+        found = {}
+        for short in self.tasks:
+            for name in ("validation", "test"):
+                found[short, f"{name}: base"] = self._on(name, short, *METHODS[self.base])
+            for name, options in self.settings().items():
+                found[short, f"validation: {name}"] = self._on("validation", short, "mtad", WARP | options)
+        return found
+
+    def _on(self, split: str, short: str, method: str, options: dict) -> Run:
+        run = self._run(short, method, split, **options)
+        if split == "test":
+            return run
+        given = {"samples": run.samples, "split": split, "draft": self.draft}
+        return Run.of(self.model, run.task, method, items=self.validation_items, **given, **options)
+
+    def later_runs(self, lines: dict[tuple, list[dict]]) -> dict[tuple, Run]:
+        """The chosen settings on test items."""
+        found = {}
+        for short in self.tasks:
+            best = self.best(short, lines)
+            if best:
+                found[short, "test: chosen"] = self._on("test", short, "mtad", WARP | self.settings()[best.name])
+        return found
+
+    def best(self, short: str, lines: dict[tuple, list[dict]]) -> Candidate | None:
+        """The choice for a task, from its validation items alone."""
+        found = choose(self.candidates(short, lines), self.tolerated, self.rule)
+        return found if found and found.speed > self._speed(lines[short, "validation: base"]) else None
+
+    def candidates(self, short: str, lines: dict[tuple, list[dict]]) -> list[Candidate]:
+        """Every setting with its loss on the validation items of a task."""
+        base = lines[short, "validation: base"]
+        return [
+            Candidate(name, reduction(difference(own, base)), self._speed(own))
+            for name in self.settings()
+            for own in [lines[short, f"validation: {name}"]]
+        ]
+
+    def _speed(self, lines: list[dict]) -> float:
+        """Tokens a forward of the target, one of the draft counted as `draft_cost` of it: no clock decides, so that
+        the choice is the same on every machine."""
+        forwards = sum(line["target_forwards"] + self.draft_cost * line["draft_forwards"] for line in lines)
+        return sum(line["accepted"] + line["bonus"] for line in lines) / forwards
+
+    @cached_property
+    def chosen(self) -> pd.DataFrame:
+        """A row a task: the chosen setting, its loss where it was chosen and on test items, and its cost there."""
+        rows = []
+        for short in self.tasks:
+            best = self.best(short, self.lines)
+            if best is None:
+                rows.append({"task": short, "chosen": NONE})
+                continue
+            e = self.test_loss(short)
+            faster = self.cheaper("test: chosen", "test: base", (short,))
+            rows.append(
+                {
+                    "task": short,
+                    "chosen": best.name,
+                    "loss, validation": best.loss.value,
+                    "loss, test": e.value,
+                    "low": e.low,
+                    "high": e.high,
+                    "items": e.n,
+                    "tokens a unit, ratio": faster.value,
+                    "ratio low": faster.low,
+                    "ratio high": faster.high,
+                }
+            )
+        return pd.DataFrame(rows).set_index("task").rename_axis(None)
+
+    def test_loss(self, short: str) -> Estimate:
+        """Points lost on test items by the chosen setting."""
+        return reduction(self.judged("test: chosen", "test: base", (short,)))
+
+    @cached_property
+    def tried(self) -> pd.DataFrame:
+        """Loss in points and tokens a unit of cost of every setting on validation items, a row each."""
+        rows = [
+            {"task": short, "setting": c.name, "loss": c.loss.value, "low": c.loss.low, "high": c.loss.high,
+             "tokens a unit": c.speed}
+            for short in self.tasks
+            for c in self.candidates(short, self.lines)
+        ]  # fmt: skip
+        return pd.DataFrame(rows)
+
+    def figure_choice(self):
+        """Loss against tokens a unit of cost on validation items; the line is what is tolerated."""
+        figure, axes = plt.subplots(1, len(self.tasks), figsize=(4 * len(self.tasks), 3.5), squeeze=False)
+        for axis, task in zip(axes[0], self.tasks, strict=True):
+            rows = self.tried[self.tried.task == task]
+            for gamma in self.gammas:
+                part = rows[rows.setting.str.startswith(f"gamma {gamma},")]
+                error = [part.loss - part.low, part.high - part.loss]
+                axis.errorbar(part["tokens a unit"], part.loss, error, fmt="o-", ms=4, capsize=2, lw=1,
+                              label=f"gamma {gamma}")  # fmt: skip
+            axis.axhline(self.tolerated, color="0.4", ls="--", lw=1, label="tolerated")
+            axis.set(title=task, xlabel="tokens a unit of cost")
+            sns.despine(ax=axis)
+        axes[0][0].set_ylabel(f"points lost against {self.base}")
+        axes[0][-1].legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+        return figure
+
+    def claims(self) -> list[Claim]:
+        """What is promised on validation items is kept on test items."""
+        found = []
+        for short in self.tasks:
+            if (short, "test: chosen") in self.lines:
+                e = self.test_loss(short)
+                says = f"the chosen setting loses at most {self.tolerated:g} points on test items of {short}"
+                found.append(Claim(OWN, says, "", e, "points lost", at_most(e, self.tolerated)))
+        return found
+
+    def reading(self) -> str:
+        lines = []
+        for short, row in self.chosen.iterrows():
+            if row.chosen == NONE:
+                lines.append(f"- **{short}**: {NONE}.")
+                continue
+            lines.append(
+                f"- **{short}**: {row.chosen}. Lost against {self.base}: {row['loss, validation']:.1f} points on "
+                f"validation items, {row['loss, test']:.1f} [{row.low:.1f}, {row.high:.1f}] on test items; "
+                f"{row['tokens a unit, ratio']:.2f} [{row['ratio low']:.2f}, {row['ratio high']:.2f}] times its "
+                "tokens a unit of cost."
+            )
+            rows = self.tried[self.tried.task == short]
+            if ((rows.low <= 0) & (rows.high >= 0)).all():
+                lines.append(f"- **{short}**: no setting tried can be told from {self.base} by its score on them.")
+            if row.chosen.endswith(f"tau {min(self.taus):g}"):
+                lines.append(f"- **{short}**: this is the lowest tau tried, and a lower one may be cheaper still.")
+        return "\n".join(lines)
+
+    def save(self) -> dict:
+        """Everything into the results folder; the manifest in short."""
+        tables = {
+            "chosen": self.chosen.reset_index(names="task"),
+            "tried": self.tried,
+            "forwards": self.forward_times,
+        }
+        return self.write(tables, {"choice": self.figure_choice()})

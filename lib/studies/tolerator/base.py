@@ -1,0 +1,128 @@
+"""What the TOLERATOR studies share: budgets, accuracies as tables and lines, differences over all tasks."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+
+from lib.analysis.stats import Estimate, paired_difference
+from lib.errors import UserError
+from lib.reporting.report import cells, difference, percent, scores, summary_row
+from lib.running.evaluation import Run
+from lib.studies.base import SHORT, BaseStudy
+from lib.tasks import get_task
+
+# Of the fill-up, as published; a vanilla run with these is TOLERATOR without refinement.
+FILL_UP = {"temperature": 0.5, "eot_form": "logit_div", "eot_lambda": 1.2}
+
+
+# A rate at which TOLERATOR is not near zero on the study model, beside the published 0.8 to 0.4. Chosen on validation
+# items, see `tried` in tolerator_controls.py.
+MILD = {"gamma_max": 0.2, "gamma_min": 0.1}
+BUDGETS = {"middle": "middle budget", "full": "one token a forward"}
+POINTS = {"published": {}, "mild": MILD}
+
+
+def canvas_of(short: str) -> int:
+    """The canvas of a task: its longest response."""
+    return get_task(SHORT.get(short, short)).max_new_tokens
+
+
+def budgets(canvas: int) -> tuple[int, ...]:
+    """Forward budgets: 4 and its doublings up to half the canvas, then one token a forward."""
+    doublings = [4 * 2**i for i in range(8) if 4 * 2**i <= canvas // 2]
+    return (*doublings, canvas)
+
+
+def middle(canvas: int) -> int:
+    """The budget in the middle of the grid, the higher of two: the one that the headlines name."""
+    grid = budgets(canvas)
+    return grid[len(grid) // 2]
+
+
+def forwards_at(budget: str, canvas: int) -> int:
+    """Forwards of a budget: `middle` of the grid or `full`, one token a forward. Raises UserError on another name."""
+    if budget not in BUDGETS:
+        raise UserError(f"{budget!r} is no budget: take {' or '.join(BUDGETS)}")
+    return {"middle": middle(canvas), "full": canvas}[budget]
+
+
+def spending(method: str, forwards: int) -> dict[str, int]:
+    """The option by which a method is given so many forwards."""
+    return {"forwards" if method in ("tolerator", "settle") else "steps": forwards}
+
+
+def over_tasks(pairs: list[tuple[list[dict], list[dict]]]) -> Estimate:
+    """Mean over tasks of accuracy of `a` minus that of `b`, in points; of each task the same number of items."""
+    if len({len(scores(a)) for a, _ in pairs}) > 1:
+        raise ValueError("tasks of different sizes: their mean would weigh them unequally")
+    for a, b in pairs:
+        difference(a, b)  # raises where they are not the same items
+    e = paired_difference(*(np.concatenate([scores(pair[side]) for pair in pairs]) for side in (0, 1)))
+    return percent(e)
+
+
+def shared(a: list[dict], b: list[dict]) -> tuple[list[dict], list[dict]]:
+    """Two runs on the same items cut to the samples that both have, so that pairs share their draws."""
+    last = min(max(line["sample"] for line in lines) for lines in (a, b))
+    return tuple([line for line in lines if line["sample"] <= last] for lines in (a, b))
+
+
+def said(rows: pd.DataFrame, label: str = "task") -> str:
+    """`math +1.0 [0.2, 1.8], higher; ...` of rows of a comparison table."""
+    return "; ".join(
+        f"{row[label]} {row.difference:+.1f} [{row.low:.1f}, {row.high:.1f}], {row.verdict}"
+        for _, row in rows.iterrows()
+    )
+
+
+@dataclass(frozen=True)
+class DiffusionStudy(BaseStudy):
+    """A study of one diffusion model; the keys of its runs begin with the task, `parts` names the rest of them."""
+
+    tasks: tuple[str, ...] = ("math", "qa", "code")
+    model: str = "study-dlm"
+
+    parts = ()
+    printed = "tolerator"
+
+    def _run(self, short: str, method: str, **options) -> Run:
+        size = {"items": self.items, "samples": self.samples}
+        return Run.of(self.model, SHORT.get(short, short), method, **size, **options)
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """One row a run: what its key says, accuracy with its interval, cost."""
+        return pd.DataFrame(
+            summary_row(self.all_runs[key], lines, **dict(zip(("label", *self.parts), key, strict=True)))
+            for key, lines in self.lines.items()
+        )
+
+    def accuracies(self, rows: pd.DataFrame, index: list[str], columns: str) -> pd.DataFrame:
+        """`accuracy [low, high]` in %, a line by `index` and a column by `columns`, in the order of the runs."""
+        table = rows.assign(cell=cells(rows)).pivot(index=index, columns=columns, values="cell")
+        return table[list(dict.fromkeys(rows[columns]))].reindex(list(dict.fromkeys(_keys(rows, index)))).fillna("")
+
+    def panels(self, rows: pd.DataFrame, x: str, lines: str, *, y: str = "accuracy", **axes):
+        """A panel a task: `y` against `x`, a line each of `lines`; accuracy with its 95 % band."""
+        figure, panels = plt.subplots(1, len(self.tasks), figsize=(4.1 * len(self.tasks), 3.5), squeeze=False)
+        names = list(dict.fromkeys(rows[lines]))
+        colours = dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
+        for axis, task in zip(panels[0], self.tasks, strict=True):
+            for name in names:
+                line = rows[(rows.label == task) & (rows[lines] == name)].sort_values(x)
+                axis.plot(line[x], line[y], marker="o", ms=4, color=colours[name], label=name)
+                if y == "accuracy":
+                    axis.fill_between(line[x], line.low, line.high, color=colours[name], alpha=0.15, lw=0)
+            axis.set(title=task, **{"xlabel": x, **axes})
+            sns.despine(ax=axis)
+        panels[0][0].set_ylabel("accuracy, %" if y == "accuracy" else y)
+        panels[0][-1].legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+        return figure
+
+
+def _keys(rows: pd.DataFrame, index: list[str]) -> list:
+    return list(rows[index[0]]) if len(index) == 1 else list(rows[index].itertuples(index=False, name=None))

@@ -1,0 +1,229 @@
+"""What accuracy costs: forwards, positions and seconds of every method; blocks, canvas lengths, batches."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from matplotlib.ticker import LogLocator
+
+from lib.analysis.interleaved import interleaved, time_ratio
+from lib.decoders import DECODERS, options_of
+from lib.reporting.claims import OWN, Claim, at_least
+from lib.reporting.report import cells, comparison_table, headline
+from lib.running.code import Name, name_of
+from lib.running.evaluation import Run, model_of
+from lib.running.identity import items_of
+from lib.running.respond import respond
+from lib.studies.base import SHORT
+from lib.studies.tolerator.base import DiffusionStudy, budgets, canvas_of, middle, spending
+from lib.studies.tolerator.scores import METHODS, NAMES
+from lib.tasks import get_task
+from lib.tolerator import Tolerator
+
+COSTS = {"forwards": "forwards", "positions": "positions computed", "seconds": "seconds a response"}
+SHAPES = {"": "one block", "blocks": "four blocks", "longer": "canvas half as long again"}
+OURS = "settle"
+ALL = {method: NAMES[method] for method in METHODS} | {OURS: "Settle (ours)"}
+SHAPED = ("vanilla", "rcr", "tolerator")  # what can decode in blocks
+
+
+@dataclass(frozen=True)
+class Study(DiffusionStudy):
+    """All methods over the budgets; where they can, at twice as many forwards as tokens, and at the middle budget in
+    blocks and on a longer canvas. `rounds` of the batch benchmark, each over `batch` responses.
+    """
+
+    samples: int = 1
+    rounds: int = 5
+    batch: int = 32
+
+    notebook = "24_tolerator_cost"
+    parts = ("method", "shape", "budget")
+
+    def runs(self) -> dict[tuple, Run]:
+        """Keys are (task, method, shape, forwards)."""
+        runs = {}
+        for short in self.tasks:
+            canvas = canvas_of(short)
+            for forwards in (*budgets(canvas), 2 * canvas):
+                for method in ALL:
+                    if forwards > canvas and method in ("vanilla", "rcr"):
+                        continue  # no more steps than tokens
+                    runs[short, method, "", forwards] = self._at(short, method, forwards)
+            forwards = middle(canvas)
+            for method in SHAPED:
+                blocks, longer = {"block": canvas // 4}, {"canvas": canvas * 3 // 2}
+                runs[short, method, "blocks", forwards] = self._at(short, method, forwards, **blocks)
+                runs[short, method, "longer", forwards] = self._at(short, method, forwards, **longer)
+        return runs
+
+    def _at(self, short: str, method: str, forwards: int, **options) -> Run:
+        return self._run(short, method, **spending(method, forwards), **options)
+
+    @cached_property
+    def named(self) -> pd.DataFrame:
+        """`summary` with methods and shapes in words."""
+        return self.summary.assign(method=self.summary.method.map(ALL), shape=self.summary["shape"].map(SHAPES))
+
+    @cached_property
+    def against_full(self) -> pd.DataFrame:
+        """Every method and budget minus vanilla at one token a forward, in points, paired; p after Holm."""
+        pairs = []
+        for (task, method, shape, forwards), lines in self.lines.items():
+            if not shape and (method, forwards) != ("vanilla", canvas_of(task)):
+                labels = {"task": task, "method": method, "forwards": forwards}
+                pairs.append((labels, lines, self.lines[task, "vanilla", "", canvas_of(task)]))
+        return comparison_table(pairs)
+
+    def reach(self) -> pd.DataFrame:
+        """The fewest forwards (mean spent) from which on a method is as good as vanilla at one token a forward.
+
+        As good: the interval of the difference lies above -5 points, at this and every larger budget. `not decided`
+        where no budget is, but for some the interval holds -5; `no` where all lie below it.
+        """
+        spent = self.summary.set_index(["label", "method", "shape", "budget"]).forwards
+        rows = []
+        for task in self.tasks:
+            row = {"task": task}
+            for method in ALL:
+                here = self.against_full.query("task == @task and method == @method").sort_values("forwards")
+                good = (here.low > -5)[::-1].cumprod()[::-1].astype(bool)
+                name = ALL[method]
+                if good.any():
+                    row[name] = f"{spent[task, method, '', here[good].forwards.iloc[0]]:.1f}"
+                elif method == "vanilla":
+                    row[name] = f"{canvas_of(task)}"
+                else:
+                    row[name] = "not decided" if (here.high > -5).any() else "no"
+            rows.append(row)
+        return pd.DataFrame(rows).set_index("task")
+
+    def table_shapes(self) -> pd.DataFrame:
+        """Accuracy in % at the middle budget in one block, in four, and on a longer canvas."""
+        rows = self.named.assign(cell=cells(self.named))
+        keep = rows.method.isin([NAMES[method] for method in SHAPED])
+        at = np.array([r.budget == middle(canvas_of(r.label)) for r in rows.itertuples()])
+        rows = rows[keep & at]
+        table = rows.pivot(index=["label", "budget", "method"], columns="shape", values="cell")
+        return table[list(SHAPES.values())].rename_axis(index=["task", "forwards", "method"], columns=None)
+
+    def figure_cost(self):
+        """Accuracy against forwards, positions and seconds, a row a cost and a column a task."""
+        rows = self.named[self.named["shape"] == SHAPES[""]]
+        names = list(dict.fromkeys(rows.method))
+        colours = dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
+        size = (4.1 * len(self.tasks), 3.1 * len(COSTS))
+        figure, axes = plt.subplots(len(COSTS), len(self.tasks), figsize=size, squeeze=False, sharey="col")
+        for line, (cost, words) in zip(axes, COSTS.items(), strict=True):
+            for axis, task in zip(line, self.tasks, strict=True):
+                for name in names:
+                    part = rows[(rows.label == task) & (rows.method == name)].sort_values(cost)
+                    axis.plot(part[cost], part.accuracy, "o-", ms=4, color=colours[name], label=name)
+                    axis.fill_between(part[cost], part.low, part.high, color=colours[name], alpha=0.12, lw=0)
+                axis.set(xscale="log", xlabel=words, ylim=(0, None))
+                axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axis.xaxis.set_major_formatter("{x:g}")
+                axis.minorticks_off()
+                sns.despine(ax=axis)
+        for axis, task in zip(axes[0], self.tasks, strict=True):
+            axis.set_title(task)
+        for line in axes:
+            line[0].set_ylabel("accuracy, %")
+        axes[0][-1].legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+        return figure
+
+    def heads(self) -> pd.DataFrame:
+        """How many positions a response needed the language-model head at, of those computed, and the saving in %."""
+        rows = []
+        for (task, method, shape, forwards), lines in self.lines.items():
+            if not shape and forwards == canvas_of(task):
+                needed, computed = (np.mean([line[key] for line in lines]) for key in ("head_positions", "positions"))
+                row = {"task": task, "method": ALL[method], "positions": computed}
+                rows.append(row | {"with the head": needed, "saved": 100 * (1 - needed / computed)})
+        return pd.DataFrame(rows).round(1)
+
+    @cached_property
+    def rounds_of_batches(self) -> pd.DataFrame:
+        """A row a round: TOLERATOR at the middle budget on `batch` prompts, one at a time and all at once.
+
+        `same`: share of responses that came out equal; 1 in float32 on a CPU.
+        """
+        short = self.tasks[-1]
+        task, canvas = SHORT.get(short, short), canvas_of(short)
+        options = options_of("tolerator", {"canvas": canvas, "forwards": middle(canvas)})
+        return self.measurement("batches", lambda: time_batches(self, task, options))
+
+    @cached_property
+    def speedup(self):
+        """Responses a second batched over one at a time."""
+        return time_ratio(self.rounds_of_batches, "one at a time", "batched")
+
+    @classmethod
+    def measured_by(cls) -> tuple[list[Name], list[Path]]:
+        """The code that is timed, and what times it."""
+        return [name_of(DECODERS["tolerator"].decode), name_of(time_batches)], []
+
+    def claims(self) -> list[Claim]:
+        """What this library set itself: a batch decodes five times as fast as one prompt at a time."""
+        e = self.speedup
+        return [Claim(OWN, "a batch decodes at least 5 times as fast", "", e, "times", at_least(e, 5))]
+
+    def reading(self) -> str:
+        """What it takes to reach vanilla's full-length score, and what a batch saves."""
+        lines = []
+        for task, row in self.reach().iterrows():
+            parts = [f"{name} {value}" for name, value in row.items()]
+            lines.append(
+                f"- **{task}**, forwards until a method is less than 5 points below vanilla at full length: "
+                f"{', '.join(parts)}."
+            )
+        saved = self.heads().groupby("method", sort=False).saved.mean()
+        parts = [f"{name} {value:.0f} %" for name, value in saved.items()]
+        lines.append(
+            f"- Positions at which the language-model head was not needed, mean over tasks: {', '.join(parts)}."
+        )
+        e = self.speedup
+        lines.append(
+            f"- A batch of {self.batch} decodes {e.value:.2f} [{e.low:.2f}, {e.high:.2f}] times as many responses a "
+            f"second as one prompt at a time; {100 * self.rounds_of_batches.same.min():.0f} % of them are the same."
+        )
+        return "\n".join(lines)
+
+    def headlines(self) -> dict[str, dict]:
+        e = self.speedup
+        return {
+            "tolerator_batch_speedup": headline(e.value, e.low, e.high, e.n, "times", self.profile, self.notebook)
+        }
+
+    def save(self) -> dict:
+        """Everything into the results folder; the manifest in short."""
+        tables = {"summary": self.summary, "against_full": self.against_full, "batches": self.rounds_of_batches}
+        return self.write(tables, {"cost": self.figure_cost()})
+
+
+def time_batches(study: Study, task: str, options: Tolerator) -> pd.DataFrame:
+    """A row a round and variant: `study.batch` test items of a task, one at a time and all at once."""
+    model, instruction = model_of(study.model, study.device), get_task(task).instruction
+    items = items_of(task, "test", study.batch)
+    alone, together = (_responses(model, items, options, size, instruction) for size in (1, len(items)))
+
+    def variant(size: int):
+        def work() -> int:
+            return len(_responses(model, items, options, size, instruction))
+
+        return work
+
+    variants = {"one at a time": variant(1), "batched": variant(len(items))}
+    same = (alone == together).all(-1).double().mean().item()
+    return interleaved(variants, study.rounds, study.device).assign(same=same)
+
+
+def _responses(model, items, options: Tolerator, size: int, instruction: str = "") -> torch.Tensor:
+    """Responses [items, canvas], decoded `size` at a time."""
+    parts = [items[i : i + size] for i in range(0, len(items), size)]
+    return torch.cat([respond(model, part, options, instruction=instruction).responses for part in parts])

@@ -1,0 +1,136 @@
+"""The penalty on the end of text: both published forms, how strong, and for all four methods."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from lib.reporting.claims import Claim, above_floor, more
+from lib.reporting.report import compared, comparison_table
+from lib.running.evaluation import Run
+from lib.studies.tolerator.base import FILL_UP, DiffusionStudy, canvas_of, forwards_at, said, spending
+from lib.studies.tolerator.scores import METHODS, NAMES
+
+FORMS = ("prob_div", "logit_div")
+OFF = "off"
+
+
+@dataclass(frozen=True)
+class Study(DiffusionStudy):
+    """Every method at `budget` forwards, `middle` or `full`: no penalty, and either form of it at each lambda."""
+
+    samples: int = 1
+    budget: str = "middle"
+    lambdas: tuple[float, ...] = (1.2, 2.0, 8.0)
+
+    notebook = "23_tolerator_eot"
+    parts = ("method", "form", "strength")
+
+    def runs(self) -> dict[tuple, Run]:
+        """Keys are (task, method, form, lambda); without a penalty the form is `off` and lambda 1."""
+        runs = {}
+        for short in self.tasks:
+            for method in METHODS:
+                budget = spending(method, forwards_at(self.budget, canvas_of(short)))
+                runs[short, method, OFF, 1.0] = self._run(short, method, **budget, eot_form=OFF)
+                for form in FORMS:
+                    for strength in self.lambdas:
+                        options = {"eot_form": form, "eot_lambda": strength}
+                        runs[short, method, form, strength] = self._run(short, method, **budget, **options)
+        return runs
+
+    def table(self) -> pd.DataFrame:
+        """Accuracy in %, a line a task and penalty, a column a method."""
+        rows = self.summary.assign(method=self.summary.method.map(NAMES), penalty=self._penalties())
+        return self.accuracies(rows, ["label", "penalty"], "method").rename_axis(index=["task", "penalty"])
+
+    def lengths(self) -> pd.DataFrame:
+        """Tokens a response before its end, a line a task and penalty, a column a method."""
+        rows = self.summary.assign(method=self.summary.method.map(NAMES), penalty=self._penalties())
+        table = rows.pivot(index=["label", "penalty"], columns="method", values="tokens").round(1)
+        order = list(dict.fromkeys(zip(rows.label, rows.penalty, strict=True)))
+        return table[[NAMES[m] for m in METHODS]].reindex(order).rename_axis(index=["task", "penalty"], columns=None)
+
+    def _penalties(self) -> list[str]:
+        return [OFF if r.form == OFF else f"{r.form}, {r.strength:g}" for r in self.summary.itertuples()]
+
+    @cached_property
+    def comparisons(self) -> pd.DataFrame:
+        """With the penalty minus without, a row a task, method, form and lambda, in points, paired; p after Holm."""
+        return comparison_table(
+            [
+                (
+                    {"task": task, "method": NAMES[method], "form": form, "lambda": strength},
+                    lines,
+                    self.lines[task, method, OFF, 1.0],
+                )
+                for (task, method, form, strength), lines in self.lines.items()
+                if form != OFF
+            ]
+        )
+
+    def _lines(self, form: str) -> pd.DataFrame:
+        """One form and no penalty, which is both forms at lambda 1."""
+        rows = self.summary[self.summary.form.isin([form, OFF])]
+        return rows.assign(method=rows.method.map(NAMES))
+
+    def figure_accuracy(self, form: str):
+        """Accuracy against lambda, a line a method."""
+        return self._against_lambda(self._lines(form), form, "accuracy")
+
+    def figure_length(self, form: str):
+        """Tokens a response against lambda, a line a method."""
+        rows = self._lines(form).rename(columns={"tokens": "tokens before the end"})
+        return self._against_lambda(rows, form, "tokens before the end")
+
+    def _against_lambda(self, rows: pd.DataFrame, form: str, y: str):
+        axes = {"xlabel": f"lambda, {form}; 1 is off", "xscale": "log", "ylim": (0, None)}
+        figure = self.panels(rows, "strength", "method", y=y, **axes)
+        ticks = sorted({1.0, *self.lambdas})
+        for axis in figure.axes:
+            axis.set_xticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+            axis.minorticks_off()
+        return figure
+
+    def claims(self) -> list[Claim]:
+        """The published penalty improves TOLERATOR."""
+        form, strength, found = FILL_UP["eot_form"], FILL_UP["eot_lambda"], []
+        accuracy = self.summary.set_index(["label", "method", "form", "strength"]).accuracy
+        rows = self.comparisons[self.comparisons.method == NAMES["tolerator"]]
+        for row in rows[(rows.form == form) & (rows["lambda"] == strength)].itertuples():
+            e, says = compared(row), f"the EoT penalty improves TOLERATOR on {row.task}"
+            both = [accuracy[row.task, "tolerator", *key] for key in ((OFF, 1.0), (form, strength))]
+            found.append(Claim("section 3.3", says, "better drafts", e, "points", above_floor(more(e, p=e.p), *both)))
+        return found
+
+    def reading(self) -> str:
+        """What either form does to score and length, and whether one of the methods gains from it."""
+        lines = []
+        found = self.summary.set_index(["label", "method", "form", "strength"])
+        for form in FORMS:
+            most = max(self.lambdas)
+            parts = []
+            for task in self.tasks:
+                before, after = (found.loc[(task, "vanilla", *key)].tokens for key in ((OFF, 1.0), (form, most)))
+                parts.append(f"{task} {before:.1f} to {after:.1f}")
+            lines.append(f"- `{form}` at lambda {most:g}, tokens of vanilla's answers: {'; '.join(parts)}.")
+        rows = self.comparisons
+        for method in (NAMES[m] for m in METHODS):
+            here = rows[rows.method == method]
+            differs = [
+                f"{r.task} {r.form} {r._4:g} ({r.difference:+.1f})" for r in here[here.verdict != "tied"].itertuples()
+            ]
+            told = "; ".join(differs) if differs else "none"
+            lines.append(
+                f"- **{method}**, penalties that change its score (p < 0.05 after Holm, of {len(here)}): {told}."
+            )
+        published = rows[(rows.method == NAMES["tolerator"]) & (rows.form == "logit_div") & (rows["lambda"] == 1.2)]
+        if len(published):
+            lines.append(f"- TOLERATOR with its published penalty minus without, in points: {said(published)}.")
+        return "\n".join(lines)
+
+    def save(self) -> dict:
+        """Everything into the results folder; the manifest in short."""
+        figures = {f"accuracy_{form}": self.figure_accuracy(form) for form in FORMS}
+        figures |= {f"length_{form}": self.figure_length(form) for form in FORMS}
+        return self.write({"summary": self.summary, "comparisons": self.comparisons}, figures)

@@ -1,0 +1,288 @@
+"""What refinement does: canvases step by step, answers it fixes and breaks, the kinds of error that are left."""
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from matplotlib.animation import FuncAnimation
+
+from lib.analysis.stats import holm, paired_difference
+from lib.decoding.trace import Decoded, Trace
+from lib.reporting.claims import OWN, Claim, above_floor, more
+from lib.reporting.report import percent
+from lib.running.evaluation import Run, model_of
+from lib.running.identity import items_of
+from lib.running.respond import respond
+from lib.studies.base import SHORT
+from lib.studies.tolerator.answer_errors import FALSE_WORKING, code_error, math_error
+from lib.studies.tolerator.base import MILD, DiffusionStudy, canvas_of
+from lib.tasks import get_task
+from lib.tasks.sandbox import require_consent
+
+BATCH = 64
+METHODS = {"vanilla": "vanilla", "tolerator": "TOLERATOR", "mild": "mild TOLERATOR, fill-up at 0.3"}
+REFINED = ("tolerator", "mild")
+MASK, REDRAWN, CHANGED = "0.75", "#fde0c5", "#f0746e"
+
+
+@dataclass(frozen=True)
+class Study(DiffusionStudy):
+    """TOLERATOR at one token a forward, decoded once more with every step kept; vanilla beside it.
+
+    As published, and at a mild rate with the fill-up at the refinement's temperature, so that what refinement changes
+    is not the temperature.
+    """
+
+    items: int = 50
+    samples: int = 1
+
+    notebook = "26_tolerator_steps"
+    parts = ("method",)
+
+    def runs(self) -> dict[tuple, Run]:
+        """Keys are (task, method)."""
+        runs = {}
+        for short in self.tasks:
+            runs[short, "vanilla"] = self._run(short, "vanilla", steps=canvas_of(short))
+            runs[short, "tolerator"] = self._run(short, "tolerator", forwards=canvas_of(short))
+            runs[short, "mild"] = self._run(short, "tolerator", forwards=canvas_of(short), temperature=0.3, **MILD)
+        return runs
+
+    @cached_property
+    def events(self) -> dict[tuple, list[dict]]:
+        """By (task, method) the events of every step, over all items; the same draws as in the runs."""
+        found = {}
+        for short, method in ((short, method) for short in self.tasks for method in REFINED):
+            run, model = self.runs()[short, method], model_of(self.model, self.device)
+            items, parts = self._items(short), []
+            for i in range(0, len(items), BATCH):
+                part = items[i : i + BATCH]
+                given = {"instruction": get_task(run.task).instruction, "seed": run.seed, "record": True}
+                parts.append(respond(model, part, run.resolved(), **given).trace.events)
+            found[short, method] = [
+                {
+                    "stage": together[0]["stage"],
+                    **{key: torch.cat([event[key] for event in together]) for key in ("tokens", "changed")},
+                }
+                for together in zip(*parts, strict=True)
+            ]
+        return found
+
+    def _items(self, short: str) -> list:
+        return items_of(SHORT.get(short, short), "test", self.items)
+
+    def _scores(self, short: str, tokens: torch.Tensor) -> np.ndarray:
+        """Right or wrong [items] of canvases [items, G], cut at their first EoT."""
+        model, task = model_of(self.model, self.device), get_task(SHORT.get(short, short))
+        if task.kind == "code":
+            require_consent()
+        out = Decoded.close(tokens, model.family.eot_ids, Trace.start(len(tokens)))
+        texts = [model.text(ids, int(n)) for ids, n in zip(out.responses, out.lengths, strict=True)]
+        pairs = list(zip(self._items(short), texts, strict=True))
+        return np.array([score.correct for score in task.score_all(pairs)])
+
+    @cached_property
+    def right(self) -> dict[tuple, np.ndarray]:
+        """Right or wrong [refinements + 1, items] by (task, method): after the fill-up, then each refinement."""
+        return {
+            key: np.array([self._scores(key[0], event["tokens"]) for event in events[_filled(events) :]])
+            for key, events in self.events.items()
+        }
+
+    @cached_property
+    def stages(self) -> pd.DataFrame:
+        """A row a task, method and refinement k (0: after the fill-up): % right, fixed and broken since the last.
+
+        changed: tokens that it changed, % of the canvas.
+        """
+        rows = []
+        for (short, method), right in self.right.items():
+            events = self.events[short, method]
+            events = events[_filled(events) :]
+            for k in range(len(right)):
+                row = {"task": short, "method": METHODS[method], "refinement": k, "right": 100 * right[k].mean()}
+                if k:
+                    moved = (events[k]["tokens"] != events[k - 1]["tokens"]).double().mean().item()
+                    fixed, broken = ((right[k] > right[k - 1]).sum(), (right[k] < right[k - 1]).sum())
+                    row |= {"fixed": int(fixed), "broken": int(broken), "changed": 100 * moved}
+                rows.append(row)
+        return pd.DataFrame(rows)
+
+    def other_than_in_the_runs(self) -> pd.DataFrame:
+        """Answers whose last canvas is right where the run's is wrong, or the reverse, a row a task and method.
+
+        None in float32 on a CPU, where a batch changes no draw; a sandbox that runs out of time may add one.
+        """
+        rows = []
+        for (short, method), right in self.right.items():
+            last = dict(zip((item.id for item in self._items(short)), right[-1], strict=True))
+            lines = [line for line in self.lines[short, method] if line["sample"] == 0]
+            other = sum(line["correct"] != last[line["item"]] for line in lines)
+            rows.append({"task": short, "method": METHODS[method], "answers": other, "of": len(lines)})
+        return pd.DataFrame(rows)
+
+    def table(self) -> pd.DataFrame:
+        """% right after the fill-up and at the end, and how often a refinement turned an answer right or wrong."""
+        rows = []
+        for (task, method), part in self.stages.groupby(["task", "method"], sort=False):
+            rows.append(
+                {
+                    "task": task,
+                    "method": method,
+                    "after the fill-up, %": part.right.iloc[0],
+                    "at the end, %": part.right.iloc[-1],
+                    "turned right": int(part.fixed.sum()),
+                    "turned wrong": int(part.broken.sum()),
+                    "answers": len(self._items(task)),
+                }
+            )
+        return pd.DataFrame(rows).set_index(["task", "method"]).round(1)
+
+    @cached_property
+    def errors(self) -> pd.DataFrame:
+        """Kinds of answers at the end, in % of the responses, by method; see `math_error` and `code_error`."""
+        rows = []
+        for (short, method), lines in self.lines.items():
+            kind_of = {"gsm_symbolic": math_error, "small_functions": code_error}.get(SHORT.get(short, short))
+            if kind_of is None:  # other tasks are answered in other forms
+                continue
+            prompts = {item.id: item.prompt for item in self._items(short)}
+            kinds = [_kind(r["correct"], kind_of(r["text"], prompts[r["item"]])) for r in lines]
+            shares = 100 * pd.Series(kinds).value_counts(normalize=True)
+            rows += [
+                {"task": short, "kind": kind, "method": METHODS[method], "share": share}
+                for kind, share in shares.items()
+            ]
+        columns = ["task", "kind", "method", "share"]
+        table = pd.DataFrame(rows, columns=columns).pivot(index=["task", "kind"], columns="method", values="share")
+        return table.fillna(0.0).round(1)
+
+    def figure_stages(self):
+        """% right along the refinement, and answers that each iteration fixed and broke; a column a task."""
+        figure, axes = plt.subplots(
+            2, len(self.tasks), figsize=(4 * len(self.tasks), 5.2), squeeze=False, sharex="col"
+        )
+        for (top, bottom), task in zip(axes.T, self.tasks, strict=True):
+            for (method, rows), color in zip(
+                self.stages[self.stages.task == task].groupby("method", sort=False), ("C0", "C1"), strict=True
+            ):
+                top.plot(rows.refinement, rows.right, "o-", ms=3, color=color, label=method)
+                bottom.plot(rows.refinement, rows.fixed, color=color, lw=1.2, label=f"{method}: turned right")
+                bottom.plot(rows.refinement, -rows.broken, color=color, lw=1.2, ls=":", label="turned wrong")
+            top.set(title=task, ylim=(0, None))
+            bottom.axhline(0, color="0.4", lw=1)
+            bottom.set_xlabel("refinement; 0 is the fill-up")
+            for axis in (top, bottom):
+                sns.despine(ax=axis)
+        axes[0][0].set_ylabel("right, %")
+        axes[1][0].set_ylabel(f"answers of {self.items}")
+        axes[0][-1].legend(frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
+        axes[1][-1].legend(frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
+        return figure
+
+    def figure_strip(self, task: str, method: str = "tolerator", item: int = 0, rows: int = 16):
+        """A film strip: the canvas of one response at up to `rows` of its steps; masks grey, changed tokens red."""
+        frames = self._frames(task, method, item)
+        chosen = np.unique(np.linspace(0, len(frames) - 1, rows).round().astype(int))
+        figure, axis = plt.subplots(figsize=(0.3 * canvas_of(task) + 1.5, 0.27 * len(chosen) + 0.5))
+        for y, i in enumerate(chosen):
+            _draw(axis, -y, frames[i])
+        axis.set(xlim=(-6, canvas_of(task)), ylim=(-len(chosen) + 0.4, 0.6))
+        axis.axis("off")
+        return figure
+
+    def slider(self, task: str, method: str = "tolerator", item: int = 0) -> str:
+        """HTML with a slider over all steps of one response."""
+        frames = self._frames(task, method, item)
+        figure, axis = plt.subplots(figsize=(0.3 * canvas_of(task) + 1.5, 0.7))
+
+        def show(i: int):
+            axis.clear()
+            _draw(axis, 0, frames[i])
+            axis.set(xlim=(-6, canvas_of(task)), ylim=(-0.6, 0.6))
+            axis.axis("off")
+            return []
+
+        html = FuncAnimation(figure, show, frames=len(frames)).to_jshtml(default_mode="once")
+        plt.close(figure)
+        return re.sub(r"[0-9a-f]{32}", f"{task}{method}{item}", html)  # matplotlib's ids are random
+
+    def _frames(self, task: str, method: str, item: int) -> list[dict]:
+        """One response step by step: label, tokens as text, and the colour of each position."""
+        model, frames, before = model_of(self.model, self.device), [], None
+        shown = {model.family.mask_id: ""} | dict.fromkeys(model.family.eot_ids, "\u25a0")
+        for number, event in enumerate(self.events[task, method], 1):
+            tokens, redrawn = event["tokens"][item], event["changed"][item]
+            new = redrawn if before is None else tokens != before
+            colours = [
+                MASK if i == model.family.mask_id else CHANGED if n else REDRAWN if r else "white"
+                for i, n, r in zip(tokens.tolist(), new.tolist(), redrawn.tolist(), strict=True)
+            ]
+            texts = [shown.get(i, model.tokenizer.decode([i])) for i in tokens.tolist()]
+            frames.append({"label": f"{event['stage']} {number}", "texts": texts, "colours": colours})
+            before = tokens
+        return frames
+
+    def claims(self) -> list[Claim]:
+        """Refinement mends the fill-up: right answers at the end minus after the fill-up, paired; p after Holm."""
+        found = []
+        for (short, method), right in self.right.items():
+            e = paired_difference(right[-1][:, None], right[0][:, None])
+            found.append((short, method, percent(e)))
+        claims = []
+        for (short, method, e), p in zip(found, holm([e.p for *_, e in found]), strict=True):
+            ends = [100 * self.right[short, method][k].mean() for k in (0, -1)]
+            says = f"refinement mends more answers than it breaks on {short}, {METHODS[method]}"
+            verdict = above_floor(more(e, p=p), *ends)
+            where, claimed = ("section 3", "tokens check one another") if method == "tolerator" else (OWN, "")
+            claims.append(Claim(where, says, claimed, e, "points", verdict))
+        return claims
+
+    def reading(self) -> str:
+        """What the refinement does to the answers that the fill-up has, and which errors are left."""
+        lines = []
+        for (task, method), row in self.table().iterrows():
+            lines.append(
+                f"- **{task}**, {method}: {row['after the fill-up, %']:.1f} % right after the fill-up, "
+                f"{row['at the end, %']:.1f} % at the end; of {row['answers']:.0f} answers some were turned right "
+                f"{row['turned right']:.0f} times and wrong {row['turned wrong']:.0f} times."
+            )
+        for task, part in self.errors.groupby(level="task", sort=False):
+            wrong = part[~part.index.get_level_values("kind").str.startswith("right")]
+            for method in METHODS.values() if len(wrong) else ():
+                (_, kind), share = wrong[method].idxmax(), wrong[method].max()
+                lines.append(f"- **{task}**, the commonest error of {method}: {kind}, {share:.0f} % of the answers.")
+        return "\n".join(lines)
+
+    def save(self) -> dict:
+        """Everything into the results folder; the manifest in short."""
+        figures = {"stages": self.figure_stages()}
+        figures |= {
+            f"strip_{task}_{method}": self.figure_strip(task, method) for task in self.tasks for method in REFINED
+        }
+        tables = {"summary": self.summary, "stages": self.stages, "errors": self.errors.reset_index()}
+        return self.write(tables, figures)
+
+
+def _kind(correct: int, error: str) -> str:
+    """How an answer is counted: a right one may have come by false working."""
+    if not correct:
+        return error
+    return "right by false working" if error in FALSE_WORKING else "right"
+
+
+def _filled(events: list[dict]) -> int:
+    """Index of the last event of the fill-up."""
+    return max(i for i, event in enumerate(events) if event["stage"] == "fill")
+
+
+def _draw(axis, y: float, frame: dict) -> None:
+    axis.text(-0.5, y, frame["label"], fontsize=8, color="0.4", ha="right", va="center")
+    for x, (text, colour) in enumerate(zip(frame["texts"], frame["colours"], strict=True)):
+        axis.add_patch(plt.Rectangle((x, y - 0.45), 1, 0.9, color=colour, ec="white", lw=0.5))
+        axis.text(x + 0.5, y, text, family="monospace", fontsize=7, ha="center", va="center", clip_on=True)

@@ -1,0 +1,1 @@
+"""Rules of our own, no part of the paper."""

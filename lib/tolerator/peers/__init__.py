@@ -1,0 +1,1 @@
+"""The diffusion decoders that the paper compares TOLERATOR with."""

@@ -1,0 +1,142 @@
+"""`python -m lib.training.autodeco [NAME ...]`: train heads, into `results/checkpoints/`."""
+
+import argparse
+import json
+import random
+import sys
+from dataclasses import dataclass
+from hashlib import sha256
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from lib.autodeco.model import AutoDecoForCausalLM, fingerprint
+from lib.errors import exit_status, require_known
+from lib.models.registry import entry_of, load
+from lib.paths import BUILD, CHECKPOINTS
+from lib.running.cost import device_name
+from lib.running.identity import digest_of
+from lib.tasks import get_task
+from lib.training.autodeco.adapter import ADAPTERS, train_adapter
+from lib.training.autodeco.control import CONTROLS, commanded_states, drawn, train_control
+from lib.training.autodeco.hidden_states import states_of, trajectories
+from lib.training.autodeco.loop import train_heads
+from lib.training.autodeco.recipe import RECIPES
+
+HELD_OUT = 20  # one question in so many is kept for the curve of the loss
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a base's trajectories come from: draws for training items of tasks; the right ones are trained on."""
+
+    tasks: tuple[str, ...]
+    prompts: int
+    samples: int
+
+
+SOURCES = {
+    "study-ar": Source(("gsm_symbolic", "country_facts", "small_functions"), prompts=1500, samples=4),
+    "smollm2-135m": Source(("instructions", "country_facts"), prompts=600, samples=2),
+    "r1-qwen-7b": Source(("gsm8k",), prompts=1500, samples=4),
+}
+
+
+def export(name: str, model, curve: list[dict], measured: dict) -> None:
+    """Heads, config, recipe, curve and what the training took."""
+    folder = CHECKPOINTS / name
+    model.save_pretrained(folder)
+    (folder / "recipe.json").write_text(json.dumps(recipe_of(name), indent=2) + "\n")
+    (folder / "measured.json").write_text(json.dumps(measured, indent=2) + "\n")
+    (folder / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in curve))
+
+
+def recipe_of(name: str) -> dict:
+    """Everything that these heads were trained with."""
+    taught = {"control": CONTROLS.get(name), "adapter": ADAPTERS.get(name)}
+    return RECIPES[name].to_dict() | {key: options.to_dict() for key, options in taught.items() if options}
+
+
+def export_adapter(name: str, adapted) -> None:
+    """The adapter beside the heads in float16, in the form of `peft`, without the model card that it writes."""
+    folder = CHECKPOINTS / name
+    adapted.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)
+    path = folder / "adapter_model.safetensors"
+    save_file({key: value.half() for key, value in load_file(path).items()}, path, metadata={"format": "pt"})
+    config = json.loads((folder / "adapter_config.json").read_text())
+    config["target_modules"].sort()  # peft writes a set, each time in another order
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def train_all(names: list[str]) -> None:
+    """Heads by each recipe, base by base."""
+    require_known("recipe", names, RECIPES)
+    for base in SOURCES:
+        if here := [name for name in names if entry_of(name).base == base]:
+            train_on(base, here)
+
+
+def train_on(base_name: str, names: list[str]) -> None:
+    """Trajectories of one base and their states once, then heads by each recipe on them."""
+    device, source = "cuda" if torch.cuda.is_available() else "cpu", SOURCES[base_name]
+    base = load(base_name, device, torch.float32)
+    work = BUILD / "autodeco" / f"{base_name}-{fingerprint(base.network)}"  # of another base nothing is taken over
+    rows = []
+    for task in map(get_task, source.tasks):
+        rows += trajectories(base, task, source.prompts, source.samples, work / f"{task.name}.jsonl")
+    learned, held_out = split(rows)
+    states, unseen = states_of(base, learned), states_of(base, held_out)
+    unembedding = base.network.get_output_embeddings()
+    sentences = {}  # states behind them, by what decides them
+    for name in names:
+        recipe, control, adapter = RECIPES[name], CONTROLS.get(name), ADAPTERS.get(name)
+        # By recipe and not by name: what several go on from is trained once.
+        folder = work / _folder(recipe)
+        heads, curve, seconds = train_heads(unembedding, states, recipe, folder, device, unseen)
+        if control:
+            if control not in sentences:
+                watched = commanded_states(base, held_out, control, watched=True)
+                sentences[control] = commanded_states(base, learned, control), watched
+            data, watched = sentences[control]
+            folder = folder / _folder(control)
+            more, extra = train_control(heads, unembedding, data, recipe, control, folder, device, watched)
+            curve, seconds = curve + more, seconds + extra
+        adapted = None
+        if adapter:
+            fresh = load(base_name, device, torch.float32)  # the adapter is put into it
+            pool = drawn(learned, control, random.Random(control.seed))
+            folder = folder / _folder(adapter)
+            adapted, more, extra = train_adapter(fresh, heads, pool, recipe, control, adapter, folder, device)
+            curve, seconds = curve + more, seconds + extra
+        measured = {"positions": len(states.tokens), "seconds": round(seconds, 1), "device": device_name(device)}
+        export(name, AutoDecoForCausalLM.from_base(base.network, heads), curve, measured)
+        if adapted is not None:
+            export_adapter(name, adapted)
+
+
+def _folder(options) -> str:
+    """A name for what was trained with these options."""
+    return f"{type(options).__name__.lower()}-{digest_of(options.to_dict())}"
+
+
+def split(rows: list[tuple[str, list[int]]]) -> tuple[list, list]:
+    """Rows to learn from and rows held out; all responses to a question are on one side."""
+    kept: tuple[list, list] = ([], [])
+    for row in rows:
+        kept[sha256(row[0].encode()).digest()[0] % HELD_OUT == 0].append(row)
+    return kept
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m lib.training.autodeco", description=__doc__)
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"{', '.join(RECIPES)}; all for small bases if none is named"
+    )
+    small = [name for name in RECIPES if entry_of(entry_of(name).base).tier != "paper"]
+    names = parser.parse_args(arguments).names or small
+    return exit_status(lambda: train_all(names))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

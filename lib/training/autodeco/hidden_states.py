@@ -1,0 +1,99 @@
+"""What heads are trained on: right answers that the base sampled itself, and its hidden states along them."""
+
+import json
+import os
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from lib.autodeco.attach import entering_the_unembedding
+from lib.decoding.autoregressive import Autoregressive
+from lib.decoding.bidirectional import position_ids
+from lib.models.registry import Model
+from lib.running.evaluation import read_lines
+from lib.running.respond import respond
+from lib.tasks.base import Task, rows_hash
+
+
+@dataclass(frozen=True)
+class States:
+    """N response positions: the state that predicts each token [N, H] and the token itself [N]."""
+
+    hidden: Tensor
+    tokens: Tensor
+
+    def fingerprint(self) -> str:
+        """A hash of the positions."""
+        digest = sha256(self.tokens.numpy().tobytes())
+        digest.update(self.hidden[:: max(1, len(self.hidden) // 1000)].numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+def trajectories(
+    model: Model, task: Task, prompts: int, samples: int, path: Path, temperature: float = 1.0, batch: int = 64
+) -> list[tuple[str, list[int]]]:
+    """(prompt, response ids with EoT) of the right ones among `samples` draws for each of `prompts` training items.
+
+    `path` keeps a line a drawn response, right or wrong, so that a killed run goes on from there. A line counts
+    for the question that it answers.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    items = task.items("train", prompts)
+    row_of = {item.id: rows_hash([item])[:8] for item in items}
+    lines = [line for line in read_lines(path) if row_of.get(line["item"]) == line["row"]]
+    done = {(line["item"], line["sample"]) for line in lines}
+
+    instruction = task.instruction if model.family.chat else ""
+    rows = [(item, s) for item in items for s in range(samples) if (item.id, s) not in done]
+    options = Autoregressive(max_new_tokens=task.max_new_tokens, temperature=temperature)
+    with open(path, "a") as file:
+        for start in tqdm(range(0, len(rows), batch), desc=f"trajectories {task.name}", unit="batch"):
+            part = rows[start : start + batch]
+            asked_of = [item for item, _ in part]
+            out = respond(model, asked_of, options, instruction=instruction, samples=[s for _, s in part])
+            texts = [model.text(out.responses[i], int(out.lengths[i])) for i in range(len(part))]
+            scores = task.score_all([(item, text) for (item, _), text in zip(part, texts, strict=True)])
+            for i, ((item, s), score) in enumerate(zip(part, scores, strict=True)):
+                end = min(int(out.lengths[i]) + 1, options.max_new_tokens)
+                response = out.responses[i, :end].tolist()
+                line = {"item": item.id, "row": row_of[item.id], "sample": s, "correct": score.correct}
+                line["response"] = response
+                lines.append(line)
+                file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    of = {item.id: f"{instruction}{item.prompt}" for item in items}
+    right = [line for line in lines if line["correct"]]
+    right.sort(key=lambda line: (line["item"], line["sample"]))
+    return [(of[line["item"]], line["response"]) for line in right]
+
+
+@torch.inference_mode()
+def states_of(model: Model, rows: list[tuple[str, list[int]]], batch: int = 64) -> States:
+    """Hidden states of the base along (prompt, response ids), computed once; float16 on the CPU."""
+    hidden, tokens = [], []
+    for start in tqdm(range(0, len(rows), batch), desc="hidden states", unit="batch"):
+        states, ids = response_states(model, rows[start : start + batch])
+        hidden.append(states.half().cpu())
+        tokens.append(ids.cpu())
+    return States(torch.cat(hidden), torch.cat(tokens))
+
+
+def response_states(model: Model, rows: list[tuple[str, list[int]]]) -> tuple[Tensor, Tensor]:
+    """One forward over (prompt, response ids): states [N, H] that predict the N response tokens, the tokens [N]."""
+    ids, mask = model.encode([prompt for prompt, _ in rows])
+    width = max(len(response) for _, response in rows)
+    responses = torch.full((len(rows), width), model.family.eot_ids[0], device=ids.device)
+    real = torch.zeros_like(responses)
+    for i, (_, response) in enumerate(rows):
+        responses[i, : len(response)] = torch.tensor(response, device=ids.device)
+        real[i, : len(response)] = 1
+    ids, mask = torch.cat([ids, responses], 1), torch.cat([mask, real], 1)
+    with entering_the_unembedding(model.network) as seen:
+        model.network(input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), logits_to_keep=width + 1)
+    kept = real.bool()
+    return seen[0][:, :-1][kept], responses[kept]

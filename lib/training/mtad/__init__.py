@@ -1,0 +1,1 @@
+"""SmolLM2's draft: `python -m lib.training.mtad`."""

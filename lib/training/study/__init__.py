@@ -1,0 +1,1 @@
+"""The study models: `python -m lib.training.study`."""

@@ -1,0 +1,84 @@
+"""`python -m lib.training [NAME ...]`: train the study models and write `results/checkpoints/`."""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from dataclasses import asdict
+
+import torch
+from safetensors.torch import save_file
+from transformers import AutoTokenizer
+
+from lib.errors import UserError, exit_status, require_known
+from lib.models.registry import load
+from lib.models.study import build_model, build_tokenizer
+from lib.paths import BUILD, CHECKPOINTS
+from lib.training.study.data import texts
+from lib.training.study.loop import train
+from lib.training.study.recipe import RECIPES
+
+TRAINING = BUILD / "training"
+
+
+def tokenizer():
+    """The study tokenizer, trained once on the first 10,000 training items of each task."""
+    folder = CHECKPOINTS / "tokenizer"
+    if not folder.exists():
+        build_tokenizer(texts(10_000)).save_pretrained(folder.with_suffix(".tmp"))
+        os.replace(folder.with_suffix(".tmp"), folder)
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def trained(name: str):
+    """A study model in the full precision of its finished training; without one, the committed weights.
+
+    Raises UserError where its training has begun and not ended, or was by another recipe.
+    """
+    path = TRAINING / name / "state.pt"
+    if not path.exists():
+        return load(name).network
+    state = torch.load(path, weights_only=True, map_location="cpu")
+    if state["recipe"] != asdict(RECIPES[name]) or state["step"] != RECIPES[name].steps:
+        raise UserError(
+            f"the training of {name} in {path.parent} is not the finished one of today's recipe: finish it "
+            f"(`python -m lib.training {name}`), or remove the folder"
+        )
+    model = build_model(name)
+    model.load_state_dict(state["model"])
+    return model.eval()
+
+
+def export(name: str, model) -> None:
+    """Weights in bfloat16 (tied head stored once), config, recipe and learning curve."""
+    folder = CHECKPOINTS / name
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {
+        key: value.detach().to("cpu", torch.bfloat16).contiguous()
+        for key, value in model.state_dict().items()
+        if key != "lm_head.weight"
+    }
+    save_file(weights, folder / "model.tmp", metadata={"format": "pt"})
+    os.replace(folder / "model.tmp", folder / "model.safetensors")
+    model.config.save_pretrained(folder)
+    (folder / "recipe.json").write_text(json.dumps(asdict(RECIPES[name]), indent=2) + "\n")
+    shutil.copyfile(TRAINING / name / "curve.jsonl", folder / "curve.jsonl")
+
+
+def train_all(names: list[str]) -> None:
+    require_known("recipe", names, RECIPES)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    for name in names:
+        export(name, train(RECIPES[name], tokenizer(), TRAINING / name, load=trained, device=device))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m lib.training", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(RECIPES)}; all if none is named")
+    names = parser.parse_args(arguments).names or list(RECIPES)
+    return exit_status(lambda: train_all(names))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
