@@ -51,11 +51,11 @@ def reproduce(profile: str, which: str, reuse: bool = False) -> None:
 
 def _chosen(which: str, rendered: Path | None) -> list[str]:
     """The notebooks that NB names; where it names none those of the headlines, or those in the folder `rendered`."""
-    from lib.studies import HEADLINES, STUDIES
+    from lib.studies import HEADLINE_NOTEBOOKS, STUDIES
 
     if which:
         return list(STUDIES) if which == "all" else [which]
-    return [name for name in STUDIES if (rendered / name).exists()] if rendered else list(HEADLINES)
+    return [name for name in STUDIES if (rendered / name).exists()] if rendered else list(HEADLINE_NOTEBOOKS)
 
 
 def _part(text: str | None) -> tuple[int, int] | None:

@@ -16,7 +16,7 @@ from lib.autodeco import AutoDecoForCausalLM, Heads, HeadsConfig
 from lib.decoding.family import Family
 from lib.models.registry import Model
 from lib.models.study import build_tokenizer
-from lib.running import evaluation, identity
+from lib.running import evaluation, identity, replay
 from lib.running.evaluation import run_all
 from lib.studies import base
 from lib.studies.tolerator import cost as tolerator_cost
@@ -89,10 +89,13 @@ class Counter:
 
     def __init__(self, model):
         self.model, self.calls, self.rows = model, 0, 0
-        self.config = model.config
+        self.config, self.heads = model.config, getattr(model, "heads", None)
 
     def get_output_embeddings(self):
         return self.model.get_output_embeddings()
+
+    def parameters(self):
+        return self.model.parameters()
 
     def __call__(self, **inputs):
         self.calls += 1
@@ -102,7 +105,7 @@ class Counter:
 
 @pytest.fixture
 def random_models(tmp_path, monkeypatch):
-    """The study models as random ones with a tokenizer of QA, and runs and results under tmp_path.
+    """The study models as one random network with a tokenizer of QA, and runs and results under tmp_path.
 
     Gives their made-up fingerprints by name, to be changed at will.
     """
@@ -118,7 +121,7 @@ def random_models(tmp_path, monkeypatch):
     def model_of(name, device):
         return Model(name, network, tokenizer, families[name])
 
-    for module in (evaluation, tolerator_cost, tolerator_steps):
+    for module in (evaluation, replay, tolerator_cost, tolerator_steps):
         monkeypatch.setattr(module, "model_of", model_of)
     monkeypatch.setattr(identity, "describe", lambda name, device: (families[name], weights[name], "torch.float32"))
     monkeypatch.setattr(base, "run_all", partial(run_all, folder=tmp_path / "runs", workers=0))

@@ -15,8 +15,9 @@ from lib.decoding.family import Family
 from lib.decoding.randomness import RowGenerator
 from lib.decoding.session import Session
 from lib.mtad.draft import beams, branching, grow
-from lib.mtad.loop import Text, read
+from lib.mtad.loop import read
 from lib.mtad.mtad import alone
+from lib.mtad.sequences import Sequences
 
 FIVE = Family("five", eot_ids=(0,), chat=False)
 ENDS = torch.tensor([0])
@@ -42,6 +43,9 @@ class TableModel(torch.nn.Module):
         random = torch.Generator().manual_seed(seed)
         table = 1.3 * torch.randn(4999, 5, generator=random)
         return cls(table), cls(table + noise * torch.randn(4999, 5, generator=random))
+
+    def get_output_embeddings(self) -> None:
+        """It has no head."""
 
     def look(self, keys: torch.Tensor) -> torch.Tensor:
         return self.table[keys % len(self.table)]
@@ -228,7 +232,7 @@ def mtad_block(target: TableModel, draft: TableModel, options):
 
 def drafted_beams(target, draft, options, ids, mask=None, seed=0, branches=None):
     """The first draft of each row, by beams or by `branches`, and the target's distributions over it."""
-    text = Text(ids, torch.ones_like(ids) if mask is None else mask, 16, ENDS)
+    text = Sequences(ids, torch.ones_like(ids) if mask is None else mask, 16, ENDS, ahead=8)
     sessions = Session(target, len(ids)), Session(draft, len(ids))
     uniform = RowGenerator.of(seed, [str(i) for i in range(len(ids))]).uniform(0, 0, 64)
     if branches:

@@ -1,7 +1,6 @@
 """AutoDeco: the heads, exact distributions, the controls."""
 
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,12 +8,12 @@ from conftest import AR, CONFIG, heads, tiny
 from scipy.stats import chisquare
 
 from lib.autodeco import AutoDecoForCausalLM, Heads, HeadsConfig
-from lib.autodeco.attach import distribution
-from lib.autodeco.decode import AutoDeco, EntropyTemperature, deal, decode, entropy_temperature, predicted
+from lib.autodeco.decode import AutoDeco, deal, decode, predicted
 from lib.autodeco.heads import largest, statistics
-from lib.decoding.autoregressive import Autoregressive
+from lib.autodeco.peers.entropy import EntropyTemperature, entropy_temperature
+from lib.decoding.autoregressive import Autoregressive, Next
 from lib.decoding.autoregressive import decode as plain_decode
-from lib.decoding.distributions import categorical, warp
+from lib.decoding.distributions import warp
 from lib.decoding.randomness import RowGenerator
 from lib.errors import UserError
 
@@ -54,13 +53,15 @@ def test_statistics_are_the_released_codes(size):
 def test_the_step_follows_the_exact_distribution(user):
     logits = torch.tensor([1.0, 0.2, -0.5, 2.0, 0.9])
     draws = 40_000
-    found = {"temperature": torch.full((draws, 1), 0.7), "top_p": torch.full((draws, 1), 0.8)}
-    scaled = torch.softmax(logits / 0.7, -1).expand(draws, 1, 5)
-    output = SimpleNamespace(logits=logits.expand(draws, 1, 5), probs=scaled, **found)
-    temperature, top_p, probs = predicted(output, AutoDeco(temperature=user, top_p=0.9))
-    assert temperature[0].item() == pytest.approx(0.7 * user) and top_p[0].item() == pytest.approx(0.8 * 0.9)
     uniform = RowGenerator.of(0, ["x"]).uniform(0, 0, draws)[0]
-    tokens = categorical(probs, uniform)
+    at = Next(logits.expand(draws, 5), None, uniform, torch.arange(draws), 0)
+
+    def heads(hidden, logits):
+        said = torch.full((draws,), 0.7), torch.full((draws,), 0.8)
+        return *said, torch.softmax(logits / 0.7, -1)
+
+    temperature, top_p, tokens = predicted(heads, at, AutoDeco(temperature=user, top_p=0.9))
+    assert temperature[0].item() == pytest.approx(0.7 * user) and top_p[0].item() == pytest.approx(0.8 * 0.9)
     probs = torch.softmax(logits / (0.7 * user), -1)
     order = probs.argsort(descending=True)
     inside = order[: 1 + int((probs[order].cumsum(-1) < 0.72).sum())]
@@ -77,7 +78,7 @@ def test_neutral_heads_change_no_bit(prompts):
     out = model(input_ids=ids, attention_mask=mask)
     expected = base(input_ids=ids, attention_mask=mask).logits
     assert torch.equal(out.logits, expected)
-    assert torch.equal(distribution(out), torch.softmax(expected, -1))
+    assert torch.equal(out.probs, torch.softmax(expected, -1))
     assert (out.temperature == 1).all() and (out.top_p == 1).all()
     ours = decode(model, ids, AutoDeco(max_new_tokens=9), generator=3, family=AR, attention_mask=mask)
     plain = plain_decode(

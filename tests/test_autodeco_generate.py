@@ -207,7 +207,7 @@ def test_the_authors_form_round_trips(decoder, prompts, tmp_path):
 
 
 def test_top_k_filters_between_temperature_and_top_p(prompts):
-    """As lib.sampling.warp does: rows that would draw more tokens without it."""
+    """As lib.decoding.distributions.warp does: rows that would draw more tokens without it."""
     decoder = AutoDecoForCausalLM.from_base(tiny(scale=2.0), Heads.saying(CONFIG, 1.0, 0.95))
     ids = prompts[0][:1, -4:].expand(200, -1)
     torch.manual_seed(0)

@@ -15,13 +15,13 @@ from safetensors.torch import save_file
 
 import lib.reporting.check  # noqa: F401  modules imported later would keep the test's paths
 from lib.__main__ import _chosen, main
-from lib.decoders import METHODS
+from lib.decoders import DECODERS
 from lib.models.registry import MODELS, Model
 from lib.models.study import build_tokenizer
 from lib.paths import ROOT
 from lib.running import evaluation, identity
 from lib.running.evaluation import Run
-from lib.studies import HEADLINES, STUDIES, study_of
+from lib.studies import HEADLINE_NOTEBOOKS, STUDIES, study_of
 from lib.tasks import TASKS
 
 TABLE = "20_tolerator_scores"
@@ -258,7 +258,7 @@ def test_data_folder_without_the_file(site, refused, monkeypatch):
         ("tolerator", {"forwards": 1}, "Tolerator.forwards must be 2 or more"),
         ("tolerator", {"steps": 8}, "no option 'steps'; it has canvas, forwards, rho"),
         ("vanilla", {"steps": 33, "canvas": 32}, "Vanilla.steps must be from 1 to the canvas length, 32, not 33"),
-        ("tolerater", {}, f"no method 'tolerater'; known: {', '.join(METHODS)}"),
+        ("tolerater", {}, f"no method 'tolerater'; known: {', '.join(DECODERS)}"),
     ],
 )
 def test_options_out_of_range(site, refused, monkeypatch, method, options, words):
@@ -286,7 +286,7 @@ def test_bad_shard(site, refused, monkeypatch, shard):
 
 
 def test_which_notebooks_a_command_means(tmp_path):
-    assert _chosen("", None) == list(HEADLINES) and set(HEADLINES) < set(STUDIES)
+    assert _chosen("", None) == list(HEADLINE_NOTEBOOKS) and set(HEADLINE_NOTEBOOKS) < set(STUDIES)
     assert _chosen("all", None) == _chosen("all", tmp_path) == list(STUDIES)
     assert _chosen("10_autodeco_scores", tmp_path) == ["10_autodeco_scores"]
     (tmp_path / "12_autodeco_sweep").mkdir()

@@ -7,8 +7,9 @@ import torch
 from conftest import AR, SHIFTED, UNSHIFTED, Counter, tiny
 
 from lib.autodeco import AutoDecoForCausalLM, Heads, HeadsConfig
-from lib.autodeco.decode import AutoDeco, EntropyTemperature
-from lib.decoders import METHODS, decode, options_of
+from lib.autodeco.decode import AutoDeco
+from lib.autodeco.peers.entropy import EntropyTemperature
+from lib.decoders import DECODERS, decode, options_of
 from lib.decoding.autoregressive import Autoregressive
 from lib.decoding.randomness import RowGenerator
 from lib.errors import UserError
@@ -61,11 +62,12 @@ def model(model):
 class Both:
     """A base for the diffusion methods; those token by token get the same base with heads, whose logits are equal."""
 
-    def __init__(self, base, heads):
-        self.base, self.heads, self.config = base, heads, base.config
+    def __init__(self, base, with_heads):
+        self.base, self.with_heads, self.config = base, with_heads, base.config
+        self.heads = with_heads.heads
 
     def __call__(self, **inputs):
-        return (self.heads if "past_key_values" in inputs else self.base)(**inputs)
+        return (self.with_heads if "past_key_values" in inputs else self.base)(**inputs)
 
     def __getattr__(self, name):
         return getattr(self.base, name)
@@ -192,9 +194,9 @@ def test_length_limit_is_exact():
     assert out.lengths.tolist() == [5] == out.trace.target_forwards.tolist()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", DECODERS)
 def test_an_unknown_option_names_itself_and_the_known_ones(method):
-    first = fields(METHODS[method])[0].name
+    first = fields(DECODERS[method].options)[0].name
     with pytest.raises(UserError, match=f"no option 'temprature'; it has {first}, "):
         options_of(method, {"temprature": 1.0})
 

@@ -11,10 +11,10 @@ from conftest import SHIFTED, tiny
 from lib.errors import UserError
 from lib.models.registry import MODELS, Entry, Model
 from lib.models.study import build_tokenizer
-from lib.running import cost as energy
-from lib.running import evaluation, identity
-from lib.running.evaluation import Run, lines_of, pending, read_lines, run_all
-from lib.running.identity import code_hash, file_id, run_id
+from lib.running import cost, evaluation, identity
+from lib.running.evaluation import Run, lines_of, pending, read_lines, run_all, run_of
+from lib.running.identity import file_id, run_id
+from lib.running.respond import commanded
 from lib.tasks import get_task
 
 TASK = "country_facts"
@@ -136,44 +136,52 @@ def test_samples_differ_and_depend_on_the_seed():
     assert lines[0]["text"] != lines[1]["text"] and lines[0]["text"] != other[0]["text"]
 
 
-def test_identity_follows_options_rows_and_code():
-    assert run_id(run()) == run_id(run())
-    ids = {
-        run_id(run()),
-        run_id(run(forwards=6)),
-        run_id(run("vanilla")),
-        run_id(Run.of("tiny", TASK, "tolerator", 6, 2, canvas=8, forwards=4)),
+def variants():
+    return {
+        "plain": run(),
+        "options": run(forwards=6),
+        "method": run("vanilla"),
+        "items": replace(run(), items=6),
+        "samples": replace(run(), samples=3),
+        "seed": replace(run(), seed=1),
+        "split": replace(run(), split="validation"),
+        "command": replace(run(), command="Be brief."),
     }
-    assert len(ids) == 4
-    json.dumps(identity.identity(run()))
 
 
-def test_a_run_depends_on_what_its_method_and_task_import_and_on_nothing_else():
-    """A change to one method leaves the results of the others current."""
+def test_a_run_is_named_by_what_was_asked_for_alone(monkeypatch):
+    """In a result, so that the name outlives the code; a file of responses also says what decoded them."""
+    runs = variants()
+    assert run_id(run()) == run_id(run()) and len({run_id(one) for one in runs.values()}) == len(runs)
+    names = {what: file_id(one) for what, one in runs.items()}
+    assert names.pop("items") == names.pop("samples") == names["plain"] and len(set(names.values())) == len(names)
+    name = run_id(run())
+    for part in ("response_code", "describe"):
+        with monkeypatch.context() as changed:
+            now = getattr(identity, part)
+            other = {"response_code": lambda *_: "other", "describe": lambda *_: (*now("tiny", "cpu")[:1], "other", "")}
+            changed.setattr(identity, part, other[part])
+            assert run_id(run()) == name and file_id(run()) != names["plain"]
+    with monkeypatch.context() as changed:
+        changed.setattr(identity, "score_code", lambda task: "other")
+        assert run_id(run()) == name and file_id(run()) == names["plain"], "a scorer is no part of a response"
 
-    def files(method, task):
-        names = {identity.METHODS[method].__module__, f"lib.tasks.{task}"}
-        found = identity.imported([identity._file(name) for name in names])
-        return {str(path.relative_to(identity.LIB)) for path in found}
 
-    common = {"sampling.py", "options.py", "trace.py", "models/canvas.py", "tasks/base.py"}
-    tolerator = {"tolerator/refine.py", "tolerator/fill.py", "tolerator/canvas.py"}
-    assert files("tolerator", "gsm_symbolic") == common | tolerator | {"tasks/gsm_symbolic.py"}
-    assert files("autoregressive", "small_functions") == common | {
-        "autoregressive.py",
-        "tasks/small_functions.py",
-        "sandbox.py",
-    }
-    assert {"autodeco/decode.py", "autoregressive.py"} <= files("autodeco", "gsm8k")
-    methods = ("autoregressive", "vanilla", "remdm", "rcr", "tolerator", "autodeco")
-    assert len({identity._code(method, "gsm8k") for method in methods}) == len(methods)
-    assert identity._code("vanilla", "gsm8k") != identity._code("vanilla", "gsm_symbolic")
-    assert identity._code("autodeco", "gsm8k") != identity._code("entropy", "gsm_symbolic")
+def test_a_stored_run_is_read_back():
+    for one in variants().values():
+        stored = json.loads(json.dumps(identity.identity(one)))
+        assert run_of(stored["run"]) == one and stored == json.loads(json.dumps(identity.identity(one)))
+
+
+def test_a_method_on_two_tasks_is_one_code_and_two_scorers():
+    one, other = (identity.identity(Run.of("tiny", task, "vanilla", 2, steps=4)) for task in (TASK, "gsm_symbolic"))
+    assert one["code"] == other["code"] and one["scores"] != other["scores"] and one["rows"] != other["rows"]
 
 
 def test_a_field_at_its_default_is_no_part_of_an_identity():
     recorded = identity.identity(run())["run"]
     assert "command" not in recorded and "draft" not in recorded and recorded["samples"] == 2
+    assert recorded["options"] == {"canvas": 8, "forwards": 4}
     assert run_id(replace(run(), command="Be brief.")) != run_id(run())
 
 
@@ -184,9 +192,9 @@ def test_heads_and_the_method_that_uses_them_go_together(model, method):
 
 
 def test_a_command_stands_behind_the_prompt():
-    assert evaluation.commanded("How many?\n", "") == "How many?\n"
-    assert evaluation.commanded("How many?\n", "Be sure.") == "How many? Be sure.\n"
-    assert evaluation.commanded("def f():", "Be sure.") == "def f(): Be sure."
+    assert commanded("How many?\n", "") == "How many?\n"
+    assert commanded("How many?\n", "Be sure.") == "How many? Be sure.\n"
+    assert commanded("def f():", "Be sure.") == "def f(): Be sure."
 
 
 def test_joules_are_null_without_a_counter_and_shared_out_with_one(monkeypatch):
@@ -203,36 +211,9 @@ def test_joules_are_null_without_a_counter_and_shared_out_with_one(monkeypatch):
             assert self.open == name
             return SimpleNamespace(total_energy=6.0)
 
-    monkeypatch.setattr(energy, "_monitor", lambda device: Monitor())
+    monkeypatch.setattr(cost, "_gpu_counter", lambda device: Monitor())
     lines = evaluation.decode_rows(run(), [(0, 0), (0, 1), (1, 0)])
     assert [line["joules"] for line in lines] == [2.0] * 3
-
-
-def test_code_hash_sees_code_and_not_comments(tmp_path):
-    path = tmp_path / "a.py"
-    hashes = []
-    for text in (
-        "def f(x):\n    return x + 1\n",
-        'def f(x):\n    """Adds."""\n    # why\n    return x + 1\n',
-        "def f(x):\n    return x + 2\n",
-    ):
-        path.write_text(text)
-        hashes.append(code_hash([path]))
-    assert hashes[0] == hashes[1] != hashes[2]
-    path.write_text("def f(x):\n    return x + 2\n\n\ndef g(x):\n    return x\n")
-    assert code_hash([f"{path}:f"]) != code_hash([f"{path}:g"])
-    first = code_hash([f"{path}:f"])
-    path.write_text(path.read_text().replace("return x\n", "return -x\n"))
-    assert code_hash([f"{path}:f"]) == first
-    with pytest.raises(ValueError, match="has no h"):
-        code_hash([f"{path}:h"])
-
-
-def test_code_hash_is_the_same_in_every_python(tmp_path):
-    """Pinned: syntax trees have other empty fields from version to version."""
-    path = tmp_path / "a.py"
-    path.write_text("@cache\ndef f(x: int = 1, *y) -> int:\n    return [i for i in y if i] or None\n")
-    assert code_hash([path]) == "ffa4852f4a2fa1dc"
 
 
 def test_every_line_carries_quality_and_cost_and_null_for_what_was_not_measured(tmp_path):

@@ -58,4 +58,4 @@ def test_relative_path_loads(monkeypatch, request):
     import evaluate
 
     monkeypatch.chdir(request.config.rootpath)
-    assert evaluate.load("lib/metrics/pass_at_k").compute(predictions=[[1, 0]]) == {"pass@1": 0.5}
+    assert evaluate.load("lib/tasks/metrics/pass_at_k").compute(predictions=[[1, 0]]) == {"pass@1": 0.5}

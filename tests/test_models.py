@@ -17,7 +17,7 @@ from lib.errors import UserError
 from lib.models import registry
 from lib.models.registry import FAMILIES, MODELS, TIERS, describe, load
 from lib.models.study import build_model, build_tokenizer
-from lib.studies.autodeco.ablation import WORDS
+from lib.studies.autodeco.ablation import NAMES
 from lib.tolerator import Tolerator, Vanilla
 from lib.training.autodeco.control import CONTROLS
 from lib.training.autodeco.recipe import RECIPES
@@ -87,7 +87,7 @@ def test_unknown_model_lists_the_known():
 def test_the_registry_is_whole():
     assert {entry.tier for entry in MODELS.values()} == set(TIERS)
     assert {name for name, entry in MODELS.items() if entry.tier == "heads"} == set(RECIPES)
-    assert {*WORDS, *CONTROLS} < set(RECIPES)
+    assert {*NAMES, *CONTROLS} < set(RECIPES)
     assert all(entry.family in FAMILIES and name == entry.name for name, entry in MODELS.items())
     assert FAMILIES["llada"].eot_ids[0] == 126081 and not FAMILIES["llada"].shift
     assert FAMILIES["dream"].mask_id == 151666 and FAMILIES["dream"].shift

@@ -9,11 +9,12 @@ import torch
 from conftest import AR, tiny
 from enumeration import FIVE, PLAIN, Scripted, drafted_beams, paths_of
 from transformers import (
-    Gemma3Config,
+    BloomConfig,
     GptOssConfig,
     GptOssForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    MptConfig,
     Phi3Config,
     Phi3ForCausalLM,
     Qwen2Config,
@@ -40,6 +41,7 @@ from lib.mtad import (
     Typical,
     loop,
     mtjd,
+    sequences,
 )
 
 ENDLESS = Family("endless", eot_ids=(5,), chat=False)  # no model of five tokens says it
@@ -126,18 +128,18 @@ class Watched(session.Session):
     seen: list["Watched"] = []
     text = None
 
-    def __init__(self, model, rows):
-        super().__init__(model, rows)
+    def __init__(self, network, rows, room):
+        super().__init__(network, rows, room)
         self.uneven = self.checked = 0
         Watched.seen.append(self)
 
-    def keep(self, kept):
-        super().keep(kept)
+    def keep(self, kept, whole=False):
+        super().keep(kept, whole)
         assert not self.tentative.shape[1] and self.valid.shape[1] == self.cache.get_seq_length()
-        assert self.valid.shape[1] - self.length.max() < session.SLACK
+        assert self.valid.shape[1] == self.slots <= self._room() <= 2 * (7 + 10 + 64 + 9)
         self.uneven += len(self.length.unique()) > 1
         for row, length in enumerate(torch.minimum(self.length, Watched.text.total).tolist()):
-            fresh = self.model(input_ids=Watched.text.tokens[row : row + 1, :length]).past_key_values
+            fresh = self.network(input_ids=Watched.text.tokens[row : row + 1, :length]).past_key_values
             slots = self.valid[row].nonzero()[:length, 0]
             for mine, theirs in zip(self.cache.layers, fresh.layers, strict=True):
                 torch.testing.assert_close(mine.keys[row, :, slots], theirs.keys[0], atol=1e-4, rtol=1e-4)
@@ -145,9 +147,9 @@ class Watched(session.Session):
             self.checked += length
 
 
-class WatchedText(loop.Text):
-    def __init__(self, *given):
-        super().__init__(*given)
+class WatchedText(sequences.Sequences):
+    def __init__(self, *given, **more):
+        super().__init__(*given, **more)
         Watched.text = self
 
 
@@ -160,7 +162,7 @@ def test_a_cache_after_rejections_is_that_of_a_fresh_prefill(name, slack, pair, 
     Watched.seen.clear()
     for module in (loop, mtjd):
         monkeypatch.setattr(module, "Session", Watched)
-        monkeypatch.setattr(module, "Text", WatchedText)
+        monkeypatch.setattr(module, "Sequences", WatchedText)
     assert torch.equal(run(pair, options, *eight, family=ENDLESS).responses, expected.responses)
     assert len(Watched.seen) == (1 if name == "mtjd" else 2)
     assert all(watched.checked > 200 and watched.uneven > 2 for watched in Watched.seen)
@@ -356,7 +358,7 @@ def test_what_is_no_network_or_no_draft_is_refused():
     for options in (Autoregressive(), Mtjd(), BeamSearch()):
         with pytest.raises(UserError, match=f"{type(options).__name__} takes no draft: leave it out"):
             decode(tiny(24), torch.tensor([[1]]), options, draft=tiny(24), **given)
-    assert {type(options) for options in DRAFTING.values()} | {Assisted} == set(decoders.DRAFTING)
+    assert {type(options) for options in DRAFTING.values()} | {Assisted} == {decoder.options for decoder in decoders.DECODERS.values() if decoder.drafts}
 
 
 def test_an_empty_prompt_is_refused(pair):
@@ -367,7 +369,7 @@ def test_an_empty_prompt_is_refused(pair):
 SHAPE = {"vocab_size": 5, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "pad_token_id": 0}
 SHAPE |= {"num_attention_heads": 2, "num_key_value_heads": 1, "bos_token_id": 0, "eos_token_id": 0}
 SLIDING = {
-    "gpt-oss": (GptOssForCausalLM, GptOssConfig(**SHAPE, head_dim=16, num_local_experts=2, sliding_window=4)),
+    "gpt-oss": (GptOssForCausalLM, GptOssConfig(**SHAPE, head_dim=16, num_local_experts=2, num_experts_per_tok=1, sliding_window=4)),
     "qwen2": (
         Qwen2ForCausalLM,
         Qwen2Config(**SHAPE, use_sliding_window=True, sliding_window=4, max_window_layers=1),
@@ -377,18 +379,31 @@ SLIDING = {
 }
 
 
+@pytest.mark.parametrize("name", ["mtad", "mtad-tree", "tree-speculative"])
 @pytest.mark.parametrize("kind", SLIDING)
-def test_sliding_windows_are_refused(kind, pair, eight):
+def test_sliding_windows_are_kept_whole_and_rolled_back(kind, name, pair, eight):
+    """Greedy drafting is greedy decoding, whatever is rejected; prompts are longer than the window of 4."""
+    torch.manual_seed(3)
     network, config = SLIDING[kind]
-    for models in ((network(config).eval(), pair[1]), (pair[0], network(config).eval())):
-        with pytest.raises(UserError, match="attend to the whole text") as error:
-            run(models, ALL["mtad"], *eight)
-        assert "\n" not in str(error.value)
+    model = network(config).eval()
+    model.get_output_embeddings().weight.data *= 20
+    ids, mask = eight
+    options = replace(ALL[name], temperature=0.0)
+    options = replace(options, tau=0.99) if name == "mtad" else options
+    if name != "mtad":
+        options = Speculative(gamma=3, temperature=0.0, max_new_tokens=12)
+    out = run((model, pair[1]), options, ids, mask)
+    for row in range(len(ids)):
+        prompt = ids[row : row + 1, mask[row].bool()]
+        for token in out.responses[row, : out.lengths[row]].tolist():  # transformers, without a cache
+            assert model(input_ids=prompt, use_cache=False).logits[0, -1].argmax() == token
+            prompt = torch.cat([prompt, torch.tensor([[token]])], 1)
 
 
-def test_a_sliding_window_in_the_text_part_of_a_model_is_refused():
-    parts = SimpleNamespace(config=Gemma3Config(), parameters=lambda: iter([torch.zeros(1)]))
-    with pytest.raises(UserError, match="attend to the whole text"):
+@pytest.mark.parametrize("config", [BloomConfig(), MptConfig()], ids=["bloom", "mpt"])
+def test_positions_by_slot_are_refused_for_drafting(config):
+    parts = SimpleNamespace(config=config, parameters=lambda: iter([torch.zeros(1)]))
+    with pytest.raises(UserError, match="ALiBi.*cannot be rolled back"):
         session.Session(parts, 1)
 
 

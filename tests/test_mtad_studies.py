@@ -51,8 +51,8 @@ from lib.studies.mtad import (
 )
 from lib.studies.mtad.base import reduction, repeats_itself
 from lib.studies.mtad.joint import Study as Joint
-from lib.studies.mtad.methods import GREEDY, LOSSLESS, METHODS, PLAIN, WARP
 from lib.studies.mtad.scores import Study as Scores
+from lib.studies.mtad.ways import GREEDY, LOSSLESS, PLAIN, WARP, WAYS
 from lib.tasks import get_task, rows
 from lib.tasks.base import Item
 
@@ -332,8 +332,8 @@ def test_no_parameter_hides_what_a_study_inherits(notebook):
 
 def test_lossless_methods_are_named_as_such():
     lossless = {"speculative", "tree_speculative", "assisted"}
-    assert {METHODS[name][0] for name in LOSSLESS} == lossless
-    assert all(METHODS[name][1].get("ensemble", 1.0) == 1.0 and METHODS[name][1]["temperature"] for name in LOSSLESS)
+    assert {WAYS[name][0] for name in LOSSLESS} == lossless
+    assert all(WAYS[name][1].get("ensemble", 1.0) == 1.0 and WAYS[name][1]["temperature"] for name in LOSSLESS)
 
 
 def test_studies_share_their_runs():
@@ -348,7 +348,7 @@ def test_studies_share_their_runs():
     names["assisted, ensemble 0.5"] = "assisted, ensemble: w 0.5"
     for ours, theirs in names.items():
         assert scores["qa", ours] == frontier["qa", theirs], ours
-    assert sweep["qa", mtad_sweep.PUBLISHED] == scores["qa", "MTAD"]
+    assert sweep["qa", mtad_sweep.PUBLISHED_SETTING] == scores["qa", "MTAD"]
     assert sweep["qa", "tree, reference kept"] == scores["qa", "MMTAD"]
     joint = Joint(**QA).runs()
     assert all(joint["qa", name] == scores["qa", name] for name in ("sampling", "greedy", "beam search"))
@@ -356,12 +356,16 @@ def test_studies_share_their_runs():
 
 def test_a_variant_of_the_sweep_changes_one_option():
     s = mtad_sweep.Study(**QA)
-    published, runs = dict(s.runs()["qa", mtad_sweep.PUBLISHED].options), s.runs()
+    published, runs = dict(s.runs()["qa", mtad_sweep.PUBLISHED_SETTING].options), s.runs()
     assert (published["gamma"], published["width"], published["tau"], published["replacement"]) == (4, 4, 0.5, True)
     for (_, name), run in runs.items():
         changed = {key for key, value in run.options if value != published[key]}
-        assert len(changed - {"tree", "reference"}) == (not name.startswith(("tree", mtad_sweep.PUBLISHED))), name
-    assert [at for at, _ in s.line("gamma")] == [1, 2, 4, 6, 8] and (0.5, mtad_sweep.PUBLISHED) in s.line("tau")
+        assert len(changed - {"tree", "reference"}) == (
+            not name.startswith(("tree", mtad_sweep.PUBLISHED_SETTING))
+        ), name
+    assert [at for at, _ in s.line("gamma")] == [1, 2, 4, 6, 8] and (0.5, mtad_sweep.PUBLISHED_SETTING) in s.line(
+        "tau"
+    )
 
 
 # The frontier
@@ -610,7 +614,7 @@ def test_positions_are_the_share_of_passes_that_took_at_least_so_many():
             **{f"length {i}": n for i, n in enumerate((0, 1, 0, 0, 0, 0, 3))},
         }
     ]
-    s.__dict__["parts"] = pd.DataFrame(parts)
+    s.__dict__["time_shares"] = pd.DataFrame(parts)
     wide = s.positions()
     assert list(wide.columns) == [f"{i} or more" for i in range(1, 7)]
     assert wide.loc["speculative"].tolist() == pytest.approx([60, 30, 10, 10, math.nan, math.nan], nan_ok=True)

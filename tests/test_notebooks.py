@@ -14,13 +14,14 @@ import nbformat
 import pytest
 import torch
 
+from lib.errors import UserError
 from lib.paths import NOTEBOOKS, PARAMS
 from lib.reporting.render import parameters
 from lib.studies import STUDIES, study_of
 
 STEMS = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 PROFILES = sorted(path.stem for path in PARAMS.glob("*.yaml"))
-MOST_CELLS, MOST_LINES = 12, 15
+MOST_CELLS, MOST_LINES, MOST_PARAMETERS = 12, 15, 18
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 
 every_notebook = pytest.mark.parametrize("stem", STEMS)
@@ -99,7 +100,7 @@ def test_parameters(stem):
     assert {"profile", "out"} <= set(values)
     assert values["out"] == f"build/notebook/{stem}", "a notebook run by hand leaves results/ alone"
     assert values["profile"] in PROFILES
-    assert set(values) <= {field.name for field in fields(study_of(stem))}
+    assert set(values) == {field.name for field in fields(study_of(stem))}, "all of the study's, and none beside them"
 
 
 @every_notebook
@@ -107,10 +108,18 @@ def test_cells_are_few_short_and_define_nothing(stem):
     sources = code(stem)
     assert len(sources) <= MOST_CELLS
     for source in sources:
-        assert len(source.splitlines()) <= MOST_LINES, source
+        most = MOST_PARAMETERS if source is sources[0] else MOST_LINES
+        assert len(source.splitlines()) <= most, source
         tree = ast.parse(source)  # a magic or a shell command is no Python
         assert not [node for node in ast.walk(tree) if isinstance(node, DEFINITIONS)], source
+    assert sources[1].endswith("\n\nstudy = Study.of_cell(globals())"), "a parameter is written once"
     assert sources[-1] == "study.save()"
+
+
+@every_notebook
+def test_what_a_notebook_asks_of_its_study_is_there(stem):
+    asked = {name for source in code(stem) for name in re.findall(r"\bstudy\.(\w+)", source)}
+    assert {"reading", "save"} <= asked <= set(dir(study_of(stem)))
 
 
 @every_notebook
@@ -122,3 +131,13 @@ def test_notebook_and_command_line_make_the_same_study(stem, profile, monkeypatc
     cells, names = code(stem), declared(stem) | values
     exec(cells[1], names)
     assert names["study"] == study_of(stem).of(values)
+
+
+def test_a_study_takes_its_parameters_from_among_all_names_of_a_notebook():
+    study = study_of("20_tolerator_scores")
+    names = {"profile": "night", "items": 7, "tasks": ["qa"], "Study": study, "_": 3, "figure": None}
+    assert study.of_cell(names) == study(profile="night", items=7, tasks=("qa",))
+    with pytest.raises(UserError, match="items must be a whole number, not '7'"):
+        study.of_cell(names | {"items": "7"})
+    with pytest.raises(UserError, match="items must be 1 or more"):
+        study.of_cell(names | {"items": 0})

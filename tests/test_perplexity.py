@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from lib.analysis.bootstrap import RESAMPLES
 from lib.analysis.perplexity import distinct, perplexity, perplexity_change, repeated, surprises
-from lib.analysis.stats import RESAMPLES
 from lib.models.registry import load
 
 NAN = float("nan")

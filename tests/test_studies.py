@@ -8,7 +8,7 @@ import pytest
 from lib.analysis.stats import Estimate
 from lib.errors import UserError
 from lib.paths import RESULTS
-from lib.reporting import check, report
+from lib.reporting import check
 from lib.reporting.claims import (
     DIRECTION,
     FAILS,
@@ -23,8 +23,9 @@ from lib.reporting.claims import (
     more,
     records,
 )
-from lib.reporting.collect import WORDS, write_all
+from lib.reporting.collect import DESCRIPTIONS, write_all
 from lib.reporting.render import parameters
+from lib.reporting.result_folder import headline
 from lib.running import identity
 from lib.running.evaluation import MEASURED, Run
 from lib.studies.autodeco.scores import Study as AutoDecoScores
@@ -32,7 +33,7 @@ from lib.studies.autodeco.sweep import Study as Sweep
 from lib.studies.autodeco.sweep import best_temperature
 from lib.studies.base import committed
 from lib.studies.tolerator.base import budgets, middle
-from lib.studies.tolerator.scores import METHODS, Study
+from lib.studies.tolerator.scores import DIFFUSION_METHODS, Study
 
 NAME = "20_tolerator_scores"
 
@@ -70,10 +71,10 @@ def test_budgets_run_from_four_to_one_token_a_forward(canvas, grid, middle_):
 def test_every_method_gets_the_same_forwards(small):
     study = small()
     for (task, method, forwards), lines in study.lines.items():
-        if method in METHODS:
+        if method in DIFFUSION_METHODS:
             assert {line["target_forwards"] for line in lines} == {forwards}, (task, method)
     rows = study.summary.dropna(subset="budget")
-    assert (rows.groupby(["label", "budget"]).method.nunique() == len(METHODS)).all()
+    assert (rows.groupby(["label", "budget"]).method.nunique() == len(DIFFUSION_METHODS)).all()
     assert (rows.forwards == rows.budget).all()
 
 
@@ -157,9 +158,9 @@ def test_headlines_and_claims_come_from_the_tightest_profile(tmp_path):
     for profile, value in (("smoke", 1), ("laptop", 2), ("night", 3)):
         folder = tmp_path / profile / "10_autodeco_x"
         folder.mkdir(parents=True)
-        entries = {"a": report.headline(value, 0, 5, 9, "points", profile, "x")}
+        entries = {"a": headline(value, 0, 5, 9, "points", profile, "x")}
         if profile != "night":
-            entries["b"] = report.headline(value, None, None, 9, "points", profile, "x")
+            entries["b"] = headline(value, None, None, 9, "points", profile, "x")
         (folder / "headline.json").write_text(json.dumps(entries))
         claims = [Claim(where, f"at {profile}", "2 points", estimate, "points", HOLDS) for where in ("Table 1", OWN)]
         (folder / "claims.json").write_text(json.dumps(records(claims)))
@@ -181,7 +182,7 @@ def test_headlines_and_claims_come_from_the_tightest_profile(tmp_path):
 
 
 def test_every_headline_has_words():
-    assert set(json.loads((RESULTS / "headline.json").read_text())) <= set(WORDS)
+    assert set(json.loads((RESULTS / "headline.json").read_text())) <= set(DESCRIPTIONS)
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,15 @@ import pytest
 import torch
 from conftest import SHIFTED, tiny
 from scipy.stats import chisquare
+from whole_canvas import fill_step, rcr_step, refine_step, remdm_step
 
 from lib.decoding.family import Family
 from lib.decoding.randomness import RowGenerator
 from lib.tolerator import Rcr, Remdm, Tolerator, Vanilla, refine
 from lib.tolerator.canvas import penalise_eot, top_count
-from lib.tolerator.fill import fill_step, plan, transfer_counts
-from lib.tolerator.peers.rcr import rcr_step
-from lib.tolerator.peers.remdm import alpha, remdm_step, sigma
-from lib.tolerator.refine import Refinement, choose, masked_count, refine_step, refinement_rate
+from lib.tolerator.fill import plan, transfer_counts
+from lib.tolerator.peers.remdm import alpha, sigma
+from lib.tolerator.refine import Refinement, masked_count, refinement_rate, subset_of
 
 FIVE = Family("five", eot_ids=(0,), mask_id=1, chat=False)
 DRAWS = 40_000
@@ -97,7 +97,7 @@ def test_fill_step_stays_in_its_block():
 def test_refinement_subset_is_uniform_over_the_unlocked():
     state = start(expand(torch.tensor([2, 3, 4, 0])))
     state.locked = expand(torch.tensor([False, True, False, False])).clone()
-    chosen = choose(state, 0.5, uniform(3, 4))  # 3 unlocked: 3 - floor(1.5) = 2 are masked
+    chosen = subset_of(state, 0.5, uniform(3, 4))  # 3 unlocked: 3 - floor(1.5) = 2 are masked
     assert_follows(chosen.long(), {(1, 0, 1, 0): 1 / 3, (1, 0, 0, 1): 1 / 3, (0, 0, 1, 1): 1 / 3})
 
 

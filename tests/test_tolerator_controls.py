@@ -6,16 +6,15 @@ import pytest
 import torch
 from conftest import SHIFTED, UNSHIFTED, tiny
 from test_tolerator import DRAWS, FIVE, LOGITS, assert_follows, expand, start, uniform
+from whole_canvas import rcr_step, refine_step, settle_step, window_step
 
 from lib.decoders import decode
 from lib.decoding.bidirectional import canvas_logits
 from lib.decoding.randomness import RowGenerator
 from lib.tolerator import Rcr, Remdm, RemdmPort, Settle, Tolerator, Vanilla
 from lib.tolerator.canvas import penalise_eot
-from lib.tolerator.controls.settle import Canvases, keep_sure, most_doubtful, settle_step
-from lib.tolerator.peers.rcr import rcr_step
-from lib.tolerator.peers.remdm_port import window_step
-from lib.tolerator.refine import choose, masked_count, refine_step, refinement_rate
+from lib.tolerator.controls.settle import Canvases, keep_sure, most_doubtful
+from lib.tolerator.refine import masked_count, refinement_rate, subset_of
 
 
 def run(options, prompts, family=SHIFTED, seed=0, scale=20.0):
@@ -31,7 +30,7 @@ def test_folds_take_turns():
     order = uniform(1, 7)[:50]
     seen = []
     for _ in range(5):
-        chosen = choose(state, 0.4, order, "folds")
+        chosen = subset_of(state, 0.4, order, "folds")
         assert (chosen.sum(-1) == 3).all()
         seen.append(chosen)
         state = refine_step(state, chosen, expand(torch.zeros(7, 5))[:50], options, 0, uniform(2, 7)[:50])
@@ -43,9 +42,9 @@ def test_folds_take_turns():
 def test_confidence_masks_the_least_probable():
     state = start(torch.tensor([[2, 3, 4, 2]]))
     state.confidence = torch.tensor([[0.9, 0.2, 0.5, 0.4]]).double()
-    assert choose(state, 0.5, torch.rand(1, 4), "confidence").tolist() == [[False, True, False, True]]
+    assert subset_of(state, 0.5, torch.rand(1, 4), "confidence").tolist() == [[False, True, False, True]]
     state.locked = torch.tensor([[False, True, False, False]])
-    assert choose(state, 0.3, torch.rand(1, 4), "confidence").tolist() == [[False, False, False, True]]
+    assert subset_of(state, 0.3, torch.rand(1, 4), "confidence").tolist() == [[False, False, False, True]]
 
 
 def test_the_confidence_of_a_token_is_its_probability_when_it_was_drawn():
@@ -64,7 +63,7 @@ def test_random_subsets_visit_a_position_as_often_as_published():
     state, generator = start(torch.full((rows, 256), 3)), RowGenerator(torch.arange(rows))
     visits = torch.zeros(rows, 256)
     for k in range(32):
-        visits += choose(state, refinement_rate(k, 32, options), generator.uniform(k, 0, 256))
+        visits += subset_of(state, refinement_rate(k, 32, options), generator.uniform(k, 0, 256))
     assert visits.mean().item() == pytest.approx(19.26, abs=0.05)
     counts = [int(masked_count(torch.tensor([256]), refinement_rate(k, 32, options))) for k in range(32)]
     shares = [count / 256 for count in counts]

@@ -92,7 +92,7 @@ def test_every_rate_is_in_the_grid_once():
     rates = [
         (v.get("gamma_max", 0.8), v.get("gamma_min", 0.4))
         for name, v in variants.items()
-        if name == tolerator_rate.PUBLISHED or {"gamma_max", "gamma_min"} <= set(v)
+        if name == tolerator_rate.PUBLISHED_RATE or {"gamma_max", "gamma_min"} <= set(v)
     ]
     assert sorted(rates) == [(0.2, 0.2), (0.4, 0.2), (0.4, 0.4), (0.6, 0.6), (0.8, 0.2), (0.8, 0.4), (0.8, 0.8)]
 
@@ -114,7 +114,7 @@ def test_studies_share_their_runs():
     assert split["qa", "rho", "published", full, 0.5] in shared
     assert split["qa", "rho", "mild", full, 0.5] == controls["qa", "full", "mild TOLERATOR"]
     rate = tolerator_rate.Study(**QA).runs()
-    assert rate["qa", tolerator_rate.PUBLISHED] in shared
+    assert rate["qa", tolerator_rate.PUBLISHED_RATE] in shared
     assert rate["qa", "0.2 to 0.1, cosine"] == controls["qa", "full", "mild TOLERATOR"]
 
 

@@ -1,16 +1,15 @@
 """Speed as a ratio: variants in turns in one process, so that a noisy machine is equally noisy for all of them."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from lib.analysis.bootstrap import SEED, drawn_medians, interval, tail_of
 from lib.analysis.stats import Estimate
 from lib.running.cost import measured
-
-RESAMPLES = 4_000
 
 
 def interleaved(
@@ -39,9 +38,23 @@ def time_ratio(rows: pd.DataFrame, variant: str, against: str, level: float = 0.
 
     The median, for on a shared machine a round in which something else ran must not decide.
     """
-    rows = rows.assign(cost=rows.seconds / rows.work).pivot(index="round", columns="variant", values="cost")
-    ratios = (rows[variant] / rows[against]).to_numpy()
-    drawn = np.random.default_rng(0).integers(len(ratios), size=(RESAMPLES, len(ratios)))
-    tail = (1 - level) / 2
-    low, high = np.quantile(np.median(ratios[drawn], axis=1), (tail, 1 - tail))
-    return Estimate(float(np.median(ratios)), float(low), float(high), len(ratios))
+    ratios = _ratios(rows, variant, against)
+    drawn = drawn_medians(ratios, 0)  # a seed of its own, by which its first numbers were printed
+    return Estimate(float(np.median(ratios)), *interval(drawn, tail_of(level)), len(ratios))
+
+
+def mean_time_ratio(parts: Sequence[pd.DataFrame], variant: str, against: str) -> Estimate:
+    """The same of several parts, such as the sizes of a batch: the mean of their medians, 95 %.
+
+    Bootstrap over the rounds of every part; n is the rounds of the first.
+    """
+    draws = np.random.default_rng(SEED)
+    ratios = [_ratios(rows, variant, against) for rows in parts]
+    drawn = np.mean([drawn_medians(part, draws) for part in ratios], axis=0)
+    return Estimate(float(np.mean([np.median(part) for part in ratios])), *interval(drawn), len(ratios[0]))
+
+
+def _ratios(rows: pd.DataFrame, variant: str, against: str) -> np.ndarray:
+    """Seconds a unit of work of one variant over those of another, [rounds] in the order of the rounds."""
+    wide = rows.assign(cost=rows.seconds / rows.work).pivot(index="round", columns="variant", values="cost")
+    return (wide[variant] / wide[against]).to_numpy()

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from lib.analysis.stats import RESAMPLES, SEED, Estimate
+from lib.analysis.bootstrap import drawn_means, interval, p_of_zero, tail_of
+from lib.analysis.stats import Estimate
 from lib.decoding.bidirectional import position_ids
 from lib.models.registry import Model
 
@@ -50,8 +51,8 @@ def _surprises(model: Model, pairs: list[tuple[str, str, bool]], instruction: st
 def perplexity(surprise: np.ndarray, level: float = 0.95) -> Estimate:
     """exp of the mean over items: surprise [items, samples]; NaN is left out. Percentile bootstrap over items."""
     items = _means(surprise)
-    low, high = np.quantile(np.exp(_drawn(items)), ((1 - level) / 2, (1 + level) / 2))
-    return Estimate(float(np.exp(items.mean())), float(low), float(high), len(items))
+    low, high = interval(np.exp(drawn_means(items)), tail_of(level))
+    return Estimate(float(np.exp(items.mean())), low, high, len(items))
 
 
 def perplexity_change(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> Estimate:
@@ -63,20 +64,15 @@ def perplexity_change(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> Esti
     a, b = (np.asarray(x, dtype=float) for x in (a, b))
     kept = ~(np.isnan(a).all(1) | np.isnan(b).all(1))
     items = _means(a[kept]) - _means(b[kept])
-    drawn = 100 * np.expm1(_drawn(items))
-    low, high = np.quantile(drawn, ((1 - level) / 2, (1 + level) / 2))
-    side = min((1 + (drawn <= 0).sum()) / (RESAMPLES + 1), (1 + (drawn >= 0).sum()) / (RESAMPLES + 1))
-    return Estimate(float(100 * np.expm1(items.mean())), float(low), float(high), len(items), float(min(1, 2 * side)))
+    drawn = 100 * np.expm1(drawn_means(items))
+    low, high = interval(drawn, tail_of(level))
+    return Estimate(float(100 * np.expm1(items.mean())), low, high, len(items), p_of_zero(drawn))
 
 
 def _means(surprise: np.ndarray) -> np.ndarray:
+    """The mean of each item's samples, [items]; items without any token are left out."""
     rows = np.asarray(surprise, dtype=float)
     return np.nanmean(rows[~np.isnan(rows).all(1)], axis=1)
-
-
-def _drawn(items: np.ndarray) -> np.ndarray:
-    chosen = np.random.default_rng(SEED).integers(len(items), size=(RESAMPLES, len(items)))
-    return items[chosen].mean(1)
 
 
 def repeated(text: str, n: int = 4) -> float:

@@ -2,15 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import binomtest, norm
 
-RESAMPLES = 4_000
+from lib.analysis.bootstrap import SEED, drawn_weights, interval, ratio_interval, tail_of
+
 FLIPS = 10_000
-SEED = 20_240_229
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ def wilson(successes: float, n: int, level: float = 0.95) -> tuple[float, float]
     """
     if n <= 0 or not 0 <= successes <= n:
         raise ValueError(f"{successes} successes of {n} is not a proportion")
-    z = _quantile(level)
+    z = _normal_quantile(level)
     share = successes / n
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
@@ -52,7 +51,7 @@ def score_interval(scores: np.ndarray, level: float = 0.95) -> Estimate:
     n, value = len(items), float(items.mean())
     if np.shape(scores)[1] == 1 or np.ptp(items) == 0:
         return Estimate(value, *wilson(min(items.sum(), n), n, level), n)
-    return Estimate(value, *_bootstrap(items, level), n)
+    return Estimate(value, *_mean_interval(items, level), n)
 
 
 def mean_interval(values: np.ndarray, level: float = 0.95) -> Estimate:
@@ -65,7 +64,7 @@ def mean_interval(values: np.ndarray, level: float = 0.95) -> Estimate:
     if np.ptp(values) == 0:
         c, w = values[0], wilson(0, len(values), level)[1]
         return Estimate(float(c), float((1 - w) * c), float((1 - w) * c + w), len(values))
-    return Estimate(float(values.mean()), *_bootstrap(values, level), len(values))
+    return Estimate(float(values.mean()), *_mean_interval(values, level), len(values))
 
 
 def paired_difference(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> Estimate:
@@ -101,7 +100,7 @@ def paired_mean_difference(a: np.ndarray, b: np.ndarray, level: float = 0.95) ->
 def _difference_interval(differences: np.ndarray, level: float) -> tuple[float, float]:
     """Interval of the mean of `differences` [items] in [-1, 1]."""
     if np.ptp(differences) > 0:
-        return _bootstrap(differences, level)
+        return _mean_interval(differences, level)
     # All differences equal c says only that others have a share of at most w.
     c, w = differences[0], wilson(0, len(differences), level)[1]
     return float((1 - w) * c - w), float((1 - w) * c + w)
@@ -121,12 +120,10 @@ def relative_reduction(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> Est
         return Estimate(math.nan, math.nan, math.nan, len(a))
     if not a.any():
         return Estimate(1.0, 1 - wilson(0, len(a), level)[1] / float(b.mean()), 1.0, len(a))
-    weights, tail = _resamples(len(a)), (1 - level) / 2
+    weights = drawn_weights(len(a))
     with np.errstate(invalid="ignore", divide="ignore"):
         drawn = 1 - (weights @ a) / (weights @ b)
-    drawn = drawn[~np.isnan(drawn)]  # neither errs in these
-    low, high = np.quantile(drawn, (tail, 1 - tail), method="inverted_cdf")  # takes infinities
-    return Estimate(float(1 - a.mean() / b.mean()), float(low), float(high), len(a))
+    return Estimate(float(1 - a.mean() / b.mean()), *ratio_interval(drawn, tail_of(level)), len(a))
 
 
 def holm(pvalues: Sequence[float | None]) -> list[float | None]:
@@ -138,6 +135,11 @@ def holm(pvalues: Sequence[float | None]) -> list[float | None]:
         largest = max(largest, min(1.0, (len(tested) - rank) * p))
         adjusted[i] = largest
     return adjusted
+
+
+def corrected(estimates: Sequence[Estimate]) -> list[Estimate]:
+    """The same estimates with p after Holm's correction over all of them; the intervals stay as they are."""
+    return [replace(e, p=p) for e, p in zip(estimates, holm([e.p for e in estimates]), strict=True)]
 
 
 def verdict(estimate: Estimate, alpha: float = 0.05, p: float | None = None) -> str:
@@ -152,7 +154,8 @@ def verdict(estimate: Estimate, alpha: float = 0.05, p: float | None = None) -> 
     return "higher" if estimate.value > 0 else "lower"
 
 
-def _quantile(level: float) -> float:
+def _normal_quantile(level: float) -> float:
+    """How many standard deviations a normal interval at `level` reaches to either side."""
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, not {level}")
     return float(norm.ppf(0.5 + level / 2))
@@ -178,21 +181,9 @@ def _checked(scores: np.ndarray) -> np.ndarray:
     return scores
 
 
-@lru_cache(maxsize=2)  # the rows of a table have the same items; [4000, 1000] takes 32 MB
-def _resamples(n: int) -> np.ndarray:
-    """How often each of n items is drawn, divided by n: [RESAMPLES, n]. The same at each call."""
-    weights = np.random.default_rng(SEED).multinomial(n, np.full(n, 1 / n), size=RESAMPLES) / n
-    weights.flags.writeable = False
-    return weights
-
-
-def _bootstrap(items: np.ndarray, level: float) -> tuple[float, float]:
-    """Percentile interval of the mean of `items` [n]."""
-    if not 0 < level < 1:
-        raise ValueError(f"level must be between 0 and 1, not {level}")
-    tail = (1 - level) / 2
-    low, high = np.quantile(_resamples(len(items)) @ items, (tail, 1 - tail))
-    return float(low), float(high)
+def _mean_interval(items: np.ndarray, level: float) -> tuple[float, float]:
+    """Percentile interval of the mean of `items` [n], drawn anew."""
+    return interval(drawn_weights(len(items)) @ items, tail_of(level))
 
 
 def _mcnemar(counts: np.ndarray) -> float:

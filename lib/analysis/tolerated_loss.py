@@ -19,7 +19,7 @@ class Candidate:
     speed: float
 
 
-def choose(candidates: Sequence[Candidate], tolerated: float, rule: str = "observed") -> Candidate | None:
+def fastest_tolerated(candidates: Sequence[Candidate], tolerated: float, rule: str = "observed") -> Candidate | None:
     """The fastest candidate that loses at most `tolerated` points; None where there is none.
 
     `observed`: by the measured loss, which an unlucky draw of items may hide; `sure`: by the upper end of its 95 %

@@ -1,8 +1,9 @@
-"""A ratio of two totals, with its interval: speed, cost and relative score alike."""
+"""Ratios of totals, with their intervals: speed, cost, relative score and acceptance alike."""
 
 import numpy as np
 
-from lib.analysis.stats import RESAMPLES, SEED, Estimate
+from lib.analysis.bootstrap import SEED, drawn_rows, interval, ratio_interval
+from lib.analysis.stats import Estimate
 
 
 def ratio_of_totals(a: np.ndarray, b: np.ndarray) -> Estimate:
@@ -22,6 +23,16 @@ def ratio_of_totals(a: np.ndarray, b: np.ndarray) -> Estimate:
         with np.errstate(divide="ignore", invalid="ignore"):
             return (x[..., 0] / x[..., 1]) / (y[..., 0] / y[..., 1])
 
-    drawn = ratio(np.random.default_rng(SEED).integers(len(a), size=(RESAMPLES, len(a))))
-    low, high = np.quantile(drawn[~np.isnan(drawn)], (0.025, 0.975), method="inverted_cdf")  # takes infinities
-    return Estimate(float(ratio(np.arange(len(a)))), float(low), float(high), len(a))
+    return Estimate(float(ratio(np.arange(len(a)))), *ratio_interval(ratio(drawn_rows(len(a)))), len(a))
+
+
+def difference_of_shares(a: np.ndarray, b: np.ndarray) -> Estimate:
+    """Sum of a's parts / sum of its wholes, minus the same of b; [n, 2] and [m, 2] of (part, whole), not paired.
+
+    Percentile bootstrap: the rows of a are drawn anew, and apart from them those of b.
+    """
+    draws = np.random.default_rng(SEED)
+    shares = [np.asarray(side)[drawn_rows(len(side), draws)].sum(1) for side in (a, b)]
+    drawn = np.subtract(*(totals[:, 0] / totals[:, 1] for totals in shares))
+    value = np.subtract(*(side[:, 0].sum() / side[:, 1].sum() for side in (a, b)))
+    return Estimate(float(value), *interval(drawn), len(a) + len(b))

@@ -1,37 +1,31 @@
-"""A base's forward with heads beside it, and the distribution that the two make."""
+"""A base's forward with heads beside it."""
 
 from contextlib import contextmanager
 from functools import wraps
 
 from torch import Tensor
 
-from lib.decoding.distributions import nucleus, warp
 
-
-def forward_with_heads(base):
-    """The forward of `base` with `heads`: its output, and `temperature`, `top_p` [B, L] and `probs` [B, L, V] in it.
+def forwards(base) -> dict:
+    """`base_forward`, that of `base`, and `forward`: its output with `temperature`, `top_p` [B, L] and `probs`
+    [B, L, V] of `heads` in it.
 
     Logits stay the base's own. `probs` are softmax(logits / T-hat).
     """
     kind, replaced = type(base), base.__dict__.get("forward")  # a loader may have replaced it, as accelerate does
 
+    def base_forward(self, *args, **kwargs):
+        return replaced(*args, **kwargs) if replaced else kind.forward(self, *args, **kwargs)
+
     @wraps(kind.forward)  # transformers reads off the signature what a model takes
     def forward(self, *args, **kwargs):
         with entering_the_unembedding(self) as hidden:
-            output = replaced(*args, **kwargs) if replaced else kind.forward(self, *args, **kwargs)
+            output = base_forward(self, *args, **kwargs)
         output.temperature, output.top_p, output.probs = self.heads(hidden[0], output.logits)
         self.said = output.temperature[:, -1], output.top_p[:, -1]
         return output
 
-    return forward
-
-
-def distribution(output, temperature: float = 1.0, top_p: float = 1.0) -> Tensor:
-    """What is drawn from [B, L, V], of an output with heads; temperature and top_p multiply the predicted ones."""
-    top_p = output.top_p * top_p
-    if temperature == 1:  # the heads have scaled already
-        return nucleus(output.probs, top_p[..., None])
-    return warp(output.logits, output.temperature * temperature, top_p)
+    return {"forward": forward, "base_forward": base_forward}
 
 
 @contextmanager

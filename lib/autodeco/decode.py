@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lib.autodeco.attach import distribution
-from lib.decoding.autoregressive import loop
-from lib.decoding.distributions import categorical, warp
+from lib.autodeco.heads import Heads
+from lib.decoding.autoregressive import Next, loop
+from lib.decoding.distributions import categorical, draw_nucleus, greedy, tempered, warp
 from lib.decoding.options import Options
 from lib.decoding.randomness import RowGenerator
 from lib.decoding.registry import decoder
@@ -46,29 +46,29 @@ def decode(model, input_ids: Tensor, options: AutoDeco, *, generator, record=Fal
     generator = RowGenerator.coerce(generator, len(input_ids))
     limit, cache = options.max_new_tokens, options.use_cache
 
-    def response(settings: Callable, record: bool) -> Decoded:
-        """Decode by `settings(output, rows, step)` -> temperature [b], top_p [b], probs [b, V]; measure the means."""
-        sums, counts = torch.zeros(len(input_ids), 2, dtype=torch.float64), torch.zeros(len(input_ids))
+    def response(settings: Callable[[Next], tuple], record: bool) -> Decoded:
+        """Decode by `settings(next)` -> temperature [b], top_p [b], tokens [b]; measure the means."""
+        sums = torch.zeros(2, len(input_ids), limit, device=input_ids.device)
 
-        def choose(output, uniform: Tensor, rows: Tensor, step: int):
-            temperature, top_p, probs = settings(output, rows, step)
-            sums[rows.cpu()] += torch.stack([temperature, top_p], -1).double().cpu()
-            counts[rows.cpu()] += 1
-            return categorical(probs, uniform), {"temperature": temperature, "top_p": top_p}
+        def choose(at: Next) -> tuple[Tensor, dict]:
+            temperature, top_p, tokens = settings(at)
+            sums[:, at.rows, at.step] = torch.stack([temperature, top_p])
+            return tokens, {"temperature": temperature, "top_p": top_p}
 
         out = loop(model, input_ids, choose, limit, cache, generator=generator, record=record, **given)
-        means = (sums / counts[:, None]).round(decimals=4).unbind(-1)
-        out.trace.measures = {"temperature": means[0], "top_p": means[1], "drawn": counts.long()}
+        drawn = out.trace.target_forwards  # a forward a token
+        mean = _means(sums.cpu().double(), drawn)
+        out.trace.measures = {"temperature": mean[0], "top_p": mean[1], "drawn": drawn}
         return out
 
-    first = response(lambda output, rows, step: predicted(output, options), record or options.shuffled)
+    first = response(lambda at: predicted(model.heads, at, options), record or options.shuffled)
     if not options.shuffled:
         return first
     dealt = deal(first, generator, limit).to(input_ids.device)
 
-    def shuffled(output, rows: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        temperature, top_p = dealt[rows, step].unbind(-1)
-        return temperature, top_p, warp(output.logits[:, -1], temperature, top_p)
+    def shuffled(at: Next) -> tuple[Tensor, Tensor, Tensor]:
+        temperature, top_p = dealt[at.rows, at.step].unbind(-1)
+        return temperature, top_p, categorical(warp(at.logits, temperature, top_p), at.uniform)
 
     second = response(shuffled, record)
     for counter in ("target_forwards", "positions", "head_positions", "batch_forwards"):
@@ -76,11 +76,21 @@ def decode(model, input_ids: Tensor, options: AutoDeco, *, generator, record=Fal
     return second
 
 
-def predicted(output, options: AutoDeco) -> tuple[Tensor, Tensor, Tensor]:
-    """Temperature [B], top-p [B] and the distribution [B, V] that the last position's token is drawn from."""
-    temperature, top_p = output.temperature * options.temperature, output.top_p * options.top_p
-    probs = distribution(output, options.temperature, options.top_p)
-    return temperature[:, -1], top_p[:, -1], probs[:, -1]
+def _means(settings: Tensor, drawn: Tensor) -> Tensor:
+    """Means [2, B] over the first `drawn` [B] tokens of settings [2, B, limit]."""
+    there = torch.arange(settings.shape[-1]) < drawn[:, None]
+    return ((settings * there).sum(-1) / drawn).round(decimals=4)
+
+
+def predicted(heads: Heads, at: Next, options: AutoDeco) -> tuple[Tensor, Tensor, Tensor]:
+    """Temperature [b], top-p [b] and the tokens [b] drawn by them."""
+    temperature, top_p, probs = heads(at.hidden, at.logits)
+    temperature, top_p = temperature * options.temperature, top_p * options.top_p
+    if not options.temperature:
+        return temperature, top_p, greedy(at.logits)
+    if options.temperature != 1:  # the heads have scaled by their own
+        probs = tempered(at.logits, temperature)
+    return temperature, top_p, draw_nucleus(probs, top_p[:, None], at.uniform)
 
 
 def deal(first: Decoded, generator: RowGenerator, limit: int) -> Tensor:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, LogitsProcessor, LogitsProcessorList
 
-from lib.autodeco.attach import forward_with_heads
+from lib.autodeco.attach import forwards
 from lib.autodeco.decode import AutoDeco
 from lib.autodeco.heads import HEADS, Heads, HeadsConfig
 from lib.decoding.distributions import warp
@@ -42,9 +42,9 @@ class AutoDecoForCausalLM:
             raise UserError("the base has heads already: give the model that they were put on")
         model = copy.copy(base)
         model._modules = base._modules.copy()  # a copied module shares this dict, and would get the heads too
-        model.__dict__.pop("forward", None)  # see forward_with_heads
-        name, forward = f"AutoDeco{type(base).__name__}", forward_with_heads(base)
-        model.__class__ = type(name, (cls, type(base)), {"forward": forward})
+        model.__dict__.pop("forward", None)  # see forwards
+        name = f"AutoDeco{type(base).__name__}"
+        model.__class__ = type(name, (cls, type(base)), forwards(base))
         reference = base.get_output_embeddings().weight
         model.heads = heads.to(reference.device, reference.dtype)
         return model.requires_grad_(False).eval()

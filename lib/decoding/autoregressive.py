@@ -1,19 +1,20 @@
-"""Autoregressive decoding, greedy or sampled, batched with a KV cache: the reference beside every method."""
+"""Autoregressive decoding, greedy or sampled, batched with a cache: the reference beside every method."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
-from lib.decoding.bidirectional import position_ids
-from lib.decoding.distributions import categorical, warp
+from lib.decoding.distributions import check_nan, draw
 from lib.decoding.family import Family
 from lib.decoding.options import Options
 from lib.decoding.randomness import RowGenerator
 from lib.decoding.registry import decoder
+from lib.decoding.session import Session
 from lib.decoding.trace import Decoded, Trace
+
+LOOK = 16  # steps between two looks at an accelerator for rows that have ended
 
 
 @dataclass(frozen=True)
@@ -33,18 +34,31 @@ class Autoregressive(Options):
         self.require("top_k", self.top_k >= 0, "0 (off) or more")
 
 
-def sample_step(logits: Tensor, options: Autoregressive, uniform: Tensor) -> Tensor:
-    """The next token of each row: logits [B, V], uniform [B] -> [B]."""
-    return categorical(warp(logits, options.temperature, options.top_p, options.top_k), uniform)
+@dataclass(frozen=True)
+class Next:
+    """What a token is chosen from: logits [b, V] and hidden [b, H] behind the text, uniform [b] (None where nothing
+    is drawn), the rows [b] of the batch that are still decoding, and the step."""
+
+    logits: Tensor
+    hidden: Tensor | None
+    uniform: Tensor | None
+    rows: Tensor
+    step: int
+
+
+def sample_step(logits: Tensor, options: Autoregressive, uniform: Tensor | None) -> Tensor:
+    """The next token of each row: logits [b, V], uniform [b] -> [b]."""
+    return draw(logits, uniform, options.temperature, options.top_p, options.top_k)
 
 
 @decoder("autoregressive", Autoregressive)
 def decode(model, input_ids: Tensor, options: Autoregressive, **given) -> Decoded:
     """Decode prompts [B, P], left-padded, at one setting for all tokens; `given`: the keywords of `loop`."""
 
-    def choose(output, uniform: Tensor, rows: Tensor, step: int) -> tuple[Tensor, dict]:
-        return sample_step(output.logits[:, -1], options, uniform), {}
+    def choose(at: Next) -> tuple[Tensor, dict]:
+        return sample_step(at.logits, options, at.uniform), {}
 
+    given["draws"] = bool(options.temperature)
     return loop(model, input_ids, choose, options.max_new_tokens, options.use_cache, **given)
 
 
@@ -52,7 +66,7 @@ def decode(model, input_ids: Tensor, options: Autoregressive, **given) -> Decode
 def loop(
     model,
     input_ids: Tensor,
-    choose: Callable,
+    choose: Callable[[Next], tuple[Tensor, dict]],
     limit: int,
     use_cache: bool = True,
     *,
@@ -60,49 +74,64 @@ def loop(
     family: Family,
     attention_mask=None,
     record=False,
+    draws=True,
 ) -> Decoded:
     """Token by token up to `limit`. A row that has ended leaves the batch and is charged no more.
 
-    `choose(output, uniform [b], rows [b], step)` is given the model's output for the rows still decoding and
-    returns their next tokens [b], with what the trace shall record of the step.
+    `choose` is given what there is to choose from for the rows still decoding, and returns their next tokens [b] with
+    what the trace shall record of the step. `draws`: whether it wants random numbers.
     """
     rows, device = len(input_ids), input_ids.device
     generator = RowGenerator.coerce(generator, rows)
-    trace = Trace.start(rows, record)
     mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
     ends = torch.tensor(family.eot_ids, device=device)
     responses = torch.full((rows, limit), family.eot_ids[0], device=device)
+    trace = Trace.start(rows, record)
+    forwards = 0
+    session = Session(model, rows, input_ids.shape[1] + limit, rollback=False)
     active = torch.arange(rows, device=device)  # rows still decoding; all tensors below hold these rows only
-    ids, fed = input_ids, 0
-    cache = DynamicCache(config=model.config) if use_cache else None
+    going = torch.ones(rows, dtype=torch.bool, device=device)
+    left = active.new_full((rows,), limit)  # tokens that each row of the batch has made
+    every = 1 if device.type == "cpu" else LOOK
+    uniforms = generator.uniforms(0, limit, 0, device) if draws else None
+    logits = session.prefill(input_ids, mask)
     for step in range(limit):
-        in_trace = torch.isin(torch.arange(rows, device=device), active)
-        computed = torch.zeros(rows, dtype=torch.long)
-        computed[active.cpu()] = mask[:, fed:].sum(-1).cpu()
-        trace.forward(in_trace, computed, in_trace.long())
-        output = model(
-            input_ids=ids[:, fed:],
-            attention_mask=mask,
-            position_ids=position_ids(mask)[:, fed:],
-            past_key_values=cache,
-            use_cache=use_cache,
-            logits_to_keep=1,
-        )
-        uniform = generator.select(active).uniform(step, 0, 1, device)[:, 0]
-        tokens, event = choose(output, uniform, active, step)
+        uniform = None if uniforms is None else uniforms[active, step]
+        hidden = None if session.hidden is None else session.hidden[:, -1]
+        tokens, event = choose(Next(logits[:, -1], hidden, uniform, active, step))
         responses[active, step] = tokens
         if trace.events is not None:
             shown = {"stage": "next", "step": step, "rows": active, "tokens": tokens, **event}
-            trace.events.append({k: v.cpu() if isinstance(v, Tensor) else v for k, v in shown.items()})
-        going = ~torch.isin(tokens, ends)
-        if use_cache:
-            fed = ids.shape[1]
-        ids = torch.cat([ids, tokens[:, None]], 1)
-        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
-        if not going.all():
-            active, ids, mask = active[going], ids[going], mask[going]
+            trace.events.append({k: v[going].cpu() if isinstance(v, Tensor) else v for k, v in shown.items()})
+        ended = torch.isin(tokens, ends) & going
+        left[active] = torch.where(ended, step + 1, left[active])
+        going = going & ~ended
+        if step + 1 == limit:
+            break
+        if (step + 1) % every == 0 and not bool(going.all()):
+            active = active[going]
             if not len(active):
                 break
-            if cache is not None:
-                cache.batch_select_indices(going.nonzero().squeeze(-1))
+            session.select(going)
+            tokens, going = tokens[going], going[going]
+        if use_cache:
+            logits = session.step(tokens)
+        else:
+            forwards += len(session.took)
+            session = Session(model, len(active), input_ids.shape[1] + limit, rollback=False)
+            text = torch.cat([input_ids[active], responses[active, : step + 1]], 1)
+            logits = session.prefill(text, torch.cat([mask[active], mask.new_ones(len(active), step + 1)], 1))
+    check_nan()
+    forwards += len(session.took)
+    _charge(trace, left.cpu(), mask.sum(-1).cpu(), use_cache)
+    trace.batch_forwards = forwards
     return Decoded.close(responses, family.eot_ids, trace)
+
+
+def _charge(trace: Trace, made: Tensor, prompt: Tensor, use_cache: bool) -> None:
+    """The counters of rows that made so many tokens [B], one a forward, behind prompts of so many [B]."""
+    trace.target_forwards = trace.head_positions = made
+    if use_cache:
+        trace.positions = prompt + made - 1
+    else:
+        trace.positions = prompt * made + made * (made - 1) // 2

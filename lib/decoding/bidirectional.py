@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from lib.decoding.llama import Llama, grouped_attention
+
 
 def bidirectional_mask(attention_mask: Tensor) -> Tensor:
     """[B, L] mask of real tokens -> [B, 1, L, L] mask by which every position sees every real token."""
@@ -27,6 +29,9 @@ def canvas_logits(model, input_ids: Tensor, attention_mask: Tensor, needed: Tens
         raise ValueError("a shifted model needs at least one prompt token before the canvas")
     at = torch.zeros_like(input_ids, dtype=torch.bool)
     at[:, first : first + needed.shape[1]] = needed
+    fast = Llama.of(model) if family.wide_mask else None
+    if fast:
+        return _fast(fast, input_ids, attention_mask, at)
     inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
     if family.wide_mask:
         inputs |= {
@@ -42,3 +47,14 @@ def canvas_logits(model, input_ids: Tensor, attention_mask: Tensor, needed: Tens
         if handle is not None:
             handle.remove()
     return logits if logits.ndim == 2 else logits[at]
+
+
+def _fast(network: Llama, ids: Tensor, mask: Tensor, at: Tensor) -> Tensor:
+    """The same by the few operations of a Llama-class network."""
+    cos, sin = (table[position_ids(mask)] for table in network.angles(ids.shape[1]))
+    seen = mask.bool()[:, None, None]
+
+    def attend(_, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return grouped_attention(q, k, v, seen)
+
+    return network.logits(network.normed(network.states(ids, cos, sin, attend)[at]))

@@ -61,7 +61,7 @@ class RowGenerator:
         return cls.of(int(generator), [str(row) for row in range(rows)])
 
     def select(self, rows: Tensor) -> "RowGenerator":
-        return RowGenerator(self.keys[rows.cpu()])
+        return RowGenerator(self.keys[rows.to(self.keys.device)])
 
     def uniform(self, step: int, stream: int, width: int, device: torch.device | str = "cpu") -> Tensor:
         """[B, width] float64 draws in the open interval (0, 1)."""
@@ -69,4 +69,20 @@ class RowGenerator:
         state = _mix(keys + _signed(_GOLDEN * (step * 16 + stream + 1)))
         counter = torch.arange(1, width + 1, device=device) * _GOLDEN
         bits = _shift(_mix(state[:, None] + counter), 12)
+        return (bits.double() + 0.5) * 2.0**-52
+
+    def streams(self, step: int, widths: dict[int, int], device: torch.device | str = "cpu") -> list[Tensor]:
+        """`uniform(step, stream, width)` of streams 0, 1, ... with their widths, in one go."""
+        stream = torch.arange(len(widths), device=device)
+        state = _mix(self.keys.to(device)[:, None] + (step * 16 + stream + 1) * _GOLDEN)  # [B, streams]
+        counter = torch.arange(1, max(widths.values()) + 1, device=device) * _GOLDEN
+        bits = _shift(_mix(state[..., None] + counter), 12)
+        found = (bits.double() + 0.5) * 2.0**-52
+        return [found[:, stream, :width] for stream, width in sorted(widths.items())]
+
+    def uniforms(self, first: int, steps: int, stream: int, device: torch.device | str = "cpu") -> Tensor:
+        """[B, steps]: the first draw of each step from `first` on, `uniform(step, stream, 1)` in one go."""
+        step = torch.arange(first, first + steps, device=device)
+        state = _mix(self.keys.to(device)[:, None] + (step * 16 + stream + 1) * _GOLDEN)
+        bits = _shift(_mix(state + _GOLDEN), 12)
         return (bits.double() + 0.5) * 2.0**-52

@@ -1,107 +1,267 @@
-"""A causal language model with the KV cache of rows that advance by different counts."""
+"""A causal language model with its cache: the one that all autoregressive and drafting decoders share.
+
+A cache slot belongs to all rows or to some: what a row rejects stays in memory, unseen, until the room is needed.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
+from transformers.cache_utils import Cache
 
+from lib.decoding.cache import Slots, unsettled, windows
+from lib.decoding.compiled import compiled_step, wanted
 from lib.decoding.distributions import Distribution, distribution_of
+from lib.decoding.llama import Llama, grouped_attention
 from lib.errors import UserError
 
-SLACK = 64  # slots that no row sees any more are taken out of the cache when there are so many
+PREFILL = 512  # prompt tokens a forward: the mask of all at once would be as long as the prompt squared
+SLACK = 64  # slots beyond prompt and limit, for what is drafted and rejected
+_WATCHING: list[Callable[[object, bool], None]] = []
+
+
+@contextmanager
+def watching(watch: Callable[[object, bool], None]) -> Iterator[None]:
+    """Inside, `watch(network, begins)` is called before and after every forward of any session."""
+    _WATCHING.append(watch)
+    try:
+        yield
+    finally:
+        _WATCHING.remove(watch)
 
 
 class Session:
-    """One model and its cache over B rows.
+    """One network and its cache over B rows.
 
-    A cache slot belongs to a row or to none: what a row rejects stays in memory, unseen, until enough of it is
-    there to be worth a copy. Positions count the slots that a row sees, so that holes move nothing. Slots of
-    `forward` are tentative, and which of them a later one sees is its caller's to say, until `keep` settles them.
+    Positions count the slots that a row sees, so that holes move nothing. Slots of `forward` are tentative, and which
+    of them a later one sees is its caller's to say, until `keep` settles them. After a forward `hidden` [b, heads, H]
+    is what the language-model head saw.
 
-    A draft that can say but some tokens (lib/mtad/distilled.py) is asked for the logits of those alone.
+    `room`: slots that are likely to be needed. `rollback`: whether rows may go on from fewer tokens than they read;
+    a network whose cache cannot do that is refused then, and else has a cache of its own.
+    A draft that can say but some tokens (lib/models/distilled.py) is asked for the logits of those alone.
     """
 
-    def __init__(self, model, rows: int):
-        config = model.config.get_text_config()
-        layers = getattr(config, "layer_types", None) or []
-        window = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-        if any(kind != "full_attention" for kind in layers) or not layers and window:
-            raise UserError(
-                f"{type(model).__name__} does not attend to the whole text in every layer: its cache cannot be "
-                "rolled back to an accepted prefix; take a model with full attention"
-            )
-        if "flash" in str(getattr(config, "_attn_implementation", "")):
-            raise UserError("flash attention takes no tree mask: load the model with attn_implementation='sdpa'")
-        self.model, self.cache = model, DynamicCache()
-        first = next(model.parameters())
+    def __init__(self, network, rows: int, room: int = 0, rollback: bool = True):
+        self.network, self.fast = network, Llama.of(network)
+        config = network.config.get_text_config()
+        first = next(network.parameters())
         self.dtype, self.device = first.dtype, first.device
+        self.window, self.windowed = windows(config)
+        reason = None if self.fast else unsettled(network, config)
+        if reason and rollback:
+            name = type(network).__name__
+            raise UserError(f"{name} {reason}: its cache cannot be rolled back to an accepted prefix")
+        self.own = bool(reason)
+        layers = [Slots(room + SLACK) for _ in range(config.num_hidden_layers)]
+        self.cache = DynamicCache(config=network.config) if self.own else Cache(layers=layers)
         self.rows = torch.arange(rows)
         self.valid = torch.zeros(rows, 0, dtype=torch.bool, device=self.device)
-        self.tentative, self.took = self.valid, []
-        self.small = getattr(model, "vocabulary", None)
+        self.places = torch.zeros(rows, 0, dtype=torch.long, device=self.device)
+        self.length = torch.zeros(rows, dtype=torch.long, device=self.device)
+        self.tentative, self.took, self.hidden, self.slots = self.valid, [], None, 0
+        self.dense = True  # every row sees every slot
+        self.small = getattr(network, "vocabulary", None)
+        self.angles = self.fast.angles(room + SLACK) if self.fast else None
+        self.compiled = compiled_step(network, self.fast) if self.fast and wanted(self.device) else None
 
-    @property
-    def length(self) -> Tensor:
-        """[b] tokens that each row has in the cache."""
-        return self.valid.sum(-1)
+    def prefill(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Read prompts [B, P], left-padded; logits [B, 1, V] behind them. Equal prompts are read once."""
+        rows = len(ids)
+        both = torch.cat([ids, mask.long()], 1)
+        _, which = torch.unique(both, dim=0, return_inverse=True)
+        once = torch.full((int(which.max()) + 1,), rows, device=ids.device).scatter_reduce(
+            0, which, torch.arange(rows, device=ids.device), "amin"
+        )
+        shared = len(once) < rows and not self.own
+        whole = bool(mask.all())
+        part, real = (ids[once], mask[once].bool()) if shared else (ids, mask.bool())
+        if shared:
+            self.valid, self.places, self.length = (x[once] for x in (self.valid, self.places, self.length))
+            self.tentative = self.valid
+        for start in range(0, ids.shape[1], PREFILL):
+            there = real[:, start : start + PREFILL]
+            causal = torch.ones(there.shape[1], there.shape[1], dtype=torch.bool, device=ids.device).tril()
+            logits = self.forward(part[:, start : start + PREFILL], there, causal & there[:, None], 1)
+            self.keep(there, whole=whole)
+        if shared:
+            self.took = [(self.rows, part.bool(), 1) for part in mask.split(PREFILL, 1)]
+            self._index(which)
+            logits, self.hidden = logits[which], self.hidden[which]
+        return logits
 
-    def forward(self, tokens: Tensor, real: Tensor, among: Tensor, heads: int, **given) -> Tensor:
+    def step(self, tokens: Tensor) -> Tensor:
+        """Read one more token of each row [b]; logits [b, 1, V] behind it."""
+        column = torch.ones_like(tokens, dtype=torch.bool)[:, None]
+        if self.compiled and self.slots >= self._room():
+            self.compiled = None
+        logits = self.forward(
+            tokens[:, None], column, column[:, None], 1, everything=self.dense and self.compiled is None
+        )
+        self.keep(column, whole=True)
+        return logits
+
+    def forward(
+        self, tokens: Tensor, real: Tensor, among: Tensor, heads: int, everything: bool = False, **given
+    ) -> Tensor:
         """Logits [b, heads, V] at the last `heads` of tokens [b, Q].
 
         `real` [b, Q] is False at padding; `among` [b, Q, R + Q]: which of the R tentative slots and of these tokens
-        each of them sees, itself included. Its position is that of the settled slots and those it sees. `given` goes
-        to the model.
+        each of them sees, itself included. Its position is that of the settled slots and those it sees.
+        `everything`: all see all that there is. `given` goes to the network.
         """
-        seen = torch.cat([self.valid[:, None].expand(-1, tokens.shape[1], -1), among], -1)
-        mask = torch.zeros(seen.shape, dtype=self.dtype, device=self.device)
-        mask.masked_fill_(~seen, torch.finfo(self.dtype).min)
-        output = self.model(
-            input_ids=tokens,
-            attention_mask=mask[:, None],
-            position_ids=(self.length[:, None] + among.sum(-1) - 1).clamp(min=0),
-            past_key_values=self.cache,
-            use_cache=True,
-            logits_to_keep=heads,
-            **given,
-        )
+        places = (self.length[:, None] + among.sum(-1) - 1).clamp(min=0)
+        self.slots += tokens.shape[1]
+        if self.window:
+            self.places = torch.cat([self.places, places], 1)
+        for watch in _WATCHING:
+            watch(self.network, True)
+        if self.fast:
+            mask = None if everything else self._seen(among)[:, None]
+            logits = self._fast(tokens, places, mask, heads, **given)
+        else:
+            logits = self._plain(tokens, real, places, among, heads, **given)
+        for watch in _WATCHING:
+            watch(self.network, False)
         self.took.append((self.rows, real, heads))
         self.tentative = torch.cat([self.tentative, real], 1)
+        return logits
+
+    def _seen(self, among: Tensor) -> Tensor:
+        """[b, Q, S] which slots each token sees."""
+        width = among.shape[1]
+        seen = torch.cat([self.valid[:, None].expand(-1, width, -1), among], -1)
+        if width > 1:  # padding before a text sees itself, for softmax over nothing is NaN; nobody sees padding
+            seen.diagonal(seen.shape[2] - width, 1, 2).logical_or_((self.length == 0)[:, None])
+        return seen
+
+    def _fast(self, tokens: Tensor, places: Tensor, mask: Tensor | None, heads: int, whole: bool = True) -> Tensor:
+        if self.slots > len(self.angles[0]):
+            self.angles = self.fast.angles(2 * self.slots)
+        cos, sin = (table[places] for table in self.angles)
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            return grouped_attention(q, *self.cache.layers[layer].update(k, v), mask)
+
+        states = self._by_graph(tokens, cos, sin, mask) if self.compiled and tokens.shape[1] == 1 else None
+        states = self.fast.states(tokens, cos, sin, attend) if states is None else states
+        states = states[:, -heads:]
+        self.hidden = self.fast.normed(states)
+        logits = self.fast.logits(self.hidden)
+        if self.small is None or not whole:
+            return logits
+        return self.network.spread(logits)
+
+    def _by_graph(self, tokens: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor | None:
+        """The same by the compiled step over the whole room; None where it cannot be had."""
+        layers = self.cache.layers
+        mask = torch.nn.functional.pad(mask, (0, self._room() - mask.shape[-1]))
+        states = self.compiled(tokens, cos, sin, mask, self.slots - 1, layers)
+        if states is None:
+            self.compiled = None
+            return None
+        for layer in layers:
+            layer.used = self.slots
+        return states
+
+    def _plain(self, tokens: Tensor, real: Tensor, places: Tensor, among: Tensor, heads: int, **given) -> Tensor:
+        if self.own:
+            mask = torch.cat([self.valid, real], 1).long()
+        else:
+            mask = self._masks(self._seen(among), places)
+        seen: list[Tensor] = []
+        head = self.network.get_output_embeddings()
+        handle = None
+        if head is not None:
+            handle = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        try:
+            output = getattr(self.network, "base_forward", self.network)(
+                input_ids=tokens,
+                attention_mask=mask,
+                position_ids=places,
+                past_key_values=self.cache,
+                use_cache=True,
+                logits_to_keep=heads,
+                **given,
+            )
+        finally:
+            if handle is not None:
+                handle.remove()
+        self.hidden = seen[0][:, -heads:] if seen else None
         return output.logits
+
+    def _masks(self, seen: Tensor, places: Tensor) -> Tensor | dict[str, Tensor]:
+        """What a `transformers` network takes: added to the scores, [b, 1, Q, S], one a kind of layer."""
+        if not self.window:
+            return self._added(seen)
+        near = seen & (self.places[:, None] > places[..., None] - self.window)
+        if not self.windowed:
+            return self._added(near)
+        return {"full_attention": self._added(seen), self.windowed: self._added(near)}
+
+    def _added(self, seen: Tensor) -> Tensor:
+        mask = torch.zeros(seen.shape, dtype=self.dtype, device=self.device)
+        return mask.masked_fill_(~seen, torch.finfo(self.dtype).min)[:, None]
 
     def distribution(self, options, tokens: Tensor, real: Tensor, among: Tensor, heads: int) -> Distribution:
         """The distributions [b, heads, K] that follow from `forward`, after the warp of `options`."""
         warp = (options.temperature, options.top_p, options.top_k)
         if self.small is None or options.temperature and not options.top_k:
             return distribution_of(self.forward(tokens, real, among, heads), *warp)
-        distribution = distribution_of(self.forward(tokens, real, among, heads, whole=False), *warp)
-        return Distribution(distribution.probs, self.small[distribution.everywhere()])
+        found = distribution_of(self.forward(tokens, real, among, heads, whole=False), *warp)
+        return Distribution(found.probs, self.small[found.everywhere()])
 
     def counts(self, rows: int) -> tuple[Tensor, Tensor, Tensor]:
         """Of each row of the batch [rows]: calls in which it took part, positions computed for it, and those of them
-        at which the language-model head was needed."""
+        at which the language-model head was needed. A prompt that several rows share is charged to each."""
         found = torch.zeros(3, rows, dtype=torch.long)
         for at, real, heads in self.took:
             real = real.cpu()
             found[:, at] += torch.stack([real.any(-1).long(), real.sum(-1), real[:, -heads:].sum(-1)])
         return found[0], found[1], found[2]
 
-    def keep(self, kept: Tensor) -> None:
-        """Settle the tentative slots: of the last n, kept [b, n] are those that the rows go on with."""
+    def keep(self, kept: Tensor, whole: bool = False) -> None:
+        """Settle the tentative slots: of the last n, kept [b, n] are those that the rows go on with.
+
+        `whole`: all rows keep all of them, which need not be looked up.
+        """
         before = self.tentative[:, : self.tentative.shape[1] - kept.shape[1]]
-        self.valid = torch.cat([self.valid, before, kept], 1)
+        new = torch.cat([before, kept], 1) if before.shape[1] else kept
+        self.valid = torch.cat([self.valid, new], 1)
+        self.length = self.length + new.sum(-1)
+        self.dense = self.dense and whole
         self.tentative = kept[:, :0]
+        if not self.own and self.valid.shape[1] >= self._room():
+            self._compact()
+
+    def _room(self) -> int:
+        layer = self.cache.layers[0]
+        return layer.keys.shape[2] if layer.is_initialized else layer.room
+
+    def _compact(self) -> None:
+        """Take out the slots that no row sees, where there are some."""
         longest = int(self.length.max())
-        if self.valid.shape[1] - longest >= SLACK:
-            self._gather(self.valid.sort(dim=1, stable=True).indices[:, -longest:])  # unseen slots come first
+        if self.valid.shape[1] - longest < SLACK // 2:
+            return
+        slots = self.valid.sort(dim=1, stable=True).indices[:, -longest:]  # unseen slots come first
+        for layer in self.cache.layers:
+            layer.gather(slots)
+        self.valid, self.slots = self.valid.gather(1, slots), longest
+        if self.window:
+            self.places = self.places.gather(1, slots)
 
     def select(self, rows: Tensor) -> None:
         """Go on with some of the rows: bool [b]."""
-        self.cache.batch_select_indices(rows.nonzero().squeeze(-1))
-        self.valid, self.tentative, self.rows = self.valid[rows], self.tentative[rows], self.rows[rows.cpu()]
+        self._index(rows.nonzero().squeeze(-1))
+        self.rows = self.rows[rows.cpu()]
 
-    def _gather(self, slots: Tensor) -> None:
-        for layer in self.cache.layers:
-            heads, width = layer.keys.shape[1], layer.keys.shape[3]
-            index = slots[:, None, :, None].expand(-1, heads, -1, width)
-            values = slots[:, None, :, None].expand(-1, heads, -1, layer.values.shape[3])
-            layer.keys, layer.values = layer.keys.gather(2, index), layer.values.gather(2, values)
-        self.valid = self.valid.gather(1, slots)
+    def _index(self, index: Tensor) -> None:
+        if self.own:
+            self.cache.batch_select_indices(index)
+        else:
+            for layer in self.cache.layers:
+                layer.rows(index)
+        self.valid, self.tentative = self.valid[index], self.tentative[index]
+        self.places, self.length = self.places[index], self.length[index]

@@ -53,11 +53,15 @@ class DistilledDraft(LlamaForCausalLM):
         given.pop("labels", None)
         out = self.model(input_ids=input_ids, **given)
         small = self.small_logits(out.last_hidden_state[:, -logits_to_keep or None :])
-        logits = small
-        if whole:
-            logits = small.new_full((*small.shape[:-1], self.config.vocab_size), -torch.inf)
-            logits[..., self.vocabulary] = small
-        return CausalLMOutputWithPast(logits=logits, past_key_values=out.past_key_values)
+        return CausalLMOutputWithPast(
+            logits=self.spread(small) if whole else small, past_key_values=out.past_key_values
+        )
+
+    def spread(self, small: Tensor) -> Tensor:
+        """Logits [..., V] of those over `vocabulary` alone; -inf elsewhere."""
+        logits = small.new_full((*small.shape[:-1], self.config.vocab_size), -torch.inf)
+        logits[..., self.vocabulary] = small
+        return logits
 
     def small_logits(self, states: Tensor) -> Tensor:
         """Logits over `vocabulary` alone."""

@@ -14,7 +14,7 @@ from lib.errors import UserError, require_known
 from lib.paths import CHECKPOINTS, ROOT
 
 # Heads that are trained here, by base: the published method, then one change each, then those taught to follow
-# commands; see lib/autodeco/training/recipe.py.
+# commands; see lib/training/autodeco/recipe.py.
 CHANGED = ("temperature", "top-p", "paper", "unmasked", "unweighted", "soft", "plain")
 TAUGHT = ("control", "no-randomness", "adapter")
 HEADS = {

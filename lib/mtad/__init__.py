@@ -1,8 +1,8 @@
-"""MTAD (arXiv 2407.09722) and what it is compared with: decoding with a small draft model.
+"""MTAD (arXiv 2407.09722): decoding with a small draft model, accepted by joint probability.
 
-`mtad.py` is the method and its tree form, `mtjd.py` the joint decoding that it approximates. `speculative.py` holds
-the lossless rules, `lossy.py` the simple lossy ones, `assisted.py` what `transformers` has. They share `draft.py`
-(chains, trees, beams), `loop.py`, `session.py` (a cache that rows roll back by different counts) and `distribution.py`.
+Read `reference.py` beside the paper. `mtad.py` is the method and its tree form, `mtjd.py` the joint decoding that it
+approximates; `peers/` holds the lossless rules, the simple lossy ones, and what `transformers` has. They share
+`draft.py` (chains, trees, beams), `loop.py` and `sequences.py`.
 """
 
 from lib.mtad.mtad import Mtad

@@ -21,9 +21,9 @@ class Draft:
     text above all; it is there so that all rows have the same shape and draws. sees [b, N, N]:
     the ancestors of each, itself included. chance [b, N]: its probability under the draft where it was drawn;
     joint [b, N]: the log of the product along its ancestors, itself included. behind [b, N]: an end of text is
-    among its ancestors; its chance is 1. distributions [b, 1 + fed, K]: the draft's distribution after the text and after each token
-    but the last layer's. weights [b, width]: of the last layer's beams, None without beams. fed [b, N]: which of the
-    `read` tokens that the draft has in its cache this one is, -1 for those of the last layer.
+    among its ancestors; its chance is 1. distributions [b, 1 + fed, K]: the draft's after the text and after each
+    token but the last layer's. weights [b, width]: of the last layer's beams, None without beams. fed [b, N]: which
+    of the `read` tokens that the draft has in its cache this one is, -1 for those of the last layer.
     """
 
     tokens: Tensor
@@ -67,14 +67,14 @@ def grow(
     real: Tensor,
     options,
     layers: int,
-    choose: Callable,
+    expand: Callable,
     ends: Tensor,
 ) -> Draft:
     """A tree of `layers` layers below the text.
 
-    pending [b, Q]: what the draft has not read of the text, left-padded, real where it is text. `choose(distribution, layer,
-    depth)` draws the next layer from the distributions [b, n, K] of the last one and from what it chose there. Near its limit
-    a row drafts as ever: a shorter draft would be another rule, and a text would depend on how long it may get.
+    pending [b, Q]: what the draft has not read of the text, left-padded, real where it is text. `expand(distributions,
+    layer, depth)` draws the next layer from those [b, n, K] of the last one and from what it chose there. Near its
+    limit a row drafts as ever: a shorter draft would be another rule, and a text would depend on how long it may get.
     """
     rows, device = len(pending), pending.device
     width = pending.shape[1]
@@ -88,7 +88,7 @@ def grow(
     first = 0
     fed, read = [], 0
     for depth in range(layers):
-        up, tokens, chance, there, weights = choose(distribution, layer, depth)
+        up, tokens, chance, there, weights = expand(distribution, layer, depth)
         behind = ended.gather(1, up)
         there = there & ~behind
         layer = up, tokens, chance, there, weights
@@ -143,7 +143,7 @@ def branching(branches: tuple[int, ...], uniform: Tensor, confident: float = 0.0
     """
     used = 0
 
-    def choose(distribution: Distribution, last: Layer | None, depth: int) -> Layer:
+    def expand(distribution: Distribution, last: Layer | None, depth: int) -> Layer:
         nonlocal used
         rows, n = distribution.probs.shape[:2]
         times = branches[depth]
@@ -156,7 +156,7 @@ def branching(branches: tuple[int, ...], uniform: Tensor, confident: float = 0.0
             there = there & last[3].gather(1, up)
         return up, tokens, wide.at(tokens[..., None]).squeeze(-1), there, None
 
-    return choose
+    return expand
 
 
 def beams(width: int, replacement: bool, uniform: Tensor, ends: Tensor) -> Callable:
@@ -167,7 +167,7 @@ def beams(width: int, replacement: bool, uniform: Tensor, ends: Tensor) -> Calla
     are distinct as long as there are as many with mass. uniform [b, layers * width].
     """
 
-    def choose(distribution: Distribution, last: Layer | None, depth: int) -> Layer:
+    def expand(distribution: Distribution, last: Layer | None, depth: int) -> Layer:
         distribution = distribution if last is None else ends_first(distribution, last[1], ends)
         probs, size = distribution.probs, distribution.probs.shape[-1]
         weights = torch.ones_like(probs[..., 0]) if last is None else last[4]
@@ -180,7 +180,7 @@ def beams(width: int, replacement: bool, uniform: Tensor, ends: Tensor) -> Calla
         weights = (mass / mass.sum(-1, keepdim=True)).clamp(min=TINY)
         return up, tokens, chance, torch.ones_like(tokens, dtype=torch.bool), weights
 
-    return choose
+    return expand
 
 
 def ends_first(distribution: Distribution, tokens: Tensor, ends: Tensor) -> Distribution:

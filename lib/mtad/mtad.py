@@ -2,8 +2,8 @@
 
 P is the target's joint probability of a drafted prefix, Q the draft's. One iteration, Algorithm 1:
 (1) the draft samples beams of gamma tokens by their joint Q (`lib.mtad.draft.beams`);
-(2) one pass of the target gives its distributions, the next-token probabilities after temperature, top-k and top-p, behind
-each of them (`lib.mtad.loop.read`);
+(2) one pass of the target gives its distributions, the next-token probabilities after temperature, top-k and top-p,
+behind each of them (`lib.mtad.loop.read`);
 (3) the longest prefix whose ratio P/Q passes tau is accepted, though a shorter one may have failed (`verify_joint`);
 (4) one token more is drawn from the target (`lib.mtad.loop.loop`).
 
@@ -58,14 +58,15 @@ def decode(model, input_ids: Tensor, options: Mtad, *, family, draft=None, **giv
     width = options.width if options.temperature else 1  # all beams are the same at temperature 0
 
     def propose(session, pending: Tensor, real: Tensor, uniform: Tensor) -> Draft:
-        choose = beams(width, options.replacement, uniform, ends)
-        found = grow(session, pending, real, options, options.gamma, choose, ends)
+        expand = beams(width, options.replacement, uniform, ends)
+        found = grow(session, pending, real, options, options.gamma, expand, ends)
         return found if options.tree else alone(found)
 
     def verify(found: Draft, distribution: Distribution, uniform: Tensor) -> Verdict:
         return verify_joint(found, distribution, options)
 
     draws = options.gamma * width
+    given["verified"] = 1  # draws nothing to verify
     return loop(model, input_ids, options, propose, verify, family=family, draft=draft, draws=draws, **given)
 
 

@@ -17,15 +17,16 @@ from lib.decoding.registry import decoder
 from lib.decoding.session import Session
 from lib.decoding.trace import Decoded, Trace
 from lib.mtad.draft import Layer, ends_first, grow
-from lib.mtad.loop import Drafting, Text, chosen
+from lib.mtad.loop import Drafting, chosen
+from lib.mtad.sequences import Sequences
 
 
 @dataclass(frozen=True)
 class Mtjd(Drafting):
     """gamma: tokens a block. width: how many blocks are kept while one grows; exact where it is the number of them.
 
-    joint_temperature sharpens the joint of a block (see above); temperature, top_k and top_p warp each token's distribution
-    before. At gamma 1 and joint_temperature 0 this is greedy decoding.
+    joint_temperature sharpens the joint of a block (see above); temperature, top_k and top_p warp each token's
+    distribution before. At gamma 1 and joint_temperature 0 this is greedy decoding.
     """
 
     width: int = 16
@@ -47,13 +48,14 @@ def decode(
     generator = RowGenerator.coerce(generator, rows)
     ends = torch.tensor(family.eot_ids, device=device)
     mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-    text = Text(input_ids, mask, options.max_new_tokens, ends)
-    session, trace = Session(model, rows), Trace.start(rows, record)
+    text = Sequences(input_ids, mask, options.max_new_tokens, ends, ahead=options.gamma)
+    session = Session(model, rows, input_ids.shape[1] + options.max_new_tokens)
+    trace = Trace.start(rows, record)
     measures = {"blocks": torch.zeros(rows, dtype=torch.long), "joint": torch.zeros(rows)}
     step = 0
     while len(text.rows):
-        choose = best(options.width, ends)
-        found = grow(session, *text.unread(session.length), options, options.gamma, choose, ends)
+        expand = best(options.width, ends)
+        found = grow(session, *text.unread(session.length), options, options.gamma, expand, ends)
         last = found.weights  # log P of whole blocks; -inf for what follows an end of text and is not that end
         uniform = generator.select(text.rows).uniform(step, 0, 1, device)[:, 0]
         leaf = found.tokens.shape[1] - last.shape[1] + choose_block(last, options.joint_temperature, uniform)
@@ -71,7 +73,7 @@ def decode(
         step += 1
     trace.target_forwards, trace.positions, trace.head_positions = session.counts(rows)
     trace.batch_forwards, trace.measures = len(session.took), measures
-    return Decoded.close(text.responses, family.eot_ids, trace)
+    return Decoded.close(text.responses(), family.eot_ids, trace)
 
 
 def choose_block(joint: Tensor, temperature: float, uniform: Tensor) -> Tensor:
@@ -84,7 +86,7 @@ def choose_block(joint: Tensor, temperature: float, uniform: Tensor) -> Tensor:
 def best(width: int, ends: Tensor):
     """The `width` blocks of the largest joint, a layer at a time; one that has ended stays as it is."""
 
-    def choose(distribution: Distribution, last: Layer | None, depth: int) -> Layer:
+    def expand(distribution: Distribution, last: Layer | None, depth: int) -> Layer:
         distribution = distribution if last is None else ends_first(distribution, last[1], ends)
         joint = torch.zeros_like(distribution.probs[..., 0]) if last is None else last[4]
         table = (joint[..., None] + distribution.probs.log()).flatten(1)
@@ -95,4 +97,4 @@ def best(width: int, ends: Tensor):
         chance = distribution.probs.flatten(1).gather(1, found.indices)
         return up, tokens, chance, found.values > -torch.inf, found.values
 
-    return choose
+    return expand

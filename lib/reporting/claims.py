@@ -63,7 +63,7 @@ def records(claims: list[Claim]) -> list[dict]:
     return found
 
 
-def shown(record: dict) -> str:
+def as_text(record: dict) -> str:
     """Our value of a stored claim as a table shows it."""
     if not record["n"]:
         return "not measured"

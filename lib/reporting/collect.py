@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lib.paths import RESULTS, ROOT
-from lib.reporting.claims import DIRECTION, FAILS, HOLDS, OPEN, OWN, UNTESTABLE, shown
+from lib.reporting.claims import DIRECTION, FAILS, HOLDS, OPEN, OWN, UNTESTABLE, as_text
 
 TIGHTEST_FIRST = ("paper", "gpu", "night", "laptop")  # smoke decides nothing
 # What a headline is; differences are in points of accuracy.
-WORDS = {
+DESCRIPTIONS = {
     "autodeco_head_training_seconds": "AutoDeco: training both heads of the study model, two cores",
     "autodeco_overhead_percent": "AutoDeco: extra time a token on SmolLM2, batch 1 and 16",
     "autodeco_passk_gain": "AutoDeco minus default sampling, pass@64 in math",
@@ -94,7 +94,7 @@ def page(claims: list[dict]) -> str:
     ]
     for row in claims:
         link = f"[{row['from']}]({row['profile']}/{row['from']}/{row['from']}.ipynb)"
-        cells = (row["where"], row["says"], row["printed"], shown(row), f"**{row['verdict']}**", link)
+        cells = (row["where"], row["says"], row["printed"], as_text(row), f"**{row['verdict']}**", link)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -105,7 +105,7 @@ def _headline_table(entries: dict[str, dict]) -> list[str]:
         interval = "" if e["low"] is None else f" [{e['low']:g}, {e['high']:g}]"
         link = f"[{e['from']}](results/{e['profile']}/{e['from']}/{e['from']}.ipynb)"
         value = "not measured" if e["value"] is None else f"{e['value']:g}{interval} {e['unit']}"
-        rows.append(f"| `{name}` | {WORDS.get(name, '')} | {value} | {e['n']} | {link} |")
+        rows.append(f"| `{name}` | {DESCRIPTIONS.get(name, '')} | {value} | {e['n']} | {link} |")
     return rows
 
 

@@ -14,8 +14,9 @@ from lib.models.registry import Model, entry_of, load
 from lib.paths import BUILD
 from lib.running.cost import measured
 from lib.running.identity import file_id, items_of, row_hashes
-from lib.running.respond import respond
-from lib.running.workers import results
+from lib.running.memory import batch_size as batch_size_of
+from lib.running.respond import commanded, respond
+from lib.running.workers import default_workers, results
 from lib.tasks import get_task
 from lib.tasks.base import Item
 from lib.tasks.sandbox import require_consent
@@ -57,18 +58,23 @@ class Run:
         if (method == "autodeco") != (entry_of(model).tier == "heads"):
             has = "no heads, which autodeco needs" if method == "autodeco" else "heads, which only autodeco uses"
             raise UserError(f"{model} has {has}: the method {method} cannot run on it")
-        resolved = options_of(method, options).to_dict()
-        resolved.pop("method")
-        return cls(model, task, method, tuple(sorted(resolved.items())), items, samples, **own)
+        return cls(model, task, method, _resolved(method, options), items, samples, **own)
 
     def resolved(self):
         return options_of(self.method, dict(self.options))
 
 
+def _resolved(method: str, options: dict) -> tuple[tuple[str, object], ...]:
+    """All options of a method, those that are not given at their defaults."""
+    resolved = options_of(method, options).to_dict()
+    resolved.pop("method")
+    return tuple(sorted(resolved.items()))
+
+
 def run_of(stored: dict) -> Run:
     """A run from what `identity.setting` stored of it."""
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in stored["options"].items()}
-    return Run(**{**stored, "options": tuple(sorted(options.items()))})
+    return Run(**{**stored, "options": _resolved(stored["method"], options)})
 
 
 @cache
@@ -99,8 +105,11 @@ def decode_rows(run: Run, rows: list[tuple[int, int]], device: str = "cpu") -> l
     ]
 
 
-def responses(run: Run, items: list[Item], samples: list[int], device: str = "cpu") -> list[dict]:
-    """Texts and counters of one batch of a run's responses, as a line has them."""
+def responses(run, items: list[Item], samples: list[int], device: str = "cpu") -> list[dict]:
+    """Texts and counters of one batch of a run's responses, as a line has them.
+
+    It is hashed (see identity.SHARED), so that Run is not named here: a run may get new fields.
+    """
     model = model_of(run.model, device)
     draft = {"draft": model_of(run.draft, device).network} if run.draft else {}
     given = {"instruction": get_task(run.task).instruction, "command": run.command, "seed": run.seed}
@@ -159,6 +168,22 @@ def lines_of(run: Run, folder: Path, device: str = "cpu") -> list[dict]:
     return sorted(lines, key=lambda line: (line["item"], line["sample"]))
 
 
+def _batches(run: Run, lines: list[dict], size: int | None, shard: tuple[int, int], device: str, workers: int | None):
+    """The batches of `pending`, of `size` or of as many responses as memory holds."""
+    if size:
+        return pending(run, lines, size, shard)
+    rows = pending(run, lines, 1, shard)
+    if not rows:
+        return []
+    items, options = items_of(run.task, run.split, run.items), dict(run.options)
+    model = model_of(run.model, device)
+    longest = max((items[index].prompt for ((index, _),) in rows), key=len)
+    prompt = model.encode([commanded(longest, run.command)], get_task(run.task).instruction)[0].shape[1]
+    response = options.get("canvas") or options["max_new_tokens"]
+    processes = workers or default_workers(device) or 1
+    return pending(run, lines, batch_size_of(model, prompt, response, device, processes), shard)
+
+
 def pending(run: Run, lines: list[dict], batch_size: int, shard: tuple[int, int] = (0, 1)):
     """Batches of (item index, sample) rows that are not among `lines`, of like length.
 
@@ -183,13 +208,14 @@ def run_all(
     *,
     device: str = "cpu",
     workers: int | None = None,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     shard: tuple[int, int] = (0, 1),
 ) -> dict[Run, list[dict]]:
     """Finish every run and return its lines, sorted by item and sample.
 
-    `workers` processes decode batches (default: a core each on a CPU, none on an accelerator and for FEW responses);
-    this process alone writes, so a kill loses at most the batches under way. `shard` (i, n) computes one of n parts
+    `workers` processes decode batches (default: a core each on a CPU, none on an accelerator and for FEW responses)
+    of `batch_size` responses (default: as many as memory holds). This process alone writes, so a kill loses at most
+    the batches under way. `shard` (i, n) computes one of n parts
     into files named by it; with the folders of all parts copied together, a run without `shard` finds everything.
     """
     runs = list(dict.fromkeys(runs))
@@ -201,7 +227,7 @@ def run_all(
     units = [
         (i, run, rows, device)
         for i, run in enumerate(runs)
-        for rows in pending(run, lines_of(run, folder, device), batch_size, shard)
+        for rows in _batches(run, lines_of(run, folder, device), batch_size, shard, device, workers)
     ]
     for name, draft in {(run.model, run.draft) for _, run, _, _ in units}:  # a fault is found here, not in a worker
         model = model_of(name, device)

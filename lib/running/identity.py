@@ -8,15 +8,16 @@ import hashlib
 import json
 from dataclasses import fields
 from functools import cache
+from pathlib import Path
 
 from lib.decoders import decoder_of
 from lib.models.registry import describe, loaders
-from lib.running.code import hash_of, name_of
+from lib.running.code import ROOT, hash_of, name_of
 from lib.tasks import get_task
 from lib.tasks.base import rows_hash
 
 # What every response passes through, besides its method and its model.
-SHARED = (("lib.running.respond", "respond"), ("lib.models.registry", "Model"))
+SHARED = (("lib.running.evaluation", "responses"), ("lib.models.registry", "Model"))
 # In an identity, what must be equal for a stored response to be that of today; `code` may be certified by a replay.
 DECIDES = ("weights", "draft", "family", "rows", "instruction", "dtype", "code")
 
@@ -33,21 +34,25 @@ def _rows(task: str, split: str, n: int) -> str:
 
 
 @cache
-def response_code(method: str, model: str, draft: str = "") -> str:
-    """The hash of the library's part in a response: the method with all that it uses, and the models' loaders."""
+def response_code(method: str, model: str, draft: str = "", root: Path = ROOT) -> str:
+    """The hash of the library's part in a response: the method with all that it uses, and the models' loaders.
+
+    `root`: where the library lies that is read.
+    """
     decoder = decoder_of(method)
     models = [name for name in (model, draft) if name]
     return hash_of(
         [name_of(decoder.decode), name_of(decoder.options), *SHARED]
-        + [name_of(loader) for name in models for loader in loaders(name)]
+        + [name_of(loader) for name in models for loader in loaders(name)],
+        root=root,
     )
 
 
 @cache
-def score_code(task: str) -> str:
+def score_code(task: str, root: Path = ROOT) -> str:
     """The hash of the library's part in a score."""
     record = get_task(task)
-    return hash_of([name_of(record.score_many or record.score)])
+    return hash_of([name_of(record.score_many or record.score)], root=root)
 
 
 def identity(run, device: str = "cpu") -> dict:
@@ -69,7 +74,10 @@ def identity(run, device: str = "cpu") -> dict:
 
 def setting(run) -> dict:
     """What was asked for, as JSON holds it."""
-    return json.loads(json.dumps({**set_fields(run), "options": dict(run.options)}))
+    defaults = {field.name: field.default for field in fields(decoder_of(run.method).options)}
+    # An option at its default is left out, so that a new one changes no identity; another default is other code.
+    options = {name: value for name, value in run.options if value != defaults[name]}
+    return json.loads(json.dumps({**set_fields(run), "options": options}))
 
 
 def changes(then: dict, now: dict) -> list[str]:

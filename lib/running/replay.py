@@ -63,7 +63,7 @@ def replay(folder: Path, count: int, seed: int = 0) -> Iterator[Replay]:
 
 
 def certify(folder: Path, found: Replay, count: int, seed: int, device: str = "cpu") -> None:
-    """Note in the manifest that the run was replayed; where its code changed, enough responses certify the new one."""
+    """Note in the manifest that the run was replayed; enough responses certify code that changed."""
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())
     entry = manifest["runs"][found.run]

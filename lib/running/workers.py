@@ -24,8 +24,8 @@ def results(work: Callable, units: list, workers: int | None = None, device: str
         yield from _ray(work, units)
         return
     if workers is None:
-        workers = (os.cpu_count() or 1) if device == "cpu" else 0
-    if workers <= 1 or len(units) <= 1:
+        workers = default_workers(device)
+    if not workers or workers <= 1 or len(units) <= 1:
         yield from map(work, units)
         return
     context = multiprocessing.get_context("spawn")
@@ -38,6 +38,11 @@ def results(work: Callable, units: list, workers: int | None = None, device: str
             raise UserError("a worker process died, as when memory runs out: the same command goes on") from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def default_workers(device: str) -> int:
+    """Processes: a core each on a CPU; 0, this one, on an accelerator."""
+    return (os.cpu_count() or 1) if device == "cpu" else 0
 
 
 def _start() -> None:

@@ -33,7 +33,7 @@ STUDIES = {
     "37_mtad_tau_real": "mtad.tau_real",
 }
 # What a plain `make reproduce` renders: the models, and a paper's first claim.
-HEADLINES = ("00_study_models", "10_autodeco_scores", "20_tolerator_scores", "30_mtad_scores")
+HEADLINE_NOTEBOOKS = ("00_study_models", "10_autodeco_scores", "20_tolerator_scores", "30_mtad_scores")
 
 
 def study_of(notebook: str):

@@ -13,8 +13,8 @@ import torch
 
 from lib.errors import UserError
 from lib.paths import NOTEBOOKS, RESULTS, ROOT
-from lib.reporting.claims import Claim, records, shown
-from lib.reporting.report import save, style
+from lib.reporting.claims import Claim, as_text, records
+from lib.reporting.result_folder import style, write_result
 from lib.running.code import Name, files_hash, hash_of
 from lib.running.committed import committed, file_hashes
 from lib.running.cost import device_name
@@ -22,7 +22,7 @@ from lib.running.evaluation import RUNS, Run, lines_of, run_all
 from lib.running.identity import digest_of, items_of
 
 SHORT = {"math": "gsm_symbolic", "qa": "country_facts", "code": "small_functions"}
-PRINTED = ROOT / "lib" / "reporting" / "papers"
+PAPERS = ROOT / "lib" / "reporting" / "papers"
 REPORTING = ("lib.studies", "lib.reporting", "lib.analysis", "lib.tasks.metrics")
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", tuple: "a list, in [ ]"}
 
@@ -39,7 +39,7 @@ class BaseStudy:
     out: str = "build/notebook"
 
     notebook = ""
-    printed = ""  # whose cells of lib/papers are shown beside ours
+    printed_in = ""  # the file of lib/reporting/papers whose cells are shown beside ours
 
     def __post_init__(self) -> None:
         for name in ("items", "samples"):
@@ -63,6 +63,12 @@ class BaseStudy:
                 raise UserError(f"{name} must be {KINDS[known[name]]}, not {value!r}")
         return cls(**values)
 
+    @classmethod
+    def of_cell(cls, names: dict) -> "BaseStudy":
+        """A study from all names of a notebook, as `globals()` gives them: its parameters are taken from among them,
+        the other names are left alone. Values of another type are errors, as in `of`."""
+        return cls.of({f.name: names[f.name] for f in fields(cls) if f.name in names})
+
     def require_device(self) -> None:
         if self.device != "cpu" and not torch.cuda.is_available():
             raise UserError(f"device is {self.device!r} and this machine has no CUDA GPU: set it to 'cpu'")
@@ -70,7 +76,7 @@ class BaseStudy:
     @classmethod
     def sources(cls) -> str:
         """A hash of what makes tables, figures and words of the responses: code, printed cells, the notebook."""
-        files = [PRINTED / f"{cls.printed}.csv"] if cls.printed else []
+        files = [PAPERS / f"{cls.printed_in}.csv"] if cls.printed_in else []
         files.append(NOTEBOOKS / f"{cls.notebook}.ipynb")
         return digest_of([hash_of([(cls.__module__, cls.__name__)], REPORTING), files_hash(files), cls.measures()])
 
@@ -150,14 +156,14 @@ class BaseStudy:
         return {}
 
     def ledger(self) -> pd.DataFrame:
-        """The claims as a reader sees them first. Verdicts: see lib/claims.py."""
+        """The claims as a reader sees them first. Verdicts: see lib/reporting/claims.py."""
         columns = ("says", "where", "printed", "here", "verdict")
-        rows = [row | {"here": shown(row)} for row in records(self.claims())]
+        rows = [row | {"here": as_text(row)} for row in records(self.claims())]
         return pd.DataFrame(rows, columns=list(columns)).set_index("says").rename_axis(None)
 
     def write(self, tables: dict, figures: dict) -> dict:
         """Write items, tables, figures and manifest to `out`; returns a short form of the manifest."""
-        manifest = save(
+        manifest = write_result(
             ROOT / self.out,
             parameters=self.parameters(),
             results={self.all_runs[key]: lines for key, lines in self.lines.items()},

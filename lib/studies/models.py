@@ -1,6 +1,5 @@
 """The study models: how they learned, what they can do, and whether they are fit for the study."""
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,11 +11,12 @@ import torch
 
 from lib.analysis.stats import Estimate, mean_interval
 from lib.decoding.bidirectional import position_ids
-from lib.paths import CHECKPOINTS
-from lib.reporting.report import cells, headline, percent, summary_row
+from lib.reporting.result_folder import headline
+from lib.reporting.tables import accuracy_cells, percent, summary_row
 from lib.running.evaluation import Run, model_of
 from lib.running.identity import items_of
 from lib.studies.base import SHORT, BaseStudy
+from lib.studies.checkpoints import learning_curve
 from lib.tasks import get_task
 from lib.training.study.recipe import RECIPES
 
@@ -53,7 +53,7 @@ class Study(BaseStudy):
 
     def table(self) -> pd.DataFrame:
         """Accuracy in % with its 95 % interval, a line a model, a column a task."""
-        rows = self.summary.assign(cell=cells(self.summary))
+        rows = self.summary.assign(cell=accuracy_cells(self.summary))
         table = rows.pivot(index="which", columns="label", values="cell")[list(TARGETS)]
         return table.rename_axis(index="model", columns=None)
 
@@ -74,7 +74,7 @@ class Study(BaseStudy):
         rows = []
         for name, recipe in RECIPES.items():
             parameters = sum(p.numel() for p in model_of(name, "cpu").network.parameters())
-            learned = curve(name)
+            learned = learning_curve(name)
             rows.append(
                 {
                     "model": name,
@@ -96,11 +96,11 @@ class Study(BaseStudy):
             shares += [_agreement(item.prompt, texts[item.id]) for item in items]
         return percent(mean_interval(np.array(shares)))
 
-    def figure_curves(self):
+    def figure_learning(self):
         """Training loss (thin) and validation loss (dots) against training sequences."""
         figure, axes = plt.subplots(1, len(RECIPES), figsize=(4 * len(RECIPES), 3.2))
         for axis, (name, recipe) in zip(axes, RECIPES.items(), strict=True):
-            rows = curve(name)
+            rows = learning_curve(name)
             thousands = rows.step * recipe.batch_size / 1000
             axis.plot(thousands, rows.loss, lw=0.8, color="0.6", label="training")
             held = rows.validation_loss.notna()
@@ -143,13 +143,7 @@ class Study(BaseStudy):
         return entries
 
     def save(self) -> dict:
-        return self.write({"summary": self.summary}, {"curves": self.figure_curves()})
-
-
-def curve(name: str) -> pd.DataFrame:
-    """The committed learning curve: step, loss, learning_rate, validation_loss (sparse)."""
-    lines = (CHECKPOINTS / name / "curve.jsonl").read_text().splitlines()
-    return pd.DataFrame(map(json.loads, lines))
+        return self.write({"summary": self.summary}, {"curves": self.figure_learning()})
 
 
 @torch.inference_mode()

@@ -69,7 +69,7 @@ def require_consent() -> None:
     if os.environ.get("ALLOW_CODE_EXECUTION") != "1":
         raise UserError(
             "scoring code runs programs that a model wrote: set ALLOW_CODE_EXECUTION=1 to allow it "
-            "(lib/sandbox.py lists what the sandbox covers)"
+            "(lib/tasks/sandbox.py lists what the sandbox covers)"
         )
 
 

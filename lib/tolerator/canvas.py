@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lib.decoding.bidirectional import canvas_logits
-from lib.decoding.distributions import categorical, gather, warp
+from lib.decoding.distributions import check_nan, draw, gather
 from lib.decoding.family import Family
 from lib.decoding.randomness import RowGenerator
 from lib.decoding.trace import Decoded, Trace
@@ -38,7 +38,7 @@ class Canvas:
         self.confidence = torch.zeros(rows, width, dtype=torch.float64, device=input_ids.device)
         self.generator = RowGenerator.coerce(generator, rows)
         self.trace = Trace.start(rows, record)
-        self._lengths = self.attention_mask.sum(-1)
+        self._took: list[tuple[Tensor | None, Tensor]] = []
 
     def masked(self) -> Tensor:
         """[B, G], true where the canvas holds a mask."""
@@ -51,22 +51,16 @@ class Canvas:
 
     @torch.inference_mode()
     def logits(self, tokens: Tensor, needed: Tensor, rows: Tensor | None = None) -> Tensor:
-        """One forward over prompt and `tokens`: float32 logits [B, G, V] where `needed` [B, G], elsewhere 0.
+        """One forward over prompt and `tokens`: float32 logits [M, V] at the M positions of `needed` [B, G], by rows.
 
         The mask token is at minus infinity: differs from the released code, which lets LLaDA draw [MASK] as an
         answer. `rows` (indices) are those that still take part; only they are computed and charged.
         """
-        every = torch.arange(len(self.prompt), device=tokens.device)
-        rows = every if rows is None else rows
-        heads = torch.zeros_like(self._lengths)
-        heads[rows] = needed.sum(-1)
-        self.trace.forward(torch.isin(every, rows), self._lengths, heads)
-        ids = torch.cat([self.prompt[rows], tokens], 1)
-        found = canvas_logits(self.model, ids, self.attention_mask[rows], needed, self.family).float()
+        self._took.append((rows, needed.sum(-1)))
+        prompt, mask = (x if rows is None else x[rows] for x in (self.prompt, self.attention_mask))
+        found = canvas_logits(self.model, torch.cat([prompt, tokens], 1), mask, needed, self.family).float()
         found[:, self.family.mask_id] = -torch.inf
-        logits = found.new_zeros(*tokens.shape, found.shape[-1])
-        logits[needed] = found
-        return logits
+        return found
 
     def record(self, **event) -> None:
         """Keep an event of this step if the caller asked for them."""
@@ -74,19 +68,26 @@ class Canvas:
             self.trace.events.append({k: v.cpu().clone() if isinstance(v, Tensor) else v for k, v in event.items()})
 
     def close(self) -> Decoded:
+        check_nan()
+        lengths, every = self.attention_mask.sum(-1).cpu(), torch.arange(len(self.prompt))
+        for rows, heads in self._took:
+            at = every if rows is None else rows.cpu()
+            self.trace.target_forwards[at] += 1
+            self.trace.positions[at] += lengths[at]
+            self.trace.head_positions[at] += heads.cpu()
+        self.trace.batch_forwards = len(self._took)
         return Decoded.close(self.tokens, self.family.eot_ids, self.trace)
 
 
 def draw_at(
     where: Tensor, logits: Tensor, uniform: Tensor, temperature: float, top_p: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """Draw a token at each position of `where` [B, G] from logits [B, G, V] with uniform [B, G].
+    """Draw a token at each of the M positions of `where` [B, G] from their logits [M, V] with uniform [B, G].
 
     Returns the tokens and the untempered probability of each, [B, G]; both are 0 elsewhere.
     """
-    chosen = logits[where]
-    drawn = categorical(warp(chosen, temperature, top_p), uniform[where])
-    sure = gather(torch.softmax(chosen, -1), drawn)
+    drawn = draw(logits, uniform[where], temperature, top_p)
+    sure = gather(torch.softmax(logits, -1), drawn)
     return spread(drawn, where), spread(sure.double(), where)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lib.decoding.distributions import categorical, gather, warp
+from lib.decoding.distributions import draw, gather, warp
 from lib.decoding.family import Family
 from lib.decoding.options import Options
 from lib.decoding.registry import decoder
@@ -92,16 +92,16 @@ def fill_step(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One fill-up step: draw every masked position of the region, keep the `count` best.
 
-    tokens [B, G], logits [B, G, V], region [G] or [B, G] bool, uniform [2, B, G] (tokens; random rule).
+    tokens [B, G], region [G] or [B, G] bool, logits [M, V] of the M masked positions in it, uniform [2, B, G]
+    (tokens; random rule).
     Returns the new tokens, the kept positions and the untempered probability of each drawn token, all [B, G].
     """
     open_, rule = (tokens == family.mask_id) & region, options.rule or family.rule
-    logits = penalise_eot(logits[open_], family.eot_ids[0], options.eot_form, options.eot_lambda)
-    probs = warp(logits, options.temperature, options.top_p, options.top_k)
-    drawn = categorical(probs, uniform[0][open_])
-    if options.temperature == 0 and rule in ("entropy", "margin"):
-        # All mass on one token would make every position equally sure; Dream does not temper there.
-        probs = warp(logits, 1.0, options.top_p, options.top_k)
+    logits = penalise_eot(logits, family.eot_ids[0], options.eot_form, options.eot_lambda)
+    drawn = draw(logits, uniform[0][open_], options.temperature, options.top_p, options.top_k)
+    if rule in ("entropy", "margin"):
+        # At temperature 0 all mass on one token would make every position equally sure; Dream does not temper there.
+        probs = warp(logits, options.temperature or 1.0, options.top_p, options.top_k)
     sure = gather(torch.softmax(logits, -1), drawn)
     if rule == "confidence":
         score = sure

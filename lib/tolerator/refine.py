@@ -16,7 +16,7 @@ from lib.decoding.family import Family
 from lib.decoding.options import Options
 from lib.decoding.registry import decoder
 from lib.decoding.trace import Decoded
-from lib.tolerator.canvas import EOT_FORMS, POSITIONS, TOKENS, Canvas, draw_at, penalise_eot, top_count
+from lib.tolerator.canvas import EOT_FORMS, POSITIONS, TOKENS, Canvas, draw_at, penalise_eot, spread, top_count
 from lib.tolerator.fill import RULES, Vanilla, fill
 
 RATES = ("cosine", "exponential", "constant")
@@ -156,7 +156,7 @@ class Refinement:
             setattr(self, field.name, getattr(self, field.name).index_copy(0, rows, getattr(other, field.name)))
 
 
-def choose(state: Refinement, gamma: float, uniform: Tensor, subset: str = "random") -> Tensor:
+def subset_of(state: Refinement, gamma: float, uniform: Tensor, subset: str = "random") -> Tensor:
     """S^(k), [B, G]: as many unlocked positions as gamma says, which ones by `subset`.
 
     uniform [B, G]: fresh in every iteration for `random`, the same in all of them for `folds`.
@@ -176,13 +176,13 @@ def refine_step(
 ) -> Refinement:
     """One refinement: y_i ~ p(. | canvas with S masked) for i in S, then streaks and locks.
 
-    logits [B, G, V] come from the canvas with `chosen` masked; uniform [B, G].
+    logits [M, V] of the M chosen positions come from the canvas with these masked; uniform [B, G].
     """
     logits = penalise_eot(logits, eot_id, options.eot_form, options.refine_eot_lambda)
     drawn, sure = draw_at(chosen, logits, uniform, options.refine_temperature)
     replaced = chosen
     if options.update_rate < 1:
-        old = gather(torch.softmax(logits, -1), state.tokens)
+        old = spread(gather(torch.softmax(logits, -1), state.tokens[chosen]), chosen)
         count = torch.floor(chosen.sum(-1).double() * options.update_rate + 1e-9).long().clamp(min=1)
         replaced = top_count(-old.double(), chosen, count)
     tokens = torch.where(replaced, drawn, state.tokens)
@@ -204,7 +204,7 @@ def decode(
     canvas = Canvas(model, family, input_ids, attention_mask, options.canvas, generator, record)
     fill(canvas, options.fill_up)
     state = Refinement.start(canvas.tokens, canvas.confidence)
-    counts = torch.zeros(2, len(input_ids), options.refine_steps, dtype=torch.long)
+    counts = torch.zeros(2, len(input_ids), options.refine_steps, dtype=torch.long, device=input_ids.device)
     for k in range(options.refine_steps):
         rows = (~state.locked).any(-1).nonzero().squeeze(-1)
         if not len(rows):
@@ -212,15 +212,15 @@ def decode(
         part = state.select(rows)
         gamma = refinement_rate(k, options.refine_steps, options)
         order = REFINE + (0 if options.subset == "folds" else k)
-        chosen = choose(part, gamma, canvas.uniform(order, POSITIONS, rows), options.subset)
+        chosen = subset_of(part, gamma, canvas.uniform(order, POSITIONS, rows), options.subset)
         logits = canvas.logits(part.tokens.masked_fill(chosen, family.mask_id), chosen, rows)
         uniform = canvas.uniform(REFINE + k, TOKENS, rows)
         greedy = options.greedy_last and k + 1 == options.refine_steps
         how = replace(options, refine_temperature=0.0) if greedy else options
         after = refine_step(part, chosen, logits, how, family.eot_ids[0], uniform)
         state.put(rows, after)
-        counts[:, rows.cpu(), k] = torch.stack([chosen.sum(-1), (after.tokens != part.tokens).sum(-1)]).cpu()
+        counts[:, rows, k] = torch.stack([chosen.sum(-1), (after.tokens != part.tokens).sum(-1)])
         canvas.record(stage="refine", step=k, rows=rows, changed=chosen, tokens=after.tokens, locked=after.locked)
     canvas.tokens = state.tokens
-    canvas.trace.measures |= {"masked": counts[0], "changed": counts[1]}
+    canvas.trace.measures |= dict(zip(("masked", "changed"), counts.cpu(), strict=True))
     return canvas.close()

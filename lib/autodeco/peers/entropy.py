@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lib.decoding.autoregressive import loop
+from lib.decoding.autoregressive import Next, loop
 from lib.decoding.distributions import categorical, warp
 from lib.decoding.options import Options
 from lib.decoding.registry import decoder
@@ -43,9 +43,8 @@ def entropy_temperature(logits: Tensor, options: EntropyTemperature) -> Tensor:
 def decode(model, input_ids: Tensor, options: EntropyTemperature, **given) -> Decoded:
     """Decode prompts [B, P] of any causal model by the entropy rule; `given`: the keywords of `loop`."""
 
-    def choose(output, uniform: Tensor, rows: Tensor, step: int):
-        logits = output.logits[:, -1]
-        temperature = entropy_temperature(logits, options)
-        return categorical(warp(logits, temperature), uniform), {"temperature": temperature}
+    def choose(at: Next) -> tuple[Tensor, dict]:
+        temperature = entropy_temperature(at.logits, options)
+        return categorical(warp(at.logits, temperature), at.uniform), {"temperature": temperature}
 
     return loop(model, input_ids, choose, options.max_new_tokens, options.use_cache, **given)

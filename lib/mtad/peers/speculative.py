@@ -60,7 +60,8 @@ def chain(
     def propose(session, pending: Tensor, real: Tensor, uniform: Tensor) -> Draft:
         return grow(session, pending, real, options, length, branching((1,) * length, uniform, confident), ends)
 
-    return loop(model, input_ids, options, propose, verify, family=family, draws=length, **given)
+    given |= {"draws": length, "verified": length}
+    return loop(model, input_ids, options, propose, verify, family=family, **given)
 
 
 @decoder("tree_speculative", TreeSpeculative, drafts=True)
@@ -69,14 +70,15 @@ def decode_tree(model, input_ids: Tensor, options: TreeSpeculative, *, family, d
     ends = torch.tensor(family.eot_ids, device=input_ids.device)
 
     def propose(session, pending: Tensor, real: Tensor, uniform: Tensor) -> Draft:
-        choose = branching(options.branches, uniform)
-        return grow(session, pending, real, options, options.gamma, choose, ends)
+        expand = branching(options.branches, uniform)
+        return grow(session, pending, real, options, options.gamma, expand, ends)
 
     nodes, width = 0, 1
     for times in options.branches:
         width *= times
         nodes += width
-    return loop(model, input_ids, options, propose, verify_tree, family=family, draft=draft, draws=nodes, **given)
+    given |= {"draft": draft, "draws": nodes, "verified": nodes}
+    return loop(model, input_ids, options, propose, verify_tree, family=family, **given)
 
 
 def chain_path(accepted: Tensor, length: int) -> Tensor:
@@ -140,21 +142,33 @@ def verify_block(draft: Draft, distribution: Distribution, uniform: Tensor) -> V
 
 def verify_tree(draft: Draft, distribution: Distribution, uniform: Tensor) -> Verdict:
     """At each node the drafted children are tried in turn: child x passes with min(1, r(x)/q(x)), r at first p, and
-    each rejection leaves r = norm((r - q)+); a node whose children all fail gives its r to the bonus token."""
+    each rejection leaves r = norm((r - q)+); a node whose children all fail gives its r to the bonus token.
+
+    Layer by layer: of a row's children of the node that it has come to, one after the other.
+    """
     rows = torch.arange(len(uniform), device=uniform.device)
     at = torch.full_like(rows, -1)  # the node that a row has come to
     left = distribution[rows, 0]
-    for node in range(draft.tokens.shape[1]):  # parents come before children, siblings stand together
-        turn = (draft.parents[:, node] == at) & draft.real[:, node]
-        token = draft.tokens[:, node, None]
-        q = draft.distributions[rows, draft.parents[:, node] + 1]
-        passes = turn & (uniform[:, node] < (left.at(token) / q.at(token)).squeeze(-1))
-        rest = left.minus(q)
-        mass = rest.probs.sum(-1, keepdim=True)
-        rest = torch.where(mass > 0, rest.probs / mass.clamp(min=1e-30), left.probs)
-        kept = torch.where((turn & ~passes)[:, None], rest, left.probs)
-        after = distribution[:, node + 1]
-        tokens = None if left.tokens is None else torch.where(passes[:, None], after.tokens, left.tokens)
-        left = Distribution(torch.where(passes[:, None], after.probs, kept), tokens)
-        at = torch.where(passes, node, at)
+    sizes = draft.depth.bincount().tolist()
+    arrived = torch.ones_like(rows, dtype=torch.bool)
+    first, before, place = 0, 1, torch.zeros_like(rows)  # of the layer; nodes of the one above; of `at` in that one
+    for size in sizes:
+        times = size // before  # siblings stand together, behind those of the nodes before
+        going, arrived = arrived, torch.zeros_like(arrived)
+        q = draft.distributions[rows, at + 1]
+        for child in range(times):
+            node = first + place * times + child
+            turn = going & ~arrived & draft.real[rows, node]
+            token = draft.tokens[rows, node, None]
+            passes = turn & (uniform[rows, node] < (left.at(token) / q.at(token)).squeeze(-1))
+            rest = left.minus(q)
+            mass = rest.probs.sum(-1, keepdim=True)
+            rest = torch.where(mass > 0, rest.probs / mass.clamp(min=1e-30), left.probs)
+            kept = torch.where((turn & ~passes)[:, None], rest, left.probs)
+            after = distribution[rows, node + 1]
+            tokens = None if left.tokens is None else torch.where(passes[:, None], after.tokens, left.tokens)
+            left = Distribution(torch.where(passes[:, None], after.probs, kept), tokens)
+            at, arrived = torch.where(passes, node, at), arrived | passes
+        place = torch.where(arrived, at - first, 0)
+        first, before = first + size, size
     return Verdict(draft.path(at), left)

@@ -1,6 +1,5 @@
 """Which part of AutoDeco does it: one head or both, loss, masking, weights, alpha; and how the heads learn."""
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,15 +11,18 @@ import seaborn as sns
 from lib.analysis.stats import Estimate
 from lib.paths import CHECKPOINTS
 from lib.reporting.claims import Claim, more
-from lib.reporting.report import cells, compared, comparison_table, headline, summary_row
+from lib.reporting.result_folder import headline
+from lib.reporting.tables import accuracy_cells, comparison_table, estimate_of, summary_row
 from lib.running.code import Name
 from lib.running.evaluation import Run
 from lib.studies.autodeco.scores import mean_setting
 from lib.studies.base import SHORT, BaseStudy
+from lib.studies.checkpoints import learning_curve, training_record
 from lib.training.autodeco.recipe import RECIPES
 
 FULL = "study-ar-autodeco"
-WORDS = {
+# The heads that are compared, and how tables call them.
+NAMES = {
     FULL: "AutoDeco (both heads, released loss)",
     "study-ar-temperature": "temperature head alone",
     "study-ar-top-p": "top-p head alone",
@@ -48,15 +50,15 @@ class Study(BaseStudy):
         for short in self.tasks:
             task = SHORT.get(short, short)
             runs[short, DEFAULT] = Run.of("study-ar", task, "autoregressive", temperature=1.0, **size)
-            for name, words in WORDS.items():
-                runs[short, words] = Run.of(name, task, "autodeco", **size)
+            for heads, name in NAMES.items():
+                runs[short, name] = Run.of(heads, task, "autodeco", **size)
         return runs
 
     @classmethod
     def measured_by(cls) -> tuple[list[Name], list[Path]]:
         """The curves and seconds that the training left."""
         files = ("curve.jsonl", "measured.json", "recipe.json")
-        return [], [CHECKPOINTS / name / file for name in WORDS for file in files]
+        return [], [CHECKPOINTS / heads / file for heads in NAMES for file in files]
 
     @cached_property
     def summary(self) -> pd.DataFrame:
@@ -75,19 +77,19 @@ class Study(BaseStudy):
     def table(self) -> pd.DataFrame:
         """Accuracy in % with its 95 % interval, and mean temperature and top-p: a line a variant, columns a task."""
         rows = self.summary.assign(
-            accuracy=cells(self.summary),
+            accuracy=accuracy_cells(self.summary),
             setting=[f"{r.temperature:.2f} / {r.top_p:.2f}" for r in self.summary.itertuples()],
         )
         table = rows.pivot(index="variant", columns="label", values=["accuracy", "setting"])
         columns = [(value, task) for value in ("accuracy", "setting") for task in self.tasks]
-        return table.loc[[DEFAULT, *WORDS.values()], columns].rename_axis(index=None, columns=[None, None])
+        return table.loc[[DEFAULT, *NAMES.values()], columns].rename_axis(index=None, columns=[None, None])
 
     @cached_property
     def comparisons(self) -> pd.DataFrame:
         """Each variant minus default sampling, and minus AutoDeco whole, in points, paired; p after Holm."""
         pairs = []
         for (task, variant), lines in self.lines.items():
-            for against in (DEFAULT, WORDS[FULL]):
+            for against in (DEFAULT, NAMES[FULL]):
                 if variant not in (DEFAULT, against):
                     labels = {"task": task, "variant": variant, "against": against}
                     pairs.append((labels, lines, self.lines[task, against]))
@@ -95,7 +97,7 @@ class Study(BaseStudy):
 
     def figure_variants(self):
         """Each variant minus default sampling, in points with paired 95 % intervals, a panel a task."""
-        names = list(WORDS.values())[::-1]
+        names = list(NAMES.values())[::-1]
         figure, axes = plt.subplots(1, len(self.tasks), figsize=(3.6 * len(self.tasks), 3.4), squeeze=False)
         for axis, task in zip(axes[0], self.tasks, strict=True):
             rows = self.comparisons.query("task == @task and against == @DEFAULT").set_index("variant").loc[names]
@@ -107,14 +109,14 @@ class Study(BaseStudy):
             sns.despine(ax=axis)
         return figure
 
-    def figure_curves(self):
+    def figure_learning(self):
         """Training loss, and mean T-hat and P-hat of a batch, against the step; a line a variant."""
         figure, axes = plt.subplots(1, 3, figsize=(12, 3.4))
-        for name, words in WORDS.items():
-            rows = curve(name)
+        for heads, name in NAMES.items():
+            rows = learning_curve(heads)
             for axis, key in zip(axes, ("loss", "temperature", "top_p"), strict=True):
-                axis.plot(rows.step, rows[key].rolling(10, min_periods=1).mean(), lw=1.2, label=words)
-        rows = curve(FULL).dropna(subset="held_out")
+                axis.plot(rows.step, rows[key].rolling(10, min_periods=1).mean(), lw=1.2, label=name)
+        rows = learning_curve(FULL).dropna(subset="held_out")
         axes[0].plot(rows.step, rows.held_out, "k--", lw=1, label="AutoDeco on held-out answers")
         for axis, label in zip(axes, ("loss (losses differ in kind)", "mean temperature", "mean top-p"), strict=True):
             axis.set(xlabel="step", ylabel=label)
@@ -126,18 +128,18 @@ class Study(BaseStudy):
     def training(self) -> pd.DataFrame:
         """What each set of heads was trained with, how long it took, and its size."""
         rows = []
-        for name, words in WORDS.items():
-            recipe, folder = RECIPES[name], CHECKPOINTS / name
+        for heads, name in NAMES.items():
+            recipe, folder = RECIPES[heads], CHECKPOINTS / heads
             size = (folder / "autodeco_heads.safetensors").stat().st_size
-            rows.append({"heads": words, "steps": recipe.steps, "kB": size // 1000, **measured(name)})
+            rows.append({"heads": name, "steps": recipe.steps, "kB": size // 1000, **training_record(heads)})
         return pd.DataFrame(rows)
 
     def claims(self) -> list[Claim]:
         """Either head alone over default sampling, and both over either."""
-        single = [WORDS["study-ar-temperature"], WORDS["study-ar-top-p"]]
+        single = [NAMES["study-ar-temperature"], NAMES["study-ar-top-p"]]
         found = []
         for row in self.comparisons[self.comparisons.variant.isin(single)].itertuples():
-            e = compared(row)
+            e = estimate_of(row)
             if row.against == DEFAULT:
                 says = f"{row.variant} beats default sampling on {row.task}"
                 found.append(Claim("Figure 4", says, "3 to 3.5 points", e, "points", more(e, 3)))
@@ -150,13 +152,13 @@ class Study(BaseStudy):
     def reading(self) -> str:
         """Single heads against default sampling (the paper: 3 to 3.5 points each, both best), then what matters."""
         lines = []
-        for variant in (WORDS["study-ar-temperature"], WORDS["study-ar-top-p"], WORDS[FULL]):
+        for variant in (NAMES["study-ar-temperature"], NAMES["study-ar-top-p"], NAMES[FULL]):
             rows = self.comparisons.query("variant == @variant and against == @DEFAULT")
             parts = [
                 f"{r.task} {r.difference:+.1f} [{r.low:.1f}, {r.high:.1f}], {r.verdict}" for r in rows.itertuples()
             ]
             lines.append(f"- **{variant}** minus default sampling, in points: {'; '.join(parts)}.")
-        rows = self.comparisons[self.comparisons.against == WORDS[FULL]]
+        rows = self.comparisons[self.comparisons.against == NAMES[FULL]]
         differs = [
             f"{r.variant} on {r.task} ({r.difference:+.1f})" for r in rows[rows.verdict != "tied"].itertuples()
         ]
@@ -166,21 +168,10 @@ class Study(BaseStudy):
 
     def headlines(self) -> dict[str, dict]:
         """Seconds of head training, as the training command measured them."""
-        seconds = measured(FULL)["seconds"]
+        seconds = training_record(FULL)["seconds"]
         return {"autodeco_head_training_seconds": headline(seconds, None, None, 1, "s", self.profile, self.notebook)}
 
     def save(self) -> dict:
         """Everything into the results folder; the manifest in short."""
-        figures = {"variants": self.figure_variants(), "curves": self.figure_curves()}
+        figures = {"variants": self.figure_variants(), "curves": self.figure_learning()}
         return self.write({"summary": self.summary, "comparisons": self.comparisons}, figures)
-
-
-def curve(name: str) -> pd.DataFrame:
-    """The committed training curve of heads: step, loss, temperature, top_p."""
-    lines = (CHECKPOINTS / name / "curve.jsonl").read_text().splitlines()
-    return pd.DataFrame(map(json.loads, lines))
-
-
-def measured(name: str) -> dict:
-    """Positions trained on, and seconds of training on which device, as the training command wrote them."""
-    return json.loads((CHECKPOINTS / name / "measured.json").read_text())

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lib.analysis.stats import Estimate, mean_interval, wilson
-from lib.reporting.report import comparison_table, percent, scores
+from lib.reporting.tables import comparison_table, outcomes, percent
 from lib.running.evaluation import Run
 from lib.studies.base import SHORT, BaseStudy
 from lib.training.autodeco.commands import HELD_OUT_HIGH, HELD_OUT_LOW, HELD_OUT_NEUTRAL, NO_RANDOMNESS
@@ -24,7 +24,7 @@ COMMANDS = {
 DIRECTIONS = {"low diversity": -1, "high diversity": 1, "no randomness": -1}
 SETTINGS = {"T": "temperature", "P": "top_p"}
 # What heads were taught, by the end of their name.
-TAUGHT = {
+TEACHINGS = {
     "autodeco": "untaught",
     "control": "taught low/high",
     "no-randomness": "taught low/high/none",
@@ -32,9 +32,9 @@ TAUGHT = {
 }
 
 
-def words(heads: str) -> str:
+def teaching(heads: str) -> str:
     """What these heads were taught."""
-    return next((text for name, text in TAUGHT.items() if heads.endswith(f"-{name}")), heads)
+    return next((text for name, text in TEACHINGS.items() if heads.endswith(f"-{name}")), heads)
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class CommandStudy(BaseStudy):
     items: int = 100
     samples: int = 1
     tasks: tuple[str, ...] = ("math", "qa", "code")
-    heads: tuple[str, ...] = tuple(f"study-ar-{name}" for name in TAUGHT)
+    heads: tuple[str, ...] = tuple(f"study-ar-{name}" for name in TEACHINGS)
 
     def runs(self) -> dict[tuple, Run]:
         """Keys are (task, model, direction, command)."""
@@ -100,7 +100,7 @@ class CommandStudy(BaseStudy):
             for model in self.heads:
                 plain = {name: self._means(task, model, NO_COMMAND, key)[0] for name, key in SETTINGS.items()}
                 for direction, commands in COMMANDS.items():
-                    row = {"task": task, "heads": words(model), "command": direction, "items": self.items}
+                    row = {"task": task, "heads": teaching(model), "command": direction, "items": self.items}
                     for name, key in SETTINGS.items():
                         found = self._means(task, model, direction, key)
                         row[name] = found.mean()
@@ -109,7 +109,7 @@ class CommandStudy(BaseStudy):
                         if direction in DIRECTIONS:
                             row |= _share(f"consistency_{name}", self._follows(task, model, direction, key).mean(0))
                     keys = [(task, model, direction, command) for command in commands]
-                    row["accuracy"] = 100 * np.mean([scores(self.lines[key]).mean() for key in keys])
+                    row["accuracy"] = 100 * np.mean([outcomes(self.lines[key]).mean() for key in keys])
                     rows.append(row)
         return pd.DataFrame(rows)
 
@@ -119,7 +119,7 @@ class CommandStudy(BaseStudy):
         return comparison_table(
             [
                 (
-                    {"task": task, "heads": words(model)},
+                    {"task": task, "heads": teaching(model)},
                     self.lines[task, model, NO_COMMAND, ""],
                     self.lines[task, self.heads[0], NO_COMMAND, ""],
                 )
@@ -134,7 +134,7 @@ class CommandStudy(BaseStudy):
         return comparison_table(
             [
                 (
-                    {"task": task, "heads": words(model), "command": direction, "sentence": sentence},
+                    {"task": task, "heads": teaching(model), "command": direction, "sentence": sentence},
                     self.lines[task, model, direction, sentence],
                     self.lines[task, model, NO_COMMAND, ""],
                 )
@@ -155,11 +155,11 @@ class CommandStudy(BaseStudy):
         }
         for direction in DIRECTIONS:
             for model in self.heads[1:]:
-                for short, setting in SETTINGS.items():
+                for symbol, setting in SETTINGS.items():
                     follows = [self._follows(task, model, direction, setting) for task in self.tasks]
                     shares = 100 * np.concatenate(follows, axis=1).mean(1)
                     for sentence, share in zip(COMMANDS[direction], shares, strict=True):
-                        rows[direction, sentence][f"{short}, {words(model)}"] = round(share, 1)
+                        rows[direction, sentence][f"{symbol}, {teaching(model)}"] = round(share, 1)
         return pd.DataFrame(rows.values()).set_index(["command", "sentence"])
 
 

@@ -14,7 +14,7 @@ from lib.reporting.papers import printed
 from lib.running.evaluation import model_of
 from lib.running.identity import items_of
 from lib.running.respond import commanded
-from lib.studies.autodeco.commands import COMMANDS, NO_COMMAND, SETTINGS, CommandStudy, words
+from lib.studies.autodeco.commands import COMMANDS, NO_COMMAND, SETTINGS, CommandStudy, teaching
 from lib.studies.base import SHORT
 from lib.tasks import get_task
 from lib.training.autodeco.commands import HELD_OUT_HIGH, HELD_OUT_LOW
@@ -24,10 +24,10 @@ NEAR_ZERO = 0.15  # a mean temperature of at most this is called near zero
 
 @dataclass(frozen=True)
 class Study(CommandStudy):
-    """The numbers of autodeco_commands.py as tables, figures, words and verdicts."""
+    """The numbers of commands.py as tables, figures, words and verdicts."""
 
     notebook = "14_autodeco_control"
-    printed = "autodeco"
+    printed_in = "autodeco"
 
     def table(self) -> pd.DataFrame:
         """Mean T and P, their shift, and consistency in % with its 95 % interval; accuracy beside."""
@@ -46,7 +46,7 @@ class Study(CommandStudy):
                 )
             ]
         shown["accuracy, %"] = rows.accuracy.round(1)
-        return shown.set_index(["task", "heads", "command"]).fillna("")
+        return shown.set_index(["task", "heads", "command"]).astype(object).fillna("")
 
     def figure_shift(self):
         """Mean temperature behind each kind of command, over questions with 95 % intervals; a panel a task."""
@@ -59,7 +59,7 @@ class Study(CommandStudy):
                 values = np.array([[e.value, e.low, e.high] for e in means]).T
                 error = [values[0] - values[1], values[2] - values[0]]
                 x = np.arange(len(COMMANDS)) + 0.12 * (i - (len(self.heads) - 1) / 2)
-                axis.errorbar(x, values[0], error, fmt="o", ms=4, capsize=2, label=words(model))
+                axis.errorbar(x, values[0], error, fmt="o", ms=4, capsize=2, label=teaching(model))
             names = [name.removesuffix(" diversity").replace(" ", "\n") for name in COMMANDS]
             axis.set_xticks(range(len(COMMANDS)), names, fontsize=8)
             axis.set(title=task, ylim=(0, None))
@@ -80,7 +80,7 @@ class Study(CommandStudy):
             line["item"]: line["text"] for line in self.lines[task, self.heads[1], NO_COMMAND, ""][:: self.samples]
         }
         sentences = {NO_COMMAND: "", "low diversity": HELD_OUT_LOW[0], "high diversity": HELD_OUT_HIGH[0]}
-        figure, axes = plt.subplots(questions, 2, figsize=(12, 2.4 * questions), squeeze=False, sharex="row")
+        figure, axes = plt.subplots(len(items), 2, figsize=(12, 2.4 * len(items)), squeeze=False, sharex="row")
         for line, item in zip(axes, items, strict=True):
             for name, sentence in sentences.items():
                 asked = commanded(item.prompt, sentence)
@@ -105,26 +105,26 @@ class Study(CommandStudy):
         rows = self.summary.set_index(["heads", "command", "task"])
         lines = []
         for model in self.heads:
-            for short in SETTINGS:
+            for symbol in SETTINGS:
                 parts = []
                 for task in self.tasks:
-                    low, high = (rows.loc[(words(model), f"{kind} diversity", task)] for kind in ("low", "high"))
+                    low, high = (rows.loc[(teaching(model), f"{kind} diversity", task)] for kind in ("low", "high"))
                     parts.append(
-                        f"{task} {low[f'shift_{short}']:+.2f} at {low[f'consistency_{short}']:.0f} % and "
-                        f"{high[f'shift_{short}']:+.2f} at {high[f'consistency_{short}']:.0f} %"
+                        f"{task} {low[f'shift_{symbol}']:+.2f} at {low[f'consistency_{symbol}']:.0f} % and "
+                        f"{high[f'shift_{symbol}']:+.2f} at {high[f'consistency_{symbol}']:.0f} %"
                     )
                 lines.append(
-                    f"- Heads **{words(model)}**, shift of mean {short} and consistency, for low and for high "
+                    f"- Heads **{teaching(model)}**, shift of mean {symbol} and consistency, for low and for high "
                     f"diversity: {'; '.join(parts)}."
                 )
         for model in self.heads[1:]:
             parts = [
-                f"{task} {rows.loc[(words(model), 'no randomness', task)]['T']:.2f} "
-                f"(without {rows.loc[(words(model), NO_COMMAND, task)]['T']:.2f})"
+                f"{task} {rows.loc[(teaching(model), 'no randomness', task)]['T']:.2f} "
+                f"(without {rows.loc[(teaching(model), NO_COMMAND, task)]['T']:.2f})"
                 for task in self.tasks
             ]
             lines.append(
-                f"- Told to have no randomness, heads **{words(model)}** choose a mean T of {'; '.join(parts)}."
+                f"- Told to have no randomness, heads **{teaching(model)}** choose a mean T of {'; '.join(parts)}."
             )
         for taught, part in self.costs.groupby("heads", sort=False):
             parts = [
@@ -148,21 +148,21 @@ class Study(CommandStudy):
         table, found = self.paper(), []
         for heads, taught in zip(self.heads, ("untaught", "taught"), strict=False):
             for direction in ("low diversity", "high diversity"):
-                for short, setting in SETTINGS.items():
+                for symbol, setting in SETTINGS.items():
                     where, says, claimed = "introduction", "they follow", 50.0
                     if taught == "taught":
-                        where, claimed = "Table 4", float(table.loc[direction, f"consistency {short}, %"])
+                        where, claimed = "Table 4", float(table.loc[direction, f"consistency {symbol}, %"])
                         says = f"{claimed:g} %"
                     e = self.consistency(heads, direction, setting)
-                    what = f"behind a command for {direction} mean {short} follows, {taught} heads"
+                    what = f"behind a command for {direction} mean {symbol} follows, {taught} heads"
                     found.append(Claim(where, what, says, e, "% of questions", more(e, claimed, zero=50)))
         for heads in self.heads[2:]:
             e = self.mean_temperature(heads, "no randomness", self.tasks)
             if heads.endswith("-adapter"):
-                says, verdict = f"«no randomness» brings T near zero, heads {words(heads)}", at_most(e, NEAR_ZERO)
+                says, verdict = f"«no randomness» brings T near zero, heads {teaching(heads)}", at_most(e, NEAR_ZERO)
                 found.append(Claim(OWN, says, "", e, "T", verdict))
             else:
-                says = f"«no randomness» does not bring T near zero, heads {words(heads)}"
+                says = f"«no randomness» does not bring T near zero, heads {teaching(heads)}"
                 verdict = at_least(e, NEAR_ZERO)
                 found.append(Claim("section 3.3", says, "heads alone do not", e, "T", verdict))
         return found

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from lib.reporting.report import headline
+from lib.reporting.result_folder import headline
 from lib.studies.autodeco import control as autodeco_control
-from lib.studies.autodeco.commands import TAUGHT
+from lib.studies.autodeco.commands import TEACHINGS
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,7 @@ class Study(autodeco_control.Study):
 
     items: int = 50
     tasks: tuple[str, ...] = ("instructions", "triviaqa")
-    heads: tuple[str, ...] = tuple(f"smollm2-135m-{name}" for name in TAUGHT)
+    heads: tuple[str, ...] = tuple(f"smollm2-135m-{name}" for name in TEACHINGS)
 
     notebook = "18_autodeco_control_real"
 

@@ -5,20 +5,19 @@ from functools import cached_property
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
 
-from lib.analysis.interleaved import interleaved, time_ratio
-from lib.analysis.stats import RESAMPLES, SEED, Estimate
+from lib.analysis.interleaved import interleaved, mean_time_ratio, time_ratio
+from lib.analysis.stats import Estimate
 from lib.autodeco import AutoDecoForCausalLM, Heads, HeadsConfig
 from lib.autodeco.decode import AutoDeco
 from lib.decoders import DECODERS, decode
 from lib.decoding.autoregressive import Autoregressive
 from lib.reporting.claims import OWN, Claim, at_most
 from lib.reporting.papers import printed
-from lib.reporting.report import headline
+from lib.reporting.result_folder import headline
 from lib.running.code import Name, name_of
 from lib.running.evaluation import model_of
 from lib.running.identity import items_of
@@ -45,7 +44,7 @@ class Study(BaseStudy):
     prompts: tuple[int, ...] = (8, 256, 1024)
 
     notebook = "16_autodeco_overhead"
-    printed = "autodeco"
+    printed_in = "autodeco"
 
     @cached_property
     def pair(self):
@@ -173,20 +172,14 @@ class Study(BaseStudy):
         return wide.assign(extra=(100 * (wide.autodeco / wide.default - 1)).round(2))
 
     @cached_property
-    def overall(self):
+    def overall(self) -> Estimate:
         """Extra time a token at the shortest prompt, in %: the mean over batch sizes of medians over rounds.
 
         The interval draws the rounds of every size anew, 95 %.
         """
         rows = self.rounds[self.rounds.prompt == self.prompts[0]]
-        rows = rows.assign(cost=rows.seconds / rows.work)
-        wide = rows.pivot(index=["batch", "round"], columns="variant", values="cost")
-        ratios = [(part["AutoDeco"] / part["constant"]).to_numpy() for _, part in wide.groupby("batch")]
-        draws = np.random.default_rng(SEED)
-        drawn = [np.median(r[draws.integers(len(r), size=(RESAMPLES, len(r)))], axis=1) for r in ratios]
-        low, high = np.quantile(np.mean(drawn, axis=0), (0.025, 0.975))
-        value = np.mean([np.median(r) for r in ratios])
-        return Estimate(*(100 * (float(x) - 1) for x in (value, low, high)), len(ratios[0]))
+        e = mean_time_ratio([part for _, part in rows.groupby("batch")], "AutoDeco", "constant")
+        return Estimate(*(100 * (x - 1) for x in (e.value, e.low, e.high)), e.n)
 
     def claims(self) -> list[Claim]:
         """At most 2 % more time a token; and the bound that this library set itself."""

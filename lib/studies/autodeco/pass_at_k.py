@@ -9,17 +9,18 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from lib.analysis.stats import Estimate, holm, mean_interval, paired_mean_difference, relative_reduction, verdict
+from lib.analysis.stats import Estimate, mean_interval, paired_mean_difference, relative_reduction
 from lib.reporting.claims import OWN, Claim, more
 from lib.reporting.papers import printed
-from lib.reporting.report import headline, scores
+from lib.reporting.result_folder import headline
+from lib.reporting.tables import difference_table, outcomes, percent
 from lib.running.evaluation import Run
 from lib.studies.autodeco.scores import NAMES, mean_setting
 from lib.studies.base import SHORT, BaseStudy
 from lib.tasks.metrics import load as load_metric
 from lib.tasks.metrics import pass_at_k
 
-METHODS = ("default", "autodeco", "constant")
+COMPARED = ("default", "autodeco", "constant")
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Study(BaseStudy):
     heads: str = "study-ar-autodeco"
 
     notebook = "11_autodeco_pass_at_k"
-    printed = "autodeco"
+    printed_in = "autodeco"
 
     @property
     def ks(self) -> list[int]:
@@ -67,7 +68,7 @@ class Study(BaseStudy):
         """pass@k of every item, [items], by (task, method, k)."""
         found = {}
         for (task, method), lines in self.lines.items():
-            right = scores(lines).sum(1)
+            right = outcomes(lines).sum(1)
             for k in self.ks:
                 found[task, method, k] = np.array([pass_at_k(self.samples, int(c), k) for c in right])
         return found
@@ -77,7 +78,7 @@ class Study(BaseStudy):
         """pass@k in % with its 95 % interval (bootstrap over items), a row a task, method and k."""
         rows = []
         for (task, method), lines in self.lines.items():
-            table = scores(lines).astype(int).tolist()
+            table = outcomes(lines).astype(int).tolist()
             computed = load_metric("pass_at_k").compute(predictions=table, k=self.ks)
             for k in self.ks:
                 e = mean_interval(self.values[task, method, k])
@@ -88,7 +89,7 @@ class Study(BaseStudy):
         """pass@k in %: a line a task and k, a column a method."""
         cell = [f"{r.value:.1f} [{r.low:.1f}, {r.high:.1f}]" for r in self.summary.itertuples()]
         table = self.summary.assign(cell=cell).pivot(index=["task", "k"], columns="method", values="cell")
-        return table.loc[list(self.tasks), [NAMES[m] for m in METHODS]].rename_axis(columns=None)
+        return table.loc[list(self.tasks), [NAMES[m] for m in COMPARED]].rename_axis(columns=None)
 
     @cached_property
     def comparisons(self) -> pd.DataFrame:
@@ -97,29 +98,24 @@ class Study(BaseStudy):
         p by sign flips over items. The claim is about k = 1 and the largest k: those are tested, p after Holm over
         all of them, and the k between are shown with their intervals alone.
         """
-        rows = []
+        found = []
         for task in self.tasks:
             for method in ("default", "constant"):
                 for k in self.ks:
                     ours, theirs = self.values[task, "autodeco", k], self.values[task, method, k]
-                    e, cut = paired_mean_difference(ours, theirs), relative_reduction(1 - ours, 1 - theirs)
-                    shares = [100 * x for x in (e.value, e.low, e.high, cut.value, cut.low, cut.high)]
-                    rows.append((task, NAMES[method], k, *shares, e))
-        tested = [i for i, row in enumerate(rows) if row[2] in (1, self.ks[-1])]
-        adjusted = dict(zip(tested, holm([rows[i][-1].p for i in tested]), strict=True))
+                    cut = percent(relative_reduction(1 - ours, 1 - theirs))
+                    labels = {"task": task, "against": NAMES[method], "k": k}
+                    labels |= {"error_cut": cut.value, "cut_low": cut.low, "cut_high": cut.high}
+                    found.append((labels, percent(paired_mean_difference(ours, theirs))))
+        table = difference_table(found, tested=[labels["k"] in (1, self.ks[-1]) for labels, _ in found])
         columns = ["task", "against", "k", "difference", "low", "high", "error_cut", "cut_low", "cut_high"]
-        table = pd.DataFrame([row[:-1] for row in rows], columns=columns)
-        return table.assign(
-            p=[row[-1].p for row in rows],
-            p_holm=[adjusted.get(i, math.nan) for i in range(len(rows))],
-            verdict=[verdict(row[-1], p=adjusted[i]) if i in adjusted else "" for i, row in enumerate(rows)],
-        )
+        return table[[*columns, "p", "p_holm", "verdict"]]
 
     def figure_pass(self):
         """pass@k against k, a panel a task; bands are 95 % intervals."""
         figure, axes = plt.subplots(1, len(self.tasks), figsize=(4 * len(self.tasks), 3.4), squeeze=False)
         for axis, task in zip(axes[0], self.tasks, strict=True):
-            for method, color in zip(METHODS, sns.color_palette("colorblind"), strict=False):
+            for method, color in zip(COMPARED, sns.color_palette("colorblind"), strict=False):
                 rows = self.summary[(self.summary.task == task) & (self.summary.method == NAMES[method])]
                 axis.plot(rows.k, rows.value, "o-", ms=4, color=color, label=NAMES[method])
                 axis.fill_between(rows.k, rows.low, rows.high, color=color, alpha=0.15, lw=0)
@@ -169,9 +165,8 @@ class Study(BaseStudy):
         if "math" not in self.tasks:
             return {}
         k = self.ks[-1]
-        e = paired_mean_difference(self.values["math", "autodeco", k], self.values["math", "default", k])
-        shares = [100 * x for x in (e.value, e.low, e.high)]
-        return {"autodeco_passk_gain": headline(*shares, e.n, "points", self.profile, self.notebook)}
+        e = percent(paired_mean_difference(self.values["math", "autodeco", k], self.values["math", "default", k]))
+        return {"autodeco_passk_gain": headline(e.value, e.low, e.high, e.n, "points", self.profile, self.notebook)}
 
     def save(self) -> dict:
         """Everything into the results folder; the manifest in short."""

@@ -11,7 +11,8 @@ import seaborn as sns
 from lib.errors import UserError, require_known
 from lib.reporting.claims import OWN, Claim, more
 from lib.reporting.papers import printed
-from lib.reporting.report import cells, compared, comparison_table, difference, headline, summary_row
+from lib.reporting.result_folder import headline
+from lib.reporting.tables import accuracy_cells, accuracy_difference, comparison_table, estimate_of, summary_row
 from lib.running.evaluation import Run
 from lib.studies.base import SHORT, BaseStudy
 
@@ -45,7 +46,7 @@ class Study(BaseStudy):
     methods: tuple[str, ...] = tuple(NAMES)
 
     notebook = "10_autodeco_scores"
-    printed = "autodeco"
+    printed_in = "autodeco"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,7 +81,7 @@ class Study(BaseStudy):
         return runs
 
     @property
-    def shown(self) -> list[str]:
+    def names(self) -> list[str]:
         """The methods as a table calls them, in its order."""
         return [words for name, words in NAMES.items() if name in self.methods]
 
@@ -99,8 +100,10 @@ class Study(BaseStudy):
 
     def table(self) -> pd.DataFrame:
         """Accuracy in % with its 95 % interval: a line a method, a column a task."""
-        table = self.summary.assign(cell=cells(self.summary)).pivot(index="method", columns="label", values="cell")
-        return table.loc[self.shown, list(self.tasks)].rename_axis(index=None, columns=None)
+        table = self.summary.assign(cell=accuracy_cells(self.summary)).pivot(
+            index="method", columns="label", values="cell"
+        )
+        return table.loc[self.names, list(self.tasks)].rename_axis(index=None, columns=None)
 
     def settings(self) -> pd.DataFrame:
         """Mean temperature and top-p of the tokens, a column a task."""
@@ -131,7 +134,7 @@ class Study(BaseStudy):
     def _wide(self, rows: pd.DataFrame, values: list[str]) -> pd.DataFrame:
         """A line a method, under each value a column a task."""
         table = rows.pivot(index="method", columns="label", values=values)
-        lines = [name for name in self.shown if name in table.index]
+        lines = [name for name in self.names if name in table.index]
         columns = [(value, task) for value in values for task in self.tasks]
         return table.loc[lines, columns].rename_axis(index=None, columns=[None, None])
 
@@ -140,7 +143,7 @@ class Study(BaseStudy):
 
     def figure_differences(self):
         """AutoDeco minus each, in points with paired 95 % intervals, a panel a task."""
-        others = [name for name in self.shown if name != NAMES["autodeco"]]
+        others = [name for name in self.names if name != NAMES["autodeco"]]
         figure, axes = plt.subplots(1, len(self.tasks), figsize=(3.6 * len(self.tasks), 3.2), squeeze=False)
         for axis, task in zip(axes[0], self.tasks, strict=True):
             rows = self.comparisons[self.comparisons.task == task].set_index("against").loc[others[::-1]]
@@ -164,7 +167,7 @@ class Study(BaseStudy):
         """Against default sampling and greedy decoding as printed; against the constant, which is our control."""
         method_of, found = {name: method for method, name in NAMES.items()}, []
         for row in self.comparisons.itertuples():
-            e, method = compared(row), method_of[row.against]
+            e, method = estimate_of(row), method_of[row.against]
             says = f"AutoDeco beats {row.against} on {row.task}"
             if method in ("default", "greedy"):
                 where, gain = printed_gain(row.task, method)
@@ -213,7 +216,7 @@ class Study(BaseStudy):
             return {}
         found = {}
         for name, method in HEADLINES.items():
-            e = difference(self.lines["math", "autodeco"], self.lines["math", method])
+            e = accuracy_difference(self.lines["math", "autodeco"], self.lines["math", method])
             found[name] = headline(e.value, e.low, e.high, e.n, "points", self.profile, self.notebook)
         return found
 
@@ -224,12 +227,12 @@ class Study(BaseStudy):
 
 
 # Task -> the paper's table and row that speak of it; other tasks are compared with the mean of general tasks.
-PRINTED = {"math": ("Table 1", "mean"), "code": ("Table 2", "LiveCodeBench"), "ifeval": ("Table 2", "IFEval")}
+PRINTED_ROWS = {"math": ("Table 1", "mean"), "code": ("Table 2", "LiveCodeBench"), "ifeval": ("Table 2", "IFEval")}
 
 
 def printed_gain(task: str, method: str) -> tuple[str, float]:
     """The paper's table, and the mean over its models of AutoDeco minus a method, in points, as printed there."""
-    where, row = PRINTED.get(task, ("Table 2", "mean"))
+    where, row = PRINTED_ROWS.get(task, ("Table 2", "mean"))
     found = printed("autodeco", where)
     found = found[found.task == row].pivot(index="model", columns="method", values="value")
     return where, float((found.autodeco - found[method]).mean())

@@ -10,7 +10,7 @@ import seaborn as sns
 
 from lib.errors import UserError
 from lib.reporting.claims import OWN, Claim, at_least, more
-from lib.reporting.report import cells, compared, comparison_table, summary_row
+from lib.reporting.tables import accuracy_cells, comparison_table, estimate_of, summary_row
 from lib.running.evaluation import Run
 from lib.studies.autodeco.scores import mean_setting
 from lib.studies.base import SHORT, BaseStudy
@@ -102,7 +102,7 @@ class Study(BaseStudy):
                 setting = (
                     mean_setting(self.lines[key]) if name == "AutoDeco" else {"temperature": key[2], "top_p": key[3]}
                 )
-                rows.append({"task": task, "": name, **setting, "accuracy": cells(pd.DataFrame([row]))[0]})
+                rows.append({"task": task, "": name, **setting, "accuracy": accuracy_cells(pd.DataFrame([row]))[0]})
         return pd.DataFrame(rows).set_index(["task", ""])
 
     @cached_property
@@ -147,7 +147,7 @@ class Study(BaseStudy):
         """Less than a point short of the oracle; and, which the paper does not ask, better than honest tuning."""
         found = []
         for row in self.comparisons.itertuples():
-            e = compared(row)
+            e = estimate_of(row)
             if row.against.startswith("oracle"):
                 says = f"AutoDeco falls less than a point short of the oracle on {row.task}"
                 found.append(Claim("Figure 3", says, "above -1 point", e, "points", at_least(e, -1)))

@@ -15,7 +15,7 @@ from lib.running.respond import respond
 from lib.studies.base import SHORT, BaseStudy
 from lib.tasks import get_task
 
-SETTINGS = {"temperature": "predicted temperature", "top_p": "predicted top-p"}
+SETTING_LABELS = {"temperature": "predicted temperature", "top_p": "predicted top-p"}
 COLUMNS = 72  # characters a line of the picture
 
 
@@ -72,7 +72,7 @@ class Study(BaseStudy):
                     )
         axis.set(xlim=(0, width), ylim=(-len(lines), 1))
         axis.axis("off")
-        figure.colorbar(plt.cm.ScalarMappable(norm, cmap), ax=axis, label=SETTINGS[setting], shrink=0.7)
+        figure.colorbar(plt.cm.ScalarMappable(norm, cmap), ax=axis, label=SETTING_LABELS[setting], shrink=0.7)
         return figure
 
     def _first(self, responses: int) -> set[str]:
@@ -100,10 +100,10 @@ class Study(BaseStudy):
         """Temperature and top-p along the responses: the mean over items at each step, a panel a task."""
         figure, axes = plt.subplots(1, len(self.tasks), figsize=(4 * len(self.tasks), 3.2), squeeze=False)
         for axis, task in zip(axes[0], self.tasks, strict=True):
-            rows = self.tokens[self.tokens.task == task].groupby("step")[list(SETTINGS)]
+            rows = self.tokens[self.tokens.task == task].groupby("step")[list(SETTING_LABELS)]
             mean, count = rows.mean(), rows.size()
             mean = mean[count >= 10]  # later steps are those of a few long responses
-            for setting, label in SETTINGS.items():
+            for setting, label in SETTING_LABELS.items():
                 axis.plot(mean.index, mean[setting], lw=1.4, label=label)
             axis.set(title=task, xlabel="token of the response", ylim=(0, None))
             sns.despine(ax=axis)
@@ -128,7 +128,7 @@ class Study(BaseStudy):
 
     def save(self) -> dict:
         """Everything into the results folder; the manifest in short."""
-        figures = {name: self.figure_text(name) for name in SETTINGS} | {"traces": self.figure_traces()}
+        figures = {name: self.figure_text(name) for name in SETTING_LABELS} | {"traces": self.figure_traces()}
         return self.write({"kinds": self.kinds.reset_index()}, figures)
 
 

@@ -14,15 +14,15 @@ import seaborn as sns
 from lib.analysis.forward_times import one_forward
 from lib.analysis.interleaved import interleaved
 from lib.analysis.perplexity import distinct, perplexity, perplexity_change, repeated, surprises
-from lib.analysis.stats import Estimate, holm, verdict
+from lib.analysis.stats import Estimate
 from lib.analysis.totals import ratio_of_totals
 from lib.paths import CHECKPOINTS, RESULTS
-from lib.reporting.report import cells, difference, percent, scores, summary_row
+from lib.reporting.tables import accuracy_cells, accuracy_difference, difference_table, outcomes, percent, summary_row
 from lib.running.code import Name, name_of
 from lib.running.evaluation import Run, model_of, run_of
 from lib.running.identity import items_of
 from lib.studies.base import SHORT, BaseStudy
-from lib.studies.mtad.methods import METHODS, PLAIN
+from lib.studies.mtad.ways import PLAIN, WAYS
 from lib.tasks import get_task
 
 
@@ -34,7 +34,7 @@ class DraftingStudy(BaseStudy):
     model: str = "study-ar"
     draft: str = "study-draft"
 
-    printed = "mtad"
+    printed_in = "mtad"
 
     def _run(self, short: str, method: str, split: str = "test", **options) -> Run:
         draft = {} if method in PLAIN else {"draft": self.draft}
@@ -43,8 +43,8 @@ class DraftingStudy(BaseStudy):
         return Run.of(self.model, SHORT.get(short, short), method, **size, **draft, **options)
 
     def named(self, short: str, name: str, **more) -> Run:
-        """A run of METHODS by its name, with other options where `more` gives them."""
-        method, options = METHODS[name]
+        """A run of WAYS by its name, with other options where `more` gives them."""
+        method, options = WAYS[name]
         return self._run(short, method, **(options | more))
 
     @classmethod
@@ -89,7 +89,7 @@ class DraftingStudy(BaseStudy):
 
     @cached_property
     def forward_times(self) -> pd.DataFrame:
-        """Seconds of single forwards in turns: a row a round and kind, see lib/mtad/timing.py."""
+        """Seconds of single forwards in turns: a row a round and kind, see lib/analysis/forward_times.py."""
         return self.measurement("forwards", lambda: self._forward_times(20))
 
     def _forward_times(self, rounds: int) -> pd.DataFrame:
@@ -176,7 +176,7 @@ class DraftingStudy(BaseStudy):
         """A line a way to decode, a column a task: `value` of the summary, accuracy and perplexity with interval."""
         rows = self.summary
         if value == "accuracy":
-            rows = rows.assign(cell=cells(rows))
+            rows = rows.assign(cell=accuracy_cells(rows))
         elif value == "perplexity":
             shown = zip(rows.perplexity, rows.ppl_low, rows.ppl_high, strict=True)
             rows = rows.assign(cell=[f"{a:.2f} [{b:.2f}, {c:.2f}]" for a, b, c in shown])
@@ -197,7 +197,7 @@ class DraftingStudy(BaseStudy):
 
     def judged(self, name: str, against: str, tasks: tuple[str, ...] | None = None) -> Estimate:
         """Accuracy of one way minus that of another in points, over tasks together, paired on items."""
-        return difference(
+        return accuracy_difference(
             *([line for task in tasks or self.tasks for line in self.lines[task, way]] for way in (name, against))
         )
 
@@ -213,7 +213,7 @@ class DraftingStudy(BaseStudy):
         """Accuracy of one way over that of another minus 1, in %, over tasks together: both sides are drawn anew
         with the same items. p is that of the difference."""
         a, b = (
-            np.concatenate([scores(self.lines[task, way]).mean(1) for task in tasks or self.tasks])
+            np.concatenate([outcomes(self.lines[task, way]).mean(1) for task in tasks or self.tasks])
             for way in (name, against)
         )
         e = ratio_of_totals(*(np.stack([side, np.ones(len(side))], 1) for side in (a, b)))
@@ -244,12 +244,7 @@ class DraftingStudy(BaseStudy):
             for a, b in pairs
             for label, group in groups
         ]
-        adjusted = holm([e.p for _, e in found])
-        return pd.DataFrame(
-            {**labels, "difference": e.value, "low": e.low, "high": e.high, "items": e.n, "p_holm": p}
-            | {"verdict": verdict(e, p=p)}
-            for (labels, e), p in zip(found, adjusted, strict=True)
-        )
+        return difference_table(found).drop(columns="p", errors="ignore")  # an empty table has no column
 
     def scatter(self, rows: pd.DataFrame, x: str, y: str, **axes):
         """A panel a task: a point each way, named."""

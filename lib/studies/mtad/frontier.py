@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from lib.analysis.stats import holm
+from lib.analysis.stats import corrected
 from lib.reporting.claims import OWN, Claim, more
+from lib.reporting.tables import difference_table
 from lib.running.evaluation import Run
 from lib.studies.mtad.base import DraftingStudy
-from lib.studies.mtad.methods import GREEDY, WARP
+from lib.studies.mtad.ways import GREEDY, WARP
 
 
 @dataclass(frozen=True)
@@ -90,21 +91,17 @@ class Study(DraftingStudy):
             if len(cheap):
                 best = cheap.loc[cheap.accuracy.idxmax()]
                 e = self.judged(row.name, best["name"])
-                found.append((row.name, best["name"], e))
-        adjusted = holm([e.p for _, _, e in found])
+                found.append(({"way": row.name, "rival": best["name"]}, e))
         columns = ["way", "rival", "difference", "low", "high", "p_holm"]
-        return pd.DataFrame(
-            [(a, b, e.value, e.low, e.high, p) for (a, b, e), p in zip(found, adjusted, strict=True)], columns=columns
-        )
+        return difference_table(found).reindex(columns=columns)  # of an empty table too
 
     def claims(self) -> list[Claim]:
         """At equal tau MTAD's joint rule against the token-wise one, in quality and in cost."""
         found = []
         pairs = [(f"MTAD: tau {t:g}", f"threshold: tau {t:g}", t) for t in self.grid]
-        estimates = [self.judged(a, b) for a, b, _ in pairs]
-        for (a, b, t), e, p in zip(pairs, estimates, holm([e.p for e in estimates]), strict=True):
+        for (a, b, t), e in zip(pairs, corrected([self.judged(a, b) for a, b, _ in pairs]), strict=True):
             says = f"at tau {t:g} the joint rule scores higher than the token-wise one"
-            found.append(Claim(OWN, says, "", e, "points", more(e, p=p)))
+            found.append(Claim(OWN, says, "", e, "points", more(e)))
             c = self.cheaper(a, b)
             says = f"at tau {t:g} the joint rule is cheaper a token than the token-wise one"
             found.append(Claim(OWN, says, "", c, "times", more(c, zero=1.0)))

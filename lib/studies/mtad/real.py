@@ -9,19 +9,21 @@ import pandas as pd
 import seaborn as sns
 from scipy.stats import norm
 
-from lib.analysis.stats import RESAMPLES, SEED, Estimate
+from lib.analysis.stats import Estimate
+from lib.analysis.totals import difference_of_shares
 from lib.paths import CHECKPOINTS
 from lib.reporting.claims import OWN, Claim, above_floor, more
 from lib.reporting.papers import printed
-from lib.reporting.report import headline, percent
+from lib.reporting.result_folder import headline
+from lib.reporting.tables import percent
 from lib.running.evaluation import Run
 from lib.studies.mtad.base import DraftingStudy
-from lib.studies.mtad.methods import METHODS
+from lib.studies.mtad.ways import WAYS
 
-TAUGHT = ("instructions", "gsm8k")  # what the draft's text answers, see lib/mtad/text.py
+LEARNED = ("instructions", "gsm8k")  # what the draft's text answers, see lib/training/mtad/text.py
 UNJUDGED = ("mt_bench",)  # it has no judge here
 SIBLINGS = ("instructions",)  # made as the draft's training prompts; notebook 37 has what is lost at home
-SHOWN = ("sampling", "greedy", "speculative", "token tree", "threshold", "MTAD", "MMTAD")
+DEFAULT_WAYS = ("sampling", "greedy", "speculative", "token tree", "threshold", "MTAD", "MMTAD")
 LOGGED = {"Spider": ("spider", 100), "HumanEval": ("humaneval", 164)}  # our name and items of the authors' logs
 
 
@@ -37,21 +39,21 @@ class Study(DraftingStudy):
     tokens: int = 96
     gamma: int = 3
     tau: float = 0.05
-    methods: tuple[str, ...] = SHOWN
+    methods: tuple[str, ...] = DEFAULT_WAYS
 
     notebook = "35_mtad_real"
 
     def runs(self) -> dict[tuple, Run]:
         """Keys are (task, name)."""
         return {
-            (short, name): self._run(short, METHODS[name][0], **self.options(name), max_new_tokens=self.tokens)
+            (short, name): self._run(short, WAYS[name][0], **self.options(name), max_new_tokens=self.tokens)
             for short in self.tasks
             for name in self.methods
         }
 
     def options(self, name: str) -> dict:
         """Of a method by name: its own, and this study's draft length and threshold where it has them."""
-        method, options = METHODS[name]
+        method, options = WAYS[name]
         if method in ("speculative", "threshold", "mtad"):
             options = options | {"gamma": self.gamma}
         return options | ({"tau": self.tau} if method in ("mtad", "threshold") else {})
@@ -81,7 +83,7 @@ class Study(DraftingStudy):
         figure, axis = plt.subplots(figsize=(9, 3.4))
         sns.barplot(rows, x="label", y="acceptance", hue="name", order=list(self.tasks), ax=axis)
         for tick in axis.get_xticklabels():
-            tick.set_fontweight("bold" if tick.get_text() in TAUGHT else "normal")
+            tick.set_fontweight("bold" if tick.get_text() in LEARNED else "normal")
         axis.set(xlabel="bold: what the draft was distilled on", ylabel="acceptance, %")
         axis.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
         sns.despine()
@@ -113,7 +115,7 @@ class Study(DraftingStudy):
                 found.append(row | {"times as fast": speed.value})
         return pd.DataFrame(found).round(3)
 
-    def figure_curve(self):
+    def figure_learning(self):
         """The draft's loss and its acceptance along its training; None for one that was not distilled here."""
         path = CHECKPOINTS / self.draft / "curve.jsonl"
         rows = pd.read_json(path, lines=True) if path.exists() else pd.DataFrame()
@@ -144,8 +146,8 @@ class Study(DraftingStudy):
             found.append(Claim(where, says, f"+{gain:g} %", e, "%", above_floor(more(e, gain), top)))
         e = self.judged("MTAD", "speculative", tasks)
         found.append(Claim(OWN, "MTAD scores higher than speculative decoding on SmolLM2", "", e, "points", more(e)))
-        outside = tuple(task for task in self.tasks if task not in TAUGHT)
-        inside = tuple(task for task in self.tasks if task in TAUGHT)
+        outside = tuple(task for task in self.tasks if task not in LEARNED)
+        inside = tuple(task for task in self.tasks if task in LEARNED)
         if inside and outside:
             e = self.acceptance_gap("MTAD", inside, outside)
             says = "MTAD accepts more of the draft on tasks like those that it was distilled on"
@@ -158,14 +160,7 @@ class Study(DraftingStudy):
             np.array([[line["accepted"], line["reached"]] for task in tasks for line in self.lines[task, name]])
             for tasks in (inside, outside)
         ]
-        draws = np.random.default_rng(SEED)
-        drawn = []
-        for side in sides:
-            totals = side[draws.integers(len(side), size=(RESAMPLES, len(side)))].sum(1)
-            drawn.append(totals[:, 0] / totals[:, 1])
-        low, high = np.quantile(drawn[0] - drawn[1], (0.025, 0.975))
-        value = np.subtract(*(side[:, 0].sum() / side[:, 1].sum() for side in sides))
-        return percent(Estimate(float(value), float(low), float(high), sum(map(len, sides))))
+        return percent(difference_of_shares(*sides))
 
     def reading(self) -> str:
         lines = []
@@ -206,6 +201,6 @@ class Study(DraftingStudy):
             "forwards": self.forward_times,
         }
         figures = {"domains": self.figure_domains()}
-        if (curve := self.figure_curve()) is not None:
+        if (curve := self.figure_learning()) is not None:
             figures["curve"] = curve
         return self.write(tables, figures)

@@ -20,7 +20,7 @@ from lib.running.identity import items_of
 from lib.running.respond import respond
 from lib.studies.base import SHORT
 from lib.studies.mtad.base import DraftingStudy, drafts
-from lib.studies.mtad.methods import GREEDY, METHODS, PLAIN, WARP
+from lib.studies.mtad.ways import GREEDY, PLAIN, WARP, WAYS
 from lib.tasks import get_task
 
 BASE = "speculative"
@@ -71,14 +71,14 @@ class Rounds(DraftingStudy):
         same = {"gamma": self.gamma}
         own = same | {"tau": self.tau}
         return {
-            "sampling": METHODS["sampling"],
+            "sampling": WAYS["sampling"],
             SAMPLER: ("mtjd", WARP | {"gamma": 1, "width": WARP["top_k"], "joint_temperature": 1.0}),
-            "greedy": METHODS["greedy"],
+            "greedy": WAYS["greedy"],
             BASE: ("speculative", WARP | same),
             "block verification": ("speculative", WARP | same | {"block": True}),
             "speculative, greedy": ("speculative", GREEDY | same),
             "assisted": ("assisted", WARP | same),
-            "assisted, its defaults": METHODS["assisted, its defaults"],
+            "assisted, its defaults": WAYS["assisted, its defaults"],
             "assisted, greedy": ("assisted", GREEDY | same),
             "threshold": ("threshold", WARP | own),
             "MTAD": ("mtad", WARP | own),
@@ -172,7 +172,7 @@ class Rounds(DraftingStudy):
         return found.assign(mean=100 * found["mean"]).rename(columns={"mean": "same, %", "size": "prompts"})
 
     @cached_property
-    def parts(self) -> pd.DataFrame:
+    def time_shares(self) -> pd.DataFrame:
         """A line a way: shares of the time inside either model, and what follows from single forwards."""
         return self.measurement("split", self._split)
 
@@ -206,7 +206,8 @@ class Rounds(DraftingStudy):
 
     @cached_property
     def joules(self) -> pd.DataFrame:
-        """Windows of several seconds, ways in turns: a row a round, batch size and way; see lib/power.py.
+        """Windows of several seconds, ways in turns: a row a round, batch size and way; see `window`
+        in lib/running/cost.py.
 
         idle: watts while nothing runs. Without a counter nothing is run, and joules are not there.
         """

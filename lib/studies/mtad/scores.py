@@ -5,12 +5,12 @@ from functools import cached_property
 
 import pandas as pd
 
-from lib.analysis.stats import holm
+from lib.analysis.stats import corrected
 from lib.reporting.claims import OWN, Claim, more
-from lib.reporting.report import headline
+from lib.reporting.result_folder import headline
 from lib.running.evaluation import Run
 from lib.studies.mtad.base import DraftingStudy, reduction
-from lib.studies.mtad.methods import LOSSLESS, METHODS
+from lib.studies.mtad.ways import LOSSLESS, WAYS
 
 # Against what MTAD is held: name -> why.
 AGAINST = ("sampling", "greedy", "speculative", "speculative, greedy", "threshold", "typical")
@@ -20,10 +20,10 @@ FASTER = {"v2, ICLR": 1.42, "v4": 1.26}  # than speculative decoding
 
 @dataclass(frozen=True)
 class Study(DraftingStudy):
-    """All methods of lib/studies/mtad_methods.py, gamma 4 and the warp of the released code (T 1, top-k 10, top-p
+    """All ways of lib/studies/mtad/ways.py, gamma 4 and the warp of the released code (T 1, top-k 10, top-p
     0.9) for all of them but greedy decoding and beam search."""
 
-    methods: tuple[str, ...] = tuple(METHODS)
+    methods: tuple[str, ...] = tuple(WAYS)
 
     notebook = "30_mtad_scores"
 
@@ -82,10 +82,9 @@ class Study(DraftingStudy):
             says = f"{way} is {ratio:g} times as fast as speculative decoding, in forwards weighted by their time"
             found.append(Claim(f"abstract, {where}", says, f"{ratio:g}x", e, "times", more(e, ratio, zero=1.0)))
         others = [name for name in AGAINST[1:] if name in self.methods]
-        estimates = [self.judged("MTAD", name) for name in others]
-        for name, e, p in zip(others, estimates, holm([e.p for e in estimates]), strict=True):
+        for name, e in zip(others, corrected([self.judged("MTAD", name) for name in others]), strict=True):
             says = f"MTAD scores higher than {name}, all tasks"
-            found.append(Claim(OWN, says, "", e, "points", more(e, p=p)))
+            found.append(Claim(OWN, says, "", e, "points", more(e)))
         return found
 
     def reading(self) -> str:

@@ -11,7 +11,7 @@ import seaborn as sns
 from lib.analysis.stats import Estimate
 from lib.analysis.totals import ratio_of_totals
 from lib.reporting.claims import OPEN, OWN, UNTESTABLE, Claim, at_least, at_most, more
-from lib.reporting.report import headline
+from lib.reporting.result_folder import headline
 from lib.studies.mtad.rounds import BASE, BATCHED, SAMPLER, Rounds
 
 PAIRS = {"speculative": "assisted", "speculative, greedy": "assisted, greedy"}
@@ -89,16 +89,16 @@ class Study(Rounds):
         return speed.set_axis(index).unstack("gamma").rename_axis(index=None)
 
     @cached_property
-    def split(self) -> pd.DataFrame:
+    def time_split(self) -> pd.DataFrame:
         """Shares of the time inside draft and target, and what follows from single forwards."""
-        rows = self.parts.set_index("way").rename_axis(None)
+        rows = self.time_shares.set_index("way").rename_axis(None)
         columns = [c for c in rows if not c.startswith("length")]
         found = [self.ratio(name, self.sampler()).value for name in rows.index]
         return rows[columns].assign(measured=found)
 
     def positions(self) -> pd.DataFrame:
         """In % of passes: at least so many drafted tokens were accepted."""
-        rows = self.parts.set_index("way").rename_axis(None)
+        rows = self.time_shares.set_index("way").rename_axis(None)
         lengths = rows[[c for c in rows if c.startswith("length")]].fillna(0)
         reached = lengths.iloc[:, ::-1].cumsum(axis=1).iloc[:, ::-1]
         wide = 100 * reached.div(reached.iloc[:, 0], axis=0).iloc[:, 1:]
@@ -181,7 +181,7 @@ class Study(Rounds):
         lines.append(
             f"- Prompts whose tokens are those of greedy decoding, of {self.same.prompts[0]}: {'; '.join(parts)}."
         )
-        for name, row in self.split.iterrows():
+        for name, row in self.time_split.iterrows():
             lines.append(
                 f"- {name}: {row.draft:.0f} % of the time in the draft, {row.target:.0f} % in the target, "
                 f"{row.rest:.0f} % in neither; {row['block efficiency']:.2f} tokens a pass; from single forwards "
@@ -210,7 +210,7 @@ class Study(Rounds):
             "rounds": self.rounds,
             "speed": self.table().reset_index(names="way"),
             "elsewhere": self.away().reset_index(names="way"),
-            "split": self.parts,
+            "split": self.time_shares,
             "joules": self.joules,
             "same": self.same,
             "tried": self.attempts,

@@ -10,9 +10,9 @@ import seaborn as sns
 from lib.reporting.claims import OWN, Claim, at_most, more
 from lib.running.evaluation import Run
 from lib.studies.mtad.base import DraftingStudy
-from lib.studies.mtad.methods import WARP
+from lib.studies.mtad.ways import WARP
 
-PUBLISHED = "published"
+PUBLISHED_SETTING = "published"
 DEFAULTS = {"gamma": 4, "width": 4, "tau": 0.5}
 
 
@@ -28,7 +28,7 @@ class Study(DraftingStudy):
 
     def variants(self) -> dict[str, dict]:
         """Options by name."""
-        found: dict[str, dict] = {PUBLISHED: {}}
+        found: dict[str, dict] = {PUBLISHED_SETTING: {}}
         found |= {f"gamma {n}": {"gamma": n} for n in self.gammas if n != DEFAULTS["gamma"]}
         found |= {f"W {n}": {"width": n} for n in self.widths if n != DEFAULTS["width"]}
         found |= {f"tau {t:g}": {"tau": t} for t in self.taus if t != DEFAULTS["tau"]}
@@ -48,7 +48,7 @@ class Study(DraftingStudy):
     @cached_property
     def comparisons(self) -> pd.DataFrame:
         """Every variant minus the published setting, in points."""
-        return self.differences([(name, PUBLISHED) for name in self.variants() if name != PUBLISHED])
+        return self.differences([(name, PUBLISHED_SETTING) for name in self.variants() if name != PUBLISHED_SETTING])
 
     def line(self, option: str) -> list[tuple[float, str]]:
         """(value, name) of the variants along one option, the published one among them."""
@@ -88,16 +88,16 @@ class Study(DraftingStudy):
         e = self.judged(highest, lowest)
         found.append(Claim("bounded error", f"a higher tau keeps more quality: {highest} above {lowest}", "", e,
                            "points", more(e)))  # fmt: skip
-        e = self.judged("tree, reference kept", PUBLISHED)
+        e = self.judged("tree, reference kept", PUBLISHED_SETTING)
         found.append(Claim("abstract, v4", "verifying all beams (MMTAD) raises scores", "", e, "points", more(e)))
-        e = self.cheaper("tree, reference kept", PUBLISHED)
+        e = self.cheaper("tree, reference kept", PUBLISHED_SETTING)
         says = "verifying all beams (MMTAD) is faster, in forwards weighted by their time"
         found.append(Claim("abstract, v4", says, "", e, "times", more(e, zero=1.0)))
         if "W 1" in self.variants():
-            e = self.judged(PUBLISHED, "W 1")
+            e = self.judged(PUBLISHED_SETTING, "W 1")
             found.append(Claim(OWN, "four beams score higher than one drawn draft", "", e, "points", more(e)))
         longest = self.line("gamma")[-1][1]
-        e = self.judged(PUBLISHED, longest)
+        e = self.judged(PUBLISHED_SETTING, longest)
         says = f"{longest} costs less than 2 points against gamma 4"
         return [*found, Claim(OWN, says, "", e, "points", at_most(e, 2))]
 
@@ -113,7 +113,7 @@ class Study(DraftingStudy):
             ]
             lines.append(f"- **{option}**, means over tasks: {'; '.join(parts)}.")
         for name in ("without replacement", "tree, reference kept", "tree, reference best", "tree, reference own"):
-            e, c = self.judged(name, PUBLISHED), self.cheaper(name, PUBLISHED)
+            e, c = self.judged(name, PUBLISHED_SETTING), self.cheaper(name, PUBLISHED_SETTING)
             lines.append(
                 f"- {name} against the published setting: {e.value:+.1f} points [{e.low:.1f}, {e.high:.1f}], "
                 f"{c.value:.2f} [{c.low:.2f}, {c.high:.2f}] times the tokens a unit of cost."

@@ -8,13 +8,13 @@ import pandas as pd
 import seaborn as sns
 
 from lib.analysis.stats import Estimate
-from lib.analysis.tolerated_loss import RULES, Candidate, choose
+from lib.analysis.tolerated_loss import RULES, Candidate, fastest_tolerated
 from lib.errors import UserError
 from lib.reporting.claims import OWN, Claim, at_most
-from lib.reporting.report import difference
+from lib.reporting.tables import accuracy_difference
 from lib.running.evaluation import Run
 from lib.studies.mtad.base import DraftingStudy, reduction
-from lib.studies.mtad.methods import METHODS, WARP
+from lib.studies.mtad.ways import WARP, WAYS
 
 BASES = ("speculative", "speculative, greedy")
 NONE = "none fits and is faster: decode losslessly"
@@ -23,8 +23,8 @@ NONE = "none fits and is faster: decode losslessly"
 @dataclass(frozen=True)
 class Study(DraftingStudy):
     """`tolerated`: points of task score that may be lost against `base`, a lossless method; `rule`: see
-    lib/choosing.py. `draft_cost`: what a forward of the draft is counted, in forwards of the target. `items` and
-    `validation_items`: of the test and of the validation split, which never meet."""
+    lib/analysis/tolerated_loss.py. `draft_cost`: what a forward of the draft is counted, in forwards of the target.
+    `items` and `validation_items`: of the test and of the validation split, which never meet."""
 
     taus: tuple[float, ...] = (0.05, 0.2, 0.4, 0.6, 0.8)
     gammas: tuple[int, ...] = (4, 8)
@@ -52,7 +52,7 @@ class Study(DraftingStudy):
         found = {}
         for short in self.tasks:
             for name in ("validation", "test"):
-                found[short, f"{name}: base"] = self._on(name, short, *METHODS[self.base])
+                found[short, f"{name}: base"] = self._on(name, short, *WAYS[self.base])
             for name, options in self.settings().items():
                 found[short, f"validation: {name}"] = self._on("validation", short, "mtad", WARP | options)
         return found
@@ -75,14 +75,14 @@ class Study(DraftingStudy):
 
     def best(self, short: str, lines: dict[tuple, list[dict]]) -> Candidate | None:
         """The choice for a task, from its validation items alone."""
-        found = choose(self.candidates(short, lines), self.tolerated, self.rule)
+        found = fastest_tolerated(self.candidates(short, lines), self.tolerated, self.rule)
         return found if found and found.speed > self._speed(lines[short, "validation: base"]) else None
 
     def candidates(self, short: str, lines: dict[tuple, list[dict]]) -> list[Candidate]:
         """Every setting with its loss on the validation items of a task."""
         base = lines[short, "validation: base"]
         return [
-            Candidate(name, reduction(difference(own, base)), self._speed(own))
+            Candidate(name, reduction(accuracy_difference(own, base)), self._speed(own))
             for name in self.settings()
             for own in [lines[short, f"validation: {name}"]]
         ]

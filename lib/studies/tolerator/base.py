@@ -10,7 +10,7 @@ import seaborn as sns
 
 from lib.analysis.stats import Estimate, paired_difference
 from lib.errors import UserError
-from lib.reporting.report import cells, difference, percent, scores, summary_row
+from lib.reporting.tables import accuracy_cells, accuracy_difference, outcomes, percent, summary_row
 from lib.running.evaluation import Run
 from lib.studies.base import SHORT, BaseStudy
 from lib.tasks import get_task
@@ -20,10 +20,10 @@ FILL_UP = {"temperature": 0.5, "eot_form": "logit_div", "eot_lambda": 1.2}
 
 
 # A rate at which TOLERATOR is not near zero on the study model, beside the published 0.8 to 0.4. Chosen on validation
-# items, see `tried` in tolerator_controls.py.
+# items, see `tried` in controls.py.
 MILD = {"gamma_max": 0.2, "gamma_min": 0.1}
 BUDGETS = {"middle": "middle budget", "full": "one token a forward"}
-POINTS = {"published": {}, "mild": MILD}
+RATES = {"published": {}, "mild": MILD}
 
 
 def canvas_of(short: str) -> int:
@@ -57,11 +57,11 @@ def spending(method: str, forwards: int) -> dict[str, int]:
 
 def over_tasks(pairs: list[tuple[list[dict], list[dict]]]) -> Estimate:
     """Mean over tasks of accuracy of `a` minus that of `b`, in points; of each task the same number of items."""
-    if len({len(scores(a)) for a, _ in pairs}) > 1:
+    if len({len(outcomes(a)) for a, _ in pairs}) > 1:
         raise ValueError("tasks of different sizes: their mean would weigh them unequally")
     for a, b in pairs:
-        difference(a, b)  # raises where they are not the same items
-    e = paired_difference(*(np.concatenate([scores(pair[side]) for pair in pairs]) for side in (0, 1)))
+        accuracy_difference(a, b)  # raises where they are not the same items
+    e = paired_difference(*(np.concatenate([outcomes(pair[side]) for pair in pairs]) for side in (0, 1)))
     return percent(e)
 
 
@@ -71,7 +71,7 @@ def shared(a: list[dict], b: list[dict]) -> tuple[list[dict], list[dict]]:
     return tuple([line for line in lines if line["sample"] <= last] for lines in (a, b))
 
 
-def said(rows: pd.DataFrame, label: str = "task") -> str:
+def differences_in_words(rows: pd.DataFrame, label: str = "task") -> str:
     """`math +1.0 [0.2, 1.8], higher; ...` of rows of a comparison table."""
     return "; ".join(
         f"{row[label]} {row.difference:+.1f} [{row.low:.1f}, {row.high:.1f}], {row.verdict}"
@@ -81,13 +81,13 @@ def said(rows: pd.DataFrame, label: str = "task") -> str:
 
 @dataclass(frozen=True)
 class DiffusionStudy(BaseStudy):
-    """A study of one diffusion model; the keys of its runs begin with the task, `parts` names the rest of them."""
+    """A study of one diffusion model; the keys of its runs begin with the task, `key_parts` names the rest."""
 
     tasks: tuple[str, ...] = ("math", "qa", "code")
     model: str = "study-dlm"
 
-    parts = ()
-    printed = "tolerator"
+    key_parts = ()
+    printed_in = "tolerator"
 
     def _run(self, short: str, method: str, **options) -> Run:
         size = {"items": self.items, "samples": self.samples}
@@ -97,13 +97,13 @@ class DiffusionStudy(BaseStudy):
     def summary(self) -> pd.DataFrame:
         """One row a run: what its key says, accuracy with its interval, cost."""
         return pd.DataFrame(
-            summary_row(self.all_runs[key], lines, **dict(zip(("label", *self.parts), key, strict=True)))
+            summary_row(self.all_runs[key], lines, **dict(zip(("label", *self.key_parts), key, strict=True)))
             for key, lines in self.lines.items()
         )
 
     def accuracies(self, rows: pd.DataFrame, index: list[str], columns: str) -> pd.DataFrame:
         """`accuracy [low, high]` in %, a line by `index` and a column by `columns`, in the order of the runs."""
-        table = rows.assign(cell=cells(rows)).pivot(index=index, columns=columns, values="cell")
+        table = rows.assign(cell=accuracy_cells(rows)).pivot(index=index, columns=columns, values="cell")
         return table[list(dict.fromkeys(rows[columns]))].reindex(list(dict.fromkeys(_keys(rows, index)))).fillna("")
 
     def panels(self, rows: pd.DataFrame, x: str, lines: str, *, y: str = "accuracy", **axes):

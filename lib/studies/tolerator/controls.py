@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from lib.analysis.stats import holm, verdict
 from lib.reporting.claims import OWN, Claim, above_floor, more
-from lib.reporting.report import cells, compared, comparison_table, headline
+from lib.reporting.result_folder import headline
+from lib.reporting.tables import accuracy_cells, comparison_table, difference_table, estimate_of
 from lib.running.evaluation import Run
 from lib.studies.base import SHORT
 from lib.studies.tolerator.base import (
@@ -19,9 +19,9 @@ from lib.studies.tolerator.base import (
     MILD,
     DiffusionStudy,
     canvas_of,
+    differences_in_words,
     forwards_at,
     over_tasks,
-    said,
     shared,
     spending,
 )
@@ -113,10 +113,10 @@ class Study(DiffusionStudy):
     budgets: tuple[str, ...] = ("middle", "full")
 
     notebook = "25_tolerator_controls"
-    parts = ("budget", "variant")
+    key_parts = ("budget", "variant")
 
     @property
-    def shown(self) -> list[str]:
+    def all_budgets(self) -> list[str]:
         """The budgets in their order; what the headlines and claims are about is always there."""
         return list(dict.fromkeys(("middle", *self.budgets)))
 
@@ -125,7 +125,7 @@ class Study(DiffusionStudy):
         runs = {}
         for short in self.tasks:
             canvas = canvas_of(short)
-            for budget in self.shown:
+            for budget in self.all_budgets:
                 forwards = forwards_at(budget, canvas)
                 for variant, (method, options) in VARIANTS.items():
                     samples = self.samples if variant in FIRST else 1
@@ -149,9 +149,9 @@ class Study(DiffusionStudy):
     def table(self) -> pd.DataFrame:
         """Accuracy in %, a line a variant, columns a budget and task."""
         rows = self.summary[self.summary.budget != "validation"]
-        rows = rows.assign(cell=cells(rows))
+        rows = rows.assign(cell=accuracy_cells(rows))
         table = rows.pivot(index="variant", columns=["budget", "label"], values="cell")
-        columns = [(budget, task) for budget in self.shown for task in self.tasks]
+        columns = [(budget, task) for budget in self.all_budgets for task in self.tasks]
         return table.loc[list(VARIANTS), columns].rename_axis(index=None, columns=[None, None])
 
     def spent(self) -> pd.DataFrame:
@@ -159,7 +159,7 @@ class Study(DiffusionStudy):
         rows = self.summary[self.summary.variant.isin(["sure at once, no checks", "Settle (ours)", "vanilla"])]
         rows = rows[rows.budget != "validation"]
         table = rows.pivot(index="variant", columns=["budget", "label"], values="forwards").round(1)
-        columns = [(budget, task) for budget in self.shown for task in self.tasks]
+        columns = [(budget, task) for budget in self.all_budgets for task in self.tasks]
         return table[columns].rename_axis(index=None, columns=[None, None])
 
     @cached_property
@@ -172,7 +172,7 @@ class Study(DiffusionStudy):
                     *shared(self.lines[task, budget, a], self.lines[task, budget, b]),
                 )
                 for question, a, b in QUESTIONS
-                for budget in self.shown
+                for budget in self.all_budgets
                 for task in self.tasks
             ]
         )
@@ -180,21 +180,19 @@ class Study(DiffusionStudy):
     @cached_property
     def pooled(self) -> pd.DataFrame:
         """The questions over all tasks, in points, each with its own interval; the verdict by p after Holm."""
-        rows = []
+        found = []
         for question, a, b in QUESTIONS:
-            for budget in self.shown:
+            for budget in self.all_budgets:
                 e = over_tasks([shared(self.lines[t, budget, a], self.lines[t, budget, b]) for t in self.tasks])
-                labels = {"question": question, "a": a, "b": b, "budget": budget}
-                rows.append({**labels, "difference": e.value, "low": e.low, "high": e.high, "items": e.n, "p": e.p})
-        table = pd.DataFrame(rows).assign(p_holm=lambda table: holm(list(table.p)))
-        return table.assign(verdict=[verdict(compared(row), p=row.p_holm) for row in table.itertuples()])
+                found.append(({"question": question, "a": a, "b": b, "budget": budget}, e))
+        return difference_table(found)
 
     def figure_questions(self):
         """Every question over all tasks, with paired 95 % intervals, a panel a budget; hollow where tied by Holm."""
         names = [f"{a} - {b}" for _, a, b in QUESTIONS][::-1]
-        size = (5 + 2.3 * len(self.shown), 0.36 * len(names) + 1.2)
-        figure, axes = plt.subplots(1, len(self.shown), figsize=size, sharey=True, squeeze=False)
-        for axis, budget in zip(axes[0], self.shown, strict=True):
+        size = (5 + 2.3 * len(self.all_budgets), 0.36 * len(names) + 1.2)
+        figure, axes = plt.subplots(1, len(self.all_budgets), figsize=size, sharey=True, squeeze=False)
+        for axis, budget in zip(axes[0], self.all_budgets, strict=True):
             rows = self.pooled[self.pooled.budget == budget][::-1]
             error = [rows.difference - rows.low, rows.high - rows.difference]
             axis.errorbar(rows.difference, range(len(rows)), xerr=error, fmt="o", ms=4, capsize=3)
@@ -210,10 +208,10 @@ class Study(DiffusionStudy):
         """Every question over all tasks at the middle budget; the paper's own is judged by task in notebook 20."""
         accuracy, found = self.summary.set_index(["label", "budget", "variant"]).accuracy, []
         for row in self.pooled[self.pooled.budget == "middle"].itertuples():
-            e = compared(row)
+            e = estimate_of(row)
             highest = [accuracy[task, "middle", variant] for task in self.tasks for variant in (row.a, row.b)]
-            says, found_here = f"{row.question}: {row.a} beats {row.b}", above_floor(more(e, p=e.p), *highest)
-            found.append(Claim(OWN, says, "", e, "points", found_here))
+            says = f"{row.question}: {row.a} beats {row.b}"
+            found.append(Claim(OWN, says, "", e, "points", above_floor(more(e), *highest)))
         return found
 
     def reading(self) -> str:
@@ -221,14 +219,14 @@ class Study(DiffusionStudy):
         lines = []
         for question, a, b in QUESTIONS:
             parts = []
-            for budget in self.shown:
+            for budget in self.all_budgets:
                 row = self.pooled[(self.pooled.question == question) & (self.pooled.budget == budget)].iloc[0]
                 difference = f"{row.difference:+.1f} [{row.low:.1f}, {row.high:.1f}], {row.verdict}"
                 parts.append(f"{budget} budget {difference}")
             tasks = self.comparisons[(self.comparisons.question == question) & (self.comparisons.budget == "middle")]
             lines.append(
                 f"- **{question}**: {a} minus {b}, in points over all tasks: {'; '.join(parts)}. "
-                f"At the middle budget: {said(tasks)}."
+                f"At the middle budget: {differences_in_words(tasks)}."
             )
         return "\n".join(lines)
 

@@ -13,22 +13,25 @@ from matplotlib.ticker import LogLocator
 
 from lib.analysis.interleaved import interleaved, time_ratio
 from lib.decoders import DECODERS, options_of
+from lib.models.registry import Model
 from lib.reporting.claims import OWN, Claim, at_least
-from lib.reporting.report import cells, comparison_table, headline
+from lib.reporting.result_folder import headline
+from lib.reporting.tables import accuracy_cells, comparison_table
 from lib.running.code import Name, name_of
 from lib.running.evaluation import Run, model_of
 from lib.running.identity import items_of
 from lib.running.respond import respond
 from lib.studies.base import SHORT
 from lib.studies.tolerator.base import DiffusionStudy, budgets, canvas_of, middle, spending
-from lib.studies.tolerator.scores import METHODS, NAMES
+from lib.studies.tolerator.scores import DIFFUSION_METHODS, NAMES
 from lib.tasks import get_task
+from lib.tasks.base import Item
 from lib.tolerator import Tolerator
 
 COSTS = {"forwards": "forwards", "positions": "positions computed", "seconds": "seconds a response"}
 SHAPES = {"": "one block", "blocks": "four blocks", "longer": "canvas half as long again"}
 OURS = "settle"
-ALL = {method: NAMES[method] for method in METHODS} | {OURS: "Settle (ours)"}
+METHOD_NAMES = {method: NAMES[method] for method in DIFFUSION_METHODS} | {OURS: "Settle (ours)"}
 SHAPED = ("vanilla", "rcr", "tolerator")  # what can decode in blocks
 
 
@@ -43,7 +46,7 @@ class Study(DiffusionStudy):
     batch: int = 32
 
     notebook = "24_tolerator_cost"
-    parts = ("method", "shape", "budget")
+    key_parts = ("method", "shape", "budget")
 
     def runs(self) -> dict[tuple, Run]:
         """Keys are (task, method, shape, forwards)."""
@@ -51,7 +54,7 @@ class Study(DiffusionStudy):
         for short in self.tasks:
             canvas = canvas_of(short)
             for forwards in (*budgets(canvas), 2 * canvas):
-                for method in ALL:
+                for method in METHOD_NAMES:
                     if forwards > canvas and method in ("vanilla", "rcr"):
                         continue  # no more steps than tokens
                     runs[short, method, "", forwards] = self._at(short, method, forwards)
@@ -68,7 +71,9 @@ class Study(DiffusionStudy):
     @cached_property
     def named(self) -> pd.DataFrame:
         """`summary` with methods and shapes in words."""
-        return self.summary.assign(method=self.summary.method.map(ALL), shape=self.summary["shape"].map(SHAPES))
+        return self.summary.assign(
+            method=self.summary.method.map(METHOD_NAMES), shape=self.summary["shape"].map(SHAPES)
+        )
 
     @cached_property
     def against_full(self) -> pd.DataFrame:
@@ -90,10 +95,10 @@ class Study(DiffusionStudy):
         rows = []
         for task in self.tasks:
             row = {"task": task}
-            for method in ALL:
+            for method in METHOD_NAMES:
                 here = self.against_full.query("task == @task and method == @method").sort_values("forwards")
                 good = (here.low > -5)[::-1].cumprod()[::-1].astype(bool)
-                name = ALL[method]
+                name = METHOD_NAMES[method]
                 if good.any():
                     row[name] = f"{spent[task, method, '', here[good].forwards.iloc[0]]:.1f}"
                 elif method == "vanilla":
@@ -105,7 +110,7 @@ class Study(DiffusionStudy):
 
     def table_shapes(self) -> pd.DataFrame:
         """Accuracy in % at the middle budget in one block, in four, and on a longer canvas."""
-        rows = self.named.assign(cell=cells(self.named))
+        rows = self.named.assign(cell=accuracy_cells(self.named))
         keep = rows.method.isin([NAMES[method] for method in SHAPED])
         at = np.array([r.budget == middle(canvas_of(r.label)) for r in rows.itertuples()])
         rows = rows[keep & at]
@@ -137,26 +142,29 @@ class Study(DiffusionStudy):
         axes[0][-1].legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
         return figure
 
-    def heads(self) -> pd.DataFrame:
+    def head_savings(self) -> pd.DataFrame:
         """How many positions a response needed the language-model head at, of those computed, and the saving in %."""
         rows = []
         for (task, method, shape, forwards), lines in self.lines.items():
             if not shape and forwards == canvas_of(task):
                 needed, computed = (np.mean([line[key] for line in lines]) for key in ("head_positions", "positions"))
-                row = {"task": task, "method": ALL[method], "positions": computed}
+                row = {"task": task, "method": METHOD_NAMES[method], "positions": computed}
                 rows.append(row | {"with the head": needed, "saved": 100 * (1 - needed / computed)})
         return pd.DataFrame(rows).round(1)
 
     @cached_property
     def rounds_of_batches(self) -> pd.DataFrame:
-        """A row a round: TOLERATOR at the middle budget on `batch` prompts, one at a time and all at once.
+        """A row a round and variant: TOLERATOR at the middle budget, `batch` prompts one at a time and at once.
 
         `same`: share of responses that came out equal; 1 in float32 on a CPU.
         """
-        short = self.tasks[-1]
-        task, canvas = SHORT.get(short, short), canvas_of(short)
+        return self.measurement("batches", self._rounds_of_batches)
+
+    def _rounds_of_batches(self) -> pd.DataFrame:
+        task, canvas = get_task(SHORT.get(self.tasks[-1], self.tasks[-1])), canvas_of(self.tasks[-1])
         options = options_of("tolerator", {"canvas": canvas, "forwards": middle(canvas)})
-        return self.measurement("batches", lambda: time_batches(self, task, options))
+        model, items = model_of(self.model, self.device), items_of(task.name, "test", self.batch)
+        return time_batches(model, items, options, task.instruction, self.rounds, self.device)
 
     @cached_property
     def speedup(self):
@@ -182,7 +190,7 @@ class Study(DiffusionStudy):
                 f"- **{task}**, forwards until a method is less than 5 points below vanilla at full length: "
                 f"{', '.join(parts)}."
             )
-        saved = self.heads().groupby("method", sort=False).saved.mean()
+        saved = self.head_savings().groupby("method", sort=False).saved.mean()
         parts = [f"{name} {value:.0f} %" for name, value in saved.items()]
         lines.append(
             f"- Positions at which the language-model head was not needed, mean over tasks: {', '.join(parts)}."
@@ -206,10 +214,10 @@ class Study(DiffusionStudy):
         return self.write(tables, {"cost": self.figure_cost()})
 
 
-def time_batches(study: Study, task: str, options: Tolerator) -> pd.DataFrame:
-    """A row a round and variant: `study.batch` test items of a task, one at a time and all at once."""
-    model, instruction = model_of(study.model, study.device), get_task(task).instruction
-    items = items_of(task, "test", study.batch)
+def time_batches(
+    model: Model, items: list[Item], options: Tolerator, instruction: str, rounds: int, device: str
+) -> pd.DataFrame:
+    """A row a round and variant: these items of a task, one at a time and all at once."""
     alone, together = (_responses(model, items, options, size, instruction) for size in (1, len(items)))
 
     def variant(size: int):
@@ -220,7 +228,7 @@ def time_batches(study: Study, task: str, options: Tolerator) -> pd.DataFrame:
 
     variants = {"one at a time": variant(1), "batched": variant(len(items))}
     same = (alone == together).all(-1).double().mean().item()
-    return interleaved(variants, study.rounds, study.device).assign(same=same)
+    return interleaved(variants, rounds, device).assign(same=same)
 
 
 def _responses(model, items, options: Tolerator, size: int, instruction: str = "") -> torch.Tensor:

@@ -6,10 +6,10 @@ from functools import cached_property
 import pandas as pd
 
 from lib.reporting.claims import Claim, above_floor, more
-from lib.reporting.report import compared, comparison_table
+from lib.reporting.tables import comparison_table, estimate_of
 from lib.running.evaluation import Run
-from lib.studies.tolerator.base import FILL_UP, DiffusionStudy, canvas_of, forwards_at, said, spending
-from lib.studies.tolerator.scores import METHODS, NAMES
+from lib.studies.tolerator.base import FILL_UP, DiffusionStudy, canvas_of, differences_in_words, forwards_at, spending
+from lib.studies.tolerator.scores import DIFFUSION_METHODS, NAMES
 
 FORMS = ("prob_div", "logit_div")
 OFF = "off"
@@ -24,13 +24,13 @@ class Study(DiffusionStudy):
     lambdas: tuple[float, ...] = (1.2, 2.0, 8.0)
 
     notebook = "23_tolerator_eot"
-    parts = ("method", "form", "strength")
+    key_parts = ("method", "form", "strength")
 
     def runs(self) -> dict[tuple, Run]:
         """Keys are (task, method, form, lambda); without a penalty the form is `off` and lambda 1."""
         runs = {}
         for short in self.tasks:
-            for method in METHODS:
+            for method in DIFFUSION_METHODS:
                 budget = spending(method, forwards_at(self.budget, canvas_of(short)))
                 runs[short, method, OFF, 1.0] = self._run(short, method, **budget, eot_form=OFF)
                 for form in FORMS:
@@ -49,7 +49,11 @@ class Study(DiffusionStudy):
         rows = self.summary.assign(method=self.summary.method.map(NAMES), penalty=self._penalties())
         table = rows.pivot(index=["label", "penalty"], columns="method", values="tokens").round(1)
         order = list(dict.fromkeys(zip(rows.label, rows.penalty, strict=True)))
-        return table[[NAMES[m] for m in METHODS]].reindex(order).rename_axis(index=["task", "penalty"], columns=None)
+        return (
+            table[[NAMES[m] for m in DIFFUSION_METHODS]]
+            .reindex(order)
+            .rename_axis(index=["task", "penalty"], columns=None)
+        )
 
     def _penalties(self) -> list[str]:
         return [OFF if r.form == OFF else f"{r.form}, {r.strength:g}" for r in self.summary.itertuples()]
@@ -98,7 +102,7 @@ class Study(DiffusionStudy):
         accuracy = self.summary.set_index(["label", "method", "form", "strength"]).accuracy
         rows = self.comparisons[self.comparisons.method == NAMES["tolerator"]]
         for row in rows[(rows.form == form) & (rows["lambda"] == strength)].itertuples():
-            e, says = compared(row), f"the EoT penalty improves TOLERATOR on {row.task}"
+            e, says = estimate_of(row), f"the EoT penalty improves TOLERATOR on {row.task}"
             both = [accuracy[row.task, "tolerator", *key] for key in ((OFF, 1.0), (form, strength))]
             found.append(Claim("section 3.3", says, "better drafts", e, "points", above_floor(more(e, p=e.p), *both)))
         return found
@@ -115,7 +119,7 @@ class Study(DiffusionStudy):
                 parts.append(f"{task} {before:.1f} to {after:.1f}")
             lines.append(f"- `{form}` at lambda {most:g}, tokens of vanilla's answers: {'; '.join(parts)}.")
         rows = self.comparisons
-        for method in (NAMES[m] for m in METHODS):
+        for method in (NAMES[m] for m in DIFFUSION_METHODS):
             here = rows[rows.method == method]
             differs = [
                 f"{r.task} {r.form} {r._4:g} ({r.difference:+.1f})" for r in here[here.verdict != "tied"].itertuples()
@@ -126,7 +130,9 @@ class Study(DiffusionStudy):
             )
         published = rows[(rows.method == NAMES["tolerator"]) & (rows.form == "logit_div") & (rows["lambda"] == 1.2)]
         if len(published):
-            lines.append(f"- TOLERATOR with its published penalty minus without, in points: {said(published)}.")
+            lines.append(
+                f"- TOLERATOR with its published penalty minus without, in points: {differences_in_words(published)}."
+            )
         return "\n".join(lines)
 
     def save(self) -> dict:

@@ -11,11 +11,11 @@ from matplotlib.ticker import MaxNLocator
 
 from lib.reporting.claims import Claim, above_floor, more
 from lib.reporting.papers import printed
-from lib.reporting.report import cells, comparison_table
+from lib.reporting.tables import accuracy_cells, comparison_table
 from lib.running.evaluation import Run
-from lib.studies.tolerator.base import DiffusionStudy, canvas_of, over_tasks, said
+from lib.studies.tolerator.base import DiffusionStudy, canvas_of, differences_in_words, over_tasks
 
-PUBLISHED, SAME_AMOUNT = "0.8 to 0.4, cosine", "0.6 throughout"
+PUBLISHED_RATE, SAME_AMOUNT = "0.8 to 0.4, cosine", "0.6 throughout"
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class Study(DiffusionStudy):
     updates: tuple[float, ...] = (0.25, 0.5)
 
     notebook = "22_tolerator_rate"
-    parts = ("variant",)
+    key_parts = ("variant",)
 
     def variants(self) -> dict[str, dict]:
         """Options by name: the published first, then the grid of rates, then one change each."""
-        found = {PUBLISHED: {}}
+        found = {PUBLISHED_RATE: {}}
         for high in sorted(self.gammas, reverse=True):
             for low in sorted((g for g in self.gammas if g <= high), reverse=True):
                 found.setdefault(rate_name(high, low), {"gamma_max": high, "gamma_min": low})
@@ -78,7 +78,7 @@ class Study(DiffusionStudy):
 
     def table(self) -> pd.DataFrame:
         """Accuracy in % by variant, a column a task; how often a position was masked, and what still changed."""
-        rows = self.summary.assign(cell=cells(self.summary))
+        rows = self.summary.assign(cell=accuracy_cells(self.summary))
         accuracy = rows.pivot(index="variant", columns="label", values="cell")[list(self.tasks)]
         means = (
             self.behaviour.groupby("variant")[["visits", "changed_first", "changed_last", "still"]].mean().round(1)
@@ -90,9 +90,9 @@ class Study(DiffusionStudy):
         """Every variant minus the published one, in points, paired; p after Holm."""
         return comparison_table(
             [
-                ({"task": task, "variant": name}, lines, self.lines[task, PUBLISHED])
+                ({"task": task, "variant": name}, lines, self.lines[task, PUBLISHED_RATE])
                 for (task, name), lines in self.lines.items()
-                if name != PUBLISHED
+                if name != PUBLISHED_RATE
             ]
         )
 
@@ -114,7 +114,7 @@ class Study(DiffusionStudy):
         """Share of the canvas that an iteration changes, along the refinement, for rates from high to low."""
         figure, axes = plt.subplots(1, len(self.tasks), figsize=(3.9 * len(self.tasks), 3.3), squeeze=False)
         shown = [
-            PUBLISHED,
+            PUBLISHED_RATE,
             *(rate_name(g, g) for g in sorted(self.gammas, reverse=True)),
             *(name for name in self.variants() if name.startswith(("update", "locked"))),
         ]
@@ -137,8 +137,8 @@ class Study(DiffusionStudy):
     def claims(self) -> list[Claim]:
         """The annealed rate beats a constant one that masks as much; which constant the paper used is not known."""
         accuracy = self.summary.set_index(["label", "variant"]).accuracy
-        e = over_tasks([(self.lines[task, PUBLISHED], self.lines[task, SAME_AMOUNT]) for task in self.tasks])
-        highest = [accuracy[task, name] for task in self.tasks for name in (PUBLISHED, SAME_AMOUNT)]
+        e = over_tasks([(self.lines[task, PUBLISHED_RATE], self.lines[task, SAME_AMOUNT]) for task in self.tasks])
+        highest = [accuracy[task, name] for task in self.tasks for name in (PUBLISHED_RATE, SAME_AMOUNT)]
         says, gain = (
             f"annealing beats a constant rate of the same mean, {SAME_AMOUNT}",
             "+4.95 (LLaDA), -2.08 (Dream)",
@@ -153,15 +153,15 @@ class Study(DiffusionStudy):
             best = found.loc[task].accuracy.idxmax()
             lines.append(
                 f"- **{task}**: the highest observed is {best} with {found.loc[task, best].accuracy:.1f} %; the "
-                f"published rate has {found.loc[task, PUBLISHED].accuracy:.1f} %."
+                f"published rate has {found.loc[task, PUBLISHED_RATE].accuracy:.1f} %."
             )
         constant = rate_name(max(self.gammas), max(self.gammas))
         rows = self.comparisons[self.comparisons.variant == constant]
-        lines.append(f"- {constant} minus the published annealing, in points: {said(rows)}.")
+        lines.append(f"- {constant} minus the published annealing, in points: {differences_in_words(rows)}.")
         low = rate_name(min(self.gammas), min(self.gammas))
         rows = self.comparisons[self.comparisons.variant == low]
-        lines.append(f"- {low} minus the published rate, in points: {said(rows)}.")
-        behaviour = self.behaviour[self.behaviour.variant == PUBLISHED]
+        lines.append(f"- {low} minus the published rate, in points: {differences_in_words(rows)}.")
+        behaviour = self.behaviour[self.behaviour.variant == PUBLISHED_RATE]
         parts = [
             f"{r.task} {r.changed_last:.0f} % ({r.still:.0f} % of responses at rest)" for r in behaviour.itertuples()
         ]

@@ -11,14 +11,23 @@ import seaborn as sns
 from lib.analysis.stats import Estimate, paired_mean_difference
 from lib.reporting.claims import OWN, Claim, above_floor, more
 from lib.reporting.papers import printed
-from lib.reporting.report import cells, compared, comparison_table, difference, headline, percent, scores, summary_row
+from lib.reporting.result_folder import headline
+from lib.reporting.tables import (
+    accuracy_cells,
+    accuracy_difference,
+    comparison_table,
+    estimate_of,
+    outcomes,
+    percent,
+    summary_row,
+)
 from lib.running.evaluation import Run
 from lib.studies.base import SHORT, BaseStudy
 from lib.studies.tolerator.base import budgets, canvas_of, middle, spending
 from lib.tasks import get_task
 
 RELATIVE = 0.153  # the smaller of the two mean gains that reviews quote; over which baseline is not known
-METHODS = ("vanilla", "remdm", "rcr", "tolerator")
+DIFFUSION_METHODS = ("vanilla", "remdm", "rcr", "tolerator")
 NAMES = {
     "vanilla": "vanilla",
     "remdm": "ReMDM",
@@ -38,7 +47,7 @@ class Study(BaseStudy):
     reference: str = "study-ar"
 
     notebook = "20_tolerator_scores"
-    printed = "tolerator"
+    printed_in = "tolerator"
 
     def runs(self) -> dict[tuple, Run]:
         """Keys are (task, method, forwards); forwards is 0 for the autoregressive references."""
@@ -50,7 +59,7 @@ class Study(BaseStudy):
             runs[short, "greedy", 0] = Run.of(self.reference, task, "autoregressive", items=self.items)
             runs[short, "sampled", 0] = Run.of(self.reference, task, "autoregressive", temperature=1.0, **size)
             for forwards in budgets(canvas):
-                for method in METHODS:
+                for method in DIFFUSION_METHODS:
                     options = spending(method, forwards)
                     runs[short, method, forwards] = Run.of(self.model, task, method, **size, **options)
         return runs
@@ -68,17 +77,17 @@ class Study(BaseStudy):
         rows = self.summary.dropna(subset="budget")
         rows = rows.assign(
             budget=rows.budget.astype(int),
-            cell=cells(rows),
+            cell=accuracy_cells(rows),
         )
         table = rows.pivot(index=["label", "budget"], columns="method", values="cell")
-        table = table[[NAMES[m] for m in METHODS]].loc[list(self.tasks)]
+        table = table[[NAMES[m] for m in DIFFUSION_METHODS]].loc[list(self.tasks)]
         return table.rename_axis(index=["task", "forwards"], columns=None)
 
     def settings(self) -> pd.DataFrame:
         """What each method decodes with, a column a method, on the first task at its middle budget."""
         canvas = get_task(SHORT.get(self.tasks[0], self.tasks[0])).max_new_tokens
         runs = self.runs()
-        columns = {NAMES[m]: dict(runs[self.tasks[0], m, middle(canvas)].options) for m in METHODS}
+        columns = {NAMES[m]: dict(runs[self.tasks[0], m, middle(canvas)].options) for m in DIFFUSION_METHODS}
         # As objects: in a column of numbers a step count of 16 would show as 16.0.
         columns = {name: pd.Series(options, dtype=object) for name, options in columns.items()}
         return pd.DataFrame(columns).fillna("").rename_axis("option")
@@ -101,7 +110,7 @@ class Study(BaseStudy):
                     lines,
                 )
                 for (task, method, forwards), lines in self.lines.items()
-                if method in METHODS[:-1]
+                if method in DIFFUSION_METHODS[:-1]
             ]
         )
 
@@ -109,10 +118,10 @@ class Study(BaseStudy):
         """Accuracy against forwards, a panel a task; bands are 95 % intervals."""
         rows = self.summary
         figure, axes = plt.subplots(1, len(self.tasks), figsize=(4.2 * len(self.tasks), 3.6), squeeze=False)
-        palette = dict(zip(METHODS, sns.color_palette("colorblind"), strict=False))
+        palette = dict(zip(DIFFUSION_METHODS, sns.color_palette("colorblind"), strict=False))
         for axis, task in zip(axes[0], self.tasks, strict=True):
             here = rows[rows.label == task]
-            for method in METHODS:
+            for method in DIFFUSION_METHODS:
                 line = here[here.method == NAMES[method]].sort_values("budget")
                 axis.plot(line.budget, line.accuracy, marker="o", ms=4, color=palette[method], label=NAMES[method])
                 axis.fill_between(line.budget, line.low, line.high, color=palette[method], alpha=0.15, lw=0)
@@ -162,7 +171,7 @@ class Study(BaseStudy):
         accuracy = self.summary.set_index(["label", "method", "budget"]).accuracy
         for row in self.comparisons.itertuples():
             if row.against == NAMES["vanilla"] or row.forwards == canvas_of(row.task):
-                e, pair = compared(row), (row.against, NAMES["tolerator"])
+                e, pair = estimate_of(row), (row.against, NAMES["tolerator"])
                 says = f"TOLERATOR beats {row.against} on {row.task} at {row.forwards} forwards"
                 verdict = above_floor(more(e, p=e.p), *(accuracy[row.task, m, row.forwards] for m in pair))
                 found.append(Claim(OWN, says, "", e, "points", verdict))
@@ -173,7 +182,7 @@ class Study(BaseStudy):
         means = {}
         for name in ("tolerator", method):
             keys = [[key for key in self.lines if key[:2] == (task, name)] for task in self.tasks]
-            means[name] = np.concatenate([np.mean([scores(self.lines[k]).mean(1) for k in own], 0) for own in keys])
+            means[name] = np.concatenate([np.mean([outcomes(self.lines[k]).mean(1) for k in own], 0) for own in keys])
         return percent(paired_mean_difference(means["tolerator"], means[method])), 100 * means[method].mean()
 
     def reading(self) -> str:
@@ -201,7 +210,7 @@ class Study(BaseStudy):
         if "math" not in self.tasks:
             return {}
         forwards = middle(get_task(SHORT["math"]).max_new_tokens)
-        e = difference(self.lines["math", "tolerator", forwards], self.lines["math", "vanilla", forwards])
+        e = accuracy_difference(self.lines["math", "tolerator", forwards], self.lines["math", "vanilla", forwards])
         entry = headline(e.value, e.low, e.high, e.n, "points", self.profile, self.notebook)
         return {"tolerator_vs_vanilla_math": entry}
 

@@ -6,19 +6,19 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from lib.analysis.stats import Estimate, holm, paired_mean_difference
+from lib.analysis.stats import Estimate, corrected, paired_mean_difference
 from lib.reporting.claims import OWN, Claim, above_floor, more
 from lib.reporting.papers import printed
-from lib.reporting.report import comparison_table, scores
+from lib.reporting.tables import comparison_table, outcomes
 from lib.running.evaluation import Run
-from lib.studies.tolerator.base import FILL_UP, POINTS, DiffusionStudy, canvas_of, said
+from lib.studies.tolerator.base import FILL_UP, RATES, DiffusionStudy, canvas_of, differences_in_words
 
-PUBLISHED = 0.5
+PUBLISHED_RHO = 0.5
 
 
 @dataclass(frozen=True)
 class Study(DiffusionStudy):
-    """At the published refinement rate and at a mild one, see `POINTS`.
+    """At the published refinement rate and at a mild one, see `RATES`.
 
     `rhos`: shares of the fill-up at one token a forward. `added`: refinements after a fill-up of half the canvas; 0
     is vanilla decoding with the fill-up's temperature and penalty.
@@ -29,7 +29,7 @@ class Study(DiffusionStudy):
     added: tuple[int, ...] = (0, 2, 4, 8, 16, 32)
 
     notebook = "21_tolerator_split"
-    parts = ("what", "point", "budget", "value")
+    key_parts = ("what", "point", "budget", "value")
 
     def runs(self) -> dict[tuple, Run]:
         """Keys are (task, what, point, forwards, value): `rho` with its value, `added` with how many refinements.
@@ -42,8 +42,8 @@ class Study(DiffusionStudy):
             fill = canvas // 2
             runs[short, "vanilla", "", canvas, 1.0] = self._run(short, "vanilla", steps=canvas)
             runs[short, "added", "", fill, 0] = self._run(short, "vanilla", steps=fill, **FILL_UP)
-            for point, rates in POINTS.items():
-                for rho in sorted({*self.rhos, PUBLISHED}):
+            for point, rates in RATES.items():
+                for rho in sorted({*self.rhos, PUBLISHED_RHO}):
                     runs[short, "rho", point, canvas, rho] = self._run(
                         short, "tolerator", forwards=canvas, rho=rho, **rates
                     )
@@ -66,7 +66,7 @@ class Study(DiffusionStudy):
     def _added(self) -> pd.DataFrame:
         """The rows of `added`, those without refinement once a point."""
         rows = self._rows("added")
-        none = [rows[rows.point == ""].assign(point=point) for point in POINTS]
+        none = [rows[rows.point == ""].assign(point=point) for point in RATES]
         return pd.concat([*none, rows[rows.point != ""]]).assign(refinements=lambda t: t.value.astype(int))
 
     def table_added(self) -> pd.DataFrame:
@@ -80,8 +80,8 @@ class Study(DiffusionStudy):
         pairs = []
         for (task, what, point, budget, value), lines in self.lines.items():
             labels = {"task": task, "rate": point, "forwards": budget}
-            if what == "rho" and value != PUBLISHED:
-                other = self.lines[task, "rho", point, budget, PUBLISHED]
+            if what == "rho" and value != PUBLISHED_RHO:
+                other = self.lines[task, "rho", point, budget, PUBLISHED_RHO]
                 pairs.append((labels | {"what": f"rho {value:g} - 0.5"}, lines, other))
             if what == "added" and value:
                 other = self.lines[task, "added", "", canvas_of(task) // 2, 0]
@@ -94,7 +94,7 @@ class Study(DiffusionStudy):
         x = np.log2(counts)
         x = x - x.mean()
         fill = canvas_of(task) // 2
-        right = [scores(self.lines[task, "added", point, fill + n, n]).mean(1) for n in counts]
+        right = [outcomes(self.lines[task, "added", point, fill + n, n]).mean(1) for n in counts]
         slopes = (x @ np.array(right)) / (x @ x)
         widest = np.abs(x).sum() / (x @ x)  # no item's slope is steeper, and shares are in [0, 1]
         shares = (slopes + widest) / (2 * widest)
@@ -123,10 +123,10 @@ class Study(DiffusionStudy):
         found, highest = [], self._rows("added").groupby(["label", "point"]).accuracy.max()
         if len({*self.added} - {0}) < 2:
             return found
-        slopes = {(point, task): self.slope(task, point) for point in POINTS for task in self.tasks}
-        for ((point, task), e), p in zip(slopes.items(), holm([e.p for e in slopes.values()]), strict=True):
+        slopes = {(point, task): self.slope(task, point) for point in RATES for task in self.tasks}
+        for (point, task), e in zip(slopes, corrected(list(slopes.values())), strict=True):
             says = f"accuracy rises with the number of refinements, {point} rate, {task}"
-            verdict = above_floor(more(e, p=p), highest[task, point])
+            verdict = above_floor(more(e), highest[task, point])
             where, claimed = ("Table 2", "an increasing trend") if point == "published" else (OWN, "")
             found.append(Claim(where, says, claimed, e, "points a doubling", verdict))
         return found
@@ -148,10 +148,10 @@ class Study(DiffusionStudy):
             f"{counts.get('lower', 0)}, tied in {counts.get('tied', 0)} of {len(tested)} cells (p < 0.05 after Holm)."
         )
         most = max(self.added)
-        for point in POINTS:
+        for point in RATES:
             rows = self.comparisons
             rows = rows[(rows.what == f"{most} refinements - 0") & (rows.rate == point)]
-            lines.append(f"- {most} refinements minus none, {point} rate, in points: {said(rows)}.")
+            lines.append(f"- {most} refinements minus none, {point} rate, in points: {differences_in_words(rows)}.")
         return "\n".join(lines)
 
     def save(self) -> dict:

@@ -11,10 +11,10 @@ import seaborn as sns
 import torch
 from matplotlib.animation import FuncAnimation
 
-from lib.analysis.stats import holm, paired_difference
+from lib.analysis.stats import corrected, paired_difference
 from lib.decoding.trace import Decoded, Trace
 from lib.reporting.claims import OWN, Claim, above_floor, more
-from lib.reporting.report import percent
+from lib.reporting.tables import percent
 from lib.running.evaluation import Run, model_of
 from lib.running.identity import items_of
 from lib.running.respond import respond
@@ -25,7 +25,7 @@ from lib.tasks import get_task
 from lib.tasks.sandbox import require_consent
 
 BATCH = 64
-METHODS = {"vanilla": "vanilla", "tolerator": "TOLERATOR", "mild": "mild TOLERATOR, fill-up at 0.3"}
+NAMES = {"vanilla": "vanilla", "tolerator": "TOLERATOR", "mild": "mild TOLERATOR, fill-up at 0.3"}
 REFINED = ("tolerator", "mild")
 MASK, REDRAWN, CHANGED = "0.75", "#fde0c5", "#f0746e"
 
@@ -42,7 +42,7 @@ class Study(DiffusionStudy):
     samples: int = 1
 
     notebook = "26_tolerator_steps"
-    parts = ("method",)
+    key_parts = ("method",)
 
     def runs(self) -> dict[tuple, Run]:
         """Keys are (task, method)."""
@@ -105,7 +105,7 @@ class Study(DiffusionStudy):
             events = self.events[short, method]
             events = events[_filled(events) :]
             for k in range(len(right)):
-                row = {"task": short, "method": METHODS[method], "refinement": k, "right": 100 * right[k].mean()}
+                row = {"task": short, "method": NAMES[method], "refinement": k, "right": 100 * right[k].mean()}
                 if k:
                     moved = (events[k]["tokens"] != events[k - 1]["tokens"]).double().mean().item()
                     fixed, broken = ((right[k] > right[k - 1]).sum(), (right[k] < right[k - 1]).sum())
@@ -123,7 +123,7 @@ class Study(DiffusionStudy):
             last = dict(zip((item.id for item in self._items(short)), right[-1], strict=True))
             lines = [line for line in self.lines[short, method] if line["sample"] == 0]
             other = sum(line["correct"] != last[line["item"]] for line in lines)
-            rows.append({"task": short, "method": METHODS[method], "answers": other, "of": len(lines)})
+            rows.append({"task": short, "method": NAMES[method], "answers": other, "of": len(lines)})
         return pd.DataFrame(rows)
 
     def table(self) -> pd.DataFrame:
@@ -155,7 +155,7 @@ class Study(DiffusionStudy):
             kinds = [_kind(r["correct"], kind_of(r["text"], prompts[r["item"]])) for r in lines]
             shares = 100 * pd.Series(kinds).value_counts(normalize=True)
             rows += [
-                {"task": short, "kind": kind, "method": METHODS[method], "share": share}
+                {"task": short, "kind": kind, "method": NAMES[method], "share": share}
                 for kind, share in shares.items()
             ]
         columns = ["task", "kind", "method", "share"]
@@ -230,15 +230,12 @@ class Study(DiffusionStudy):
 
     def claims(self) -> list[Claim]:
         """Refinement mends the fill-up: right answers at the end minus after the fill-up, paired; p after Holm."""
-        found = []
-        for (short, method), right in self.right.items():
-            e = paired_difference(right[-1][:, None], right[0][:, None])
-            found.append((short, method, percent(e)))
+        found = [percent(paired_difference(right[-1][:, None], right[0][:, None])) for right in self.right.values()]
         claims = []
-        for (short, method, e), p in zip(found, holm([e.p for *_, e in found]), strict=True):
+        for (short, method), e in zip(self.right, corrected(found), strict=True):
             ends = [100 * self.right[short, method][k].mean() for k in (0, -1)]
-            says = f"refinement mends more answers than it breaks on {short}, {METHODS[method]}"
-            verdict = above_floor(more(e, p=p), *ends)
+            says = f"refinement mends more answers than it breaks on {short}, {NAMES[method]}"
+            verdict = above_floor(more(e), *ends)
             where, claimed = ("section 3", "tokens check one another") if method == "tolerator" else (OWN, "")
             claims.append(Claim(where, says, claimed, e, "points", verdict))
         return claims
@@ -254,7 +251,7 @@ class Study(DiffusionStudy):
             )
         for task, part in self.errors.groupby(level="task", sort=False):
             wrong = part[~part.index.get_level_values("kind").str.startswith("right")]
-            for method in METHODS.values() if len(wrong) else ():
+            for method in NAMES.values() if len(wrong) else ():
                 (_, kind), share = wrong[method].idxmax(), wrong[method].max()
                 lines.append(f"- **{task}**, the commonest error of {method}: {kind}, {share:.0f} % of the answers.")
         return "\n".join(lines)

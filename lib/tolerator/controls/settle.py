@@ -96,14 +96,15 @@ def settle_step(
 ) -> Canvases:
     """Draw at the positions `asked` [B, G]: the masks of a response, or what is checked of a full one.
 
-    logits [B, G, V] come from the canvas with `asked` masked. Of masks those are kept that `keep_sure` says. A
+    logits [M, V] of these come from the canvas with `asked` masked. Of masks those are kept that `keep_sure` says. A
     checked token gives way only to a likelier one; if it stays it is confirmed. A change reopens all positions of
     its response that were not confirmed in this very step.
     """
     masked = state.tokens == mask_id
     checked = asked & ~masked
     drawn, new = draw_at(asked, logits, uniform, options.temperature)
-    old = spread(gather(torch.softmax(logits[checked], -1), state.tokens[checked]).double(), checked)
+    old = gather(torch.softmax(logits[checked[asked]], -1), state.tokens[checked])
+    old = spread(old.double(), checked)
     better = checked & (new > old)
     taken = better | keep_sure(masked, new, left, options.sure)
     kept = checked & ~better

@@ -94,7 +94,8 @@ def remdm_step(
     """The reverse transition from time t to s < t (ReMDM eq. 7), for every position at once.
 
     A decoded token is masked with probability sigma. A masked one is decoded with probability
-    (alpha_s - (1 - sigma) alpha_t) / (1 - alpha_t). uniform [2, B, G] (transition, token); `confidence`
+    (alpha_s - (1 - sigma) alpha_t) / (1 - alpha_t). logits [M, V] of the masked
+    positions; uniform [2, B, G] (transition, token); `confidence`
     [B, G] is the probability of a token when it was decoded.
     """
     masked = tokens == family.mask_id
@@ -104,7 +105,7 @@ def remdm_step(
     decode_probability = (alpha_s - (1 - remask) * alpha_t) / (1 - alpha_t)
     decoded = masked & (uniform[0] < decode_probability)
     remasked = ~masked & (uniform[0] < remask)
-    drawn, sure = draw_at(decoded, logits, uniform[1], options.temperature, options.top_p)
+    drawn, sure = draw_at(decoded, logits[decoded[masked]], uniform[1], options.temperature, options.top_p)
     confidence = torch.where(decoded, sure, confidence)
     return torch.where(decoded, drawn, tokens).masked_fill(remasked, family.mask_id), confidence
 

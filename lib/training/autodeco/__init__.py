@@ -1,4 +1,4 @@
-"""Training the heads: `soft.py` is the loss, `states.py` the data, `loop.py` the steps.
+"""Training the heads: `soft.py` is the loss, `hidden_states.py` the data, `loop.py` the steps.
 
 `control.py` teaches trained heads to follow commands, `adapter.py` does so together with the base.
 """

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from lib.decoding.autoregressive import Autoregressive, loop, sample_step
+from lib.decoding.autoregressive import Autoregressive, Next, loop, sample_step
 from lib.decoding.options import Options
 from lib.decoding.randomness import RowGenerator
 from lib.models.registry import Model
@@ -79,12 +79,12 @@ def _write(model: Model, task: Task, items: list[Item], text: Text) -> dict[str,
     tokens = torch.zeros(shape, dtype=torch.int32)
     logprobs = torch.zeros(shape, dtype=torch.float16)
 
-    def choose(output, uniform: Tensor, rows: Tensor, step: int) -> tuple[Tensor, dict]:
-        logits = output.logits[:, -1].float()
+    def choose(at: Next) -> tuple[Tensor, dict]:
+        logits, rows, step = at.logits.float(), at.rows, at.step
         best = logits.topk(text.kept, -1)
         tokens[rows.cpu(), step] = best.indices.int().cpu()
         logprobs[rows.cpu(), step] = (best.values - logits.logsumexp(-1, keepdim=True)).half().cpu()
-        return sample_step(logits, options, uniform), {}
+        return sample_step(logits, options, at.uniform), {}
 
     generator = RowGenerator.of(text.seed, [f"{item.id}/{i}" for i, item in enumerate(items)])
     out = loop(

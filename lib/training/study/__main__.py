@@ -1,4 +1,4 @@
-"""`python -m lib.training [NAME ...]`: train the study models and write `results/checkpoints/`."""
+"""`python -m lib.training.study [NAME ...]`: train the study models and write `results/checkpoints/`."""
 
 import argparse
 import json
@@ -43,7 +43,7 @@ def trained(name: str):
     if state["recipe"] != asdict(RECIPES[name]) or state["step"] != RECIPES[name].steps:
         raise UserError(
             f"the training of {name} in {path.parent} is not the finished one of today's recipe: finish it "
-            f"(`python -m lib.training {name}`), or remove the folder"
+            f"(`python -m lib.training.study {name}`), or remove the folder"
         )
     model = build_model(name)
     model.load_state_dict(state["model"])
@@ -74,7 +74,7 @@ def train_all(names: list[str]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m lib.training", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m lib.training.study", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(RECIPES)}; all if none is named")
     names = parser.parse_args(arguments).names or list(RECIPES)
     return exit_status(lambda: train_all(names))

@@ -5,7 +5,7 @@ WARP = {"temperature": 1.0, "top_k": 10, "top_p": 0.9}
 GREEDY = {"temperature": 0.0, "top_k": 0, "top_p": 1.0}
 
 # Name in tables -> method, options beside the warp and the length.
-METHODS: dict[str, tuple[str, dict]] = {
+WAYS: dict[str, tuple[str, dict]] = {
     "sampling": ("autoregressive", WARP),
     "greedy": ("autoregressive", {}),
     "beam search": ("beam", {}),
@@ -25,4 +25,3 @@ METHODS: dict[str, tuple[str, dict]] = {
 # The same distribution of texts as sampling, whatever the draft says; and as greedy decoding.
 LOSSLESS = ("speculative", "block verification", "token tree", "assisted", "assisted, its defaults")
 PLAIN = ("autoregressive", "beam", "mtjd")  # methods without a draft
-SAME_GAMMA = ("speculative", "threshold", "typical", "mtad", "assisted")  # gamma may be set for all of them at once

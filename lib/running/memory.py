@@ -1,0 +1,36 @@
+"""How many responses are decoded at once: as many as memory holds. A batch changes no response."""
+
+import os
+
+import torch
+
+MOST = 64  # on a CPU more save nothing; a GPU takes four times as many
+SHARE = 0.4  # of what is free, for one process of `workers`
+FLOAT = 4  # bytes
+
+
+def batch_size(model, prompt: int, response: int, device: str = "cpu", workers: int = 1) -> int:
+    """Responses of up to `response` tokens to prompts of `prompt` tokens that fit at once, at least 1."""
+    config = model.network.config.get_text_config()
+    most = MOST if device == "cpu" else 4 * MOST
+    fits = SHARE * free(device) / workers / bytes_a_row(config, model.family.mask_id is not None, prompt, response)
+    return max(1, min(most, int(fits)))
+
+
+def bytes_a_row(config, diffusion: bool, prompt: int, response: int) -> int:
+    """What one response needs besides the weights: cache, activations of a forward, and logits in float32."""
+    length, heads = prompt + response, config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    keys = getattr(config, "num_key_value_heads", None) or heads
+    wide = 8 * config.hidden_size + 3 * getattr(config, "intermediate_size", 4 * config.hidden_size)
+    open_positions = response if diffusion else 1
+    logits = 3 * open_positions * config.vocab_size  # logits, probabilities, their sum in float64 is of one row
+    cache = 0 if diffusion else 2 * config.num_hidden_layers * keys * size * length
+    return FLOAT * (logits + cache + wide * (length if diffusion else prompt))
+
+
+def free(device: str) -> int:
+    """Bytes of memory that are free on a device."""
+    if device != "cpu":
+        return torch.cuda.mem_get_info(device)[0]
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
