@@ -8,7 +8,7 @@ export UV_PROJECT_ENVIRONMENT = .venv
 export TOKENIZERS_PARALLELISM = false
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help env reproduce smoke render train report check test lint clean
+.PHONY: help env reproduce smoke render train report check bench test lint clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -44,6 +44,9 @@ report: env ## collect results/headline.json and print it
 
 check: env ## are the committed results those of the committed code? REPLAY=3 decodes some responses of every run again
 	$(RUN) lib check --replay "$(or $(REPLAY),0)"
+
+bench: env ## how fast the engine is on this machine, beside its peers: results/bench/engine.md (15 minutes)
+	$(RUN) lib bench
 
 test: env ## run the tests (CPU, no network)
 	$(PY) -m pytest

@@ -1,4 +1,4 @@
-"""The command line: `python -m lib reproduce|render|report|check`; the Makefile calls it."""
+"""The command line: `python -m lib reproduce|render|report|check|bench`; the Makefile calls it."""
 
 import argparse
 import os
@@ -105,15 +105,23 @@ def _replayed(count: int, seed: int) -> list[str]:
     from lib.running.replay import replay
 
     reasons, responses, ties = [], 0, 0
-    for path in sorted(RESULTS.glob("*/*/manifest.json")):
-        for found in replay(path.parent, count, seed) if path.parts[-3] != "smoke" else ():
-            responses, ties = responses + found.responses, ties + found.ties
-            if found.differ:
-                item, then, now = found.differ[0]
-                where = f"{'/'.join(path.parts[-3:-1])}: run {found.run}"
-                reasons.append(f"{where}: {len(found.differ)} of {found.responses} differ, {item}: {then!r}, {now!r}")
+    folders = [path.parent for path in sorted(RESULTS.glob("*/*/manifest.json")) if path.parts[-3] != "smoke"]
+    for folder, found in replay(folders, count, seed):
+        responses, ties = responses + found.responses, ties + found.ties
+        if found.differ:
+            item, then, now = found.differ[0]
+            where = f"{'/'.join(folder.parts[-2:])}: run {found.run}"
+            reasons.append(f"{where}: {len(found.differ)} of {found.responses} differ, {item}: {then!r}, {now!r}")
     print(f"{responses} responses decoded again, {len(reasons)} runs differ, {ties} ties of two tokens")
     return reasons
+
+
+def bench(rounds: int) -> None:
+    """Measure the engine beside its peers and the machine's limits; write results/bench."""
+    from lib.bench.page import bench as measure
+    from lib.bench.page import page
+
+    print(page(measure(rounds)))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -130,11 +138,15 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.add_parser("check", help="are the committed results current?")
     command.add_argument("--replay", type=int, default=0, help="decode so many responses of every run again")
     command.add_argument("--seed", type=int, default=0, help="which ones")
+    command = commands.add_parser("bench", help="how fast is the engine on this machine?")
+    command.add_argument("--rounds", type=int, default=9, help="of every case")
     asked = parser.parse_args(arguments)
     if asked.command in ("reproduce", "render"):
         return exit_status(lambda: reproduce(asked.profile, asked.notebook, reuse=asked.command == "render"))
     if asked.command == "check":
         return exit_status(lambda: check(asked.replay, asked.seed))
+    if asked.command == "bench":
+        return exit_status(lambda: bench(asked.rounds))
     return exit_status(report)
 
 

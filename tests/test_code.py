@@ -209,7 +209,9 @@ def test_a_root_may_be_named_where_it_is_re_exported(house):
 
 def test_tables_of_everything_are_apart_and_names_like_theirs_are_not(house):
     """`TASKS` of one module lists all tasks; a constant that another module calls so is its own."""
-    table = "from lib.late import finish\n\nTASKS = {'a': finish, 'b': 1}\n\n\ndef get_task(x):\n    return TASKS[x]\n"
+    table = (
+        "from lib.late import finish\n\nTASKS = {'a': finish, 'b': 1}\n\n\ndef get_task(x):\n    return TASKS[x]\n"
+    )
     own = "TASKS = ('a', 'b')\n\n\ndef get_task(x):\n    return TASKS[x]\n"
 
     def of(module, text):

@@ -159,7 +159,10 @@ def test_a_run_is_named_by_what_was_asked_for_alone(monkeypatch):
     for part in ("response_code", "describe"):
         with monkeypatch.context() as changed:
             now = getattr(identity, part)
-            other = {"response_code": lambda *_: "other", "describe": lambda *_: (*now("tiny", "cpu")[:1], "other", "")}
+            other = {
+                "response_code": lambda *_: "other",
+                "describe": lambda *_: (*now("tiny", "cpu")[:1], "other", ""),
+            }
             changed.setattr(identity, part, other[part])
             assert run_id(run()) == name and file_id(run()) != names["plain"]
     with monkeypatch.context() as changed:

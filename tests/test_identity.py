@@ -48,7 +48,9 @@ def copies(tmp_path_factory):
         root = folder / str(next(made))
         shutil.copytree(ROOT / "lib", root / "lib", ignore=shutil.ignore_patterns("__pycache__", "data"))
         text = (root / file).read_text()
-        assert text.count(old) == 1, f"{file} has {old!r} {text.count(old)} times: say in this test what to damage now"
+        assert text.count(old) == 1, (
+            f"{file} has {old!r} {text.count(old)} times: say in this test what to damage now"
+        )
         (root / file).write_text(text.replace(old, new))
         return root
 
@@ -81,7 +83,9 @@ NETWORKS = [
 ]
 
 
-@pytest.mark.parametrize(("file", "old", "new", "runs"), NETWORKS, ids=["heads", "draft", "smollm2", "load", "prompt"])
+@pytest.mark.parametrize(
+    ("file", "old", "new", "runs"), NETWORKS, ids=["heads", "draft", "smollm2", "load", "prompt"]
+)
 def test_a_damaged_network_is_found_out_in_the_runs_that_use_it(copies, file, old, new, runs):
     root = copies(file, old, new)
     assert runs and changed_runs(root) == runs and not changed_tasks(root)
@@ -110,7 +114,12 @@ def test_a_damaged_rule_is_found_out_in_every_run_that_follows_it(copies, rule):
 
 
 SCORERS = {
-    "a comparison": ("lib/tasks/gsm_symbolic.py", "    return Score(int(", "    return Score(1 - int(", {"gsm_symbolic"}),
+    "a comparison": (
+        "lib/tasks/gsm_symbolic.py",
+        "    return Score(int(",
+        "    return Score(1 - int(",
+        {"gsm_symbolic"},
+    ),
     "the sandbox": ("lib/tasks/sandbox.py", "except BaseException:", "except Exception:", CODE_TASKS),
     "its time limit": ("lib/tasks/sandbox.py", "timeout: float = 5.0", "timeout: float = 6.0", CODE_TASKS),
     "a normalisation": (

@@ -358,7 +358,9 @@ def test_what_is_no_network_or_no_draft_is_refused():
     for options in (Autoregressive(), Mtjd(), BeamSearch()):
         with pytest.raises(UserError, match=f"{type(options).__name__} takes no draft: leave it out"):
             decode(tiny(24), torch.tensor([[1]]), options, draft=tiny(24), **given)
-    assert {type(options) for options in DRAFTING.values()} | {Assisted} == {decoder.options for decoder in decoders.DECODERS.values() if decoder.drafts}
+    assert {type(options) for options in DRAFTING.values()} | {Assisted} == {
+        decoder.options for decoder in decoders.DECODERS.values() if decoder.drafts
+    }
 
 
 def test_an_empty_prompt_is_refused(pair):
@@ -369,7 +371,10 @@ def test_an_empty_prompt_is_refused(pair):
 SHAPE = {"vocab_size": 5, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "pad_token_id": 0}
 SHAPE |= {"num_attention_heads": 2, "num_key_value_heads": 1, "bos_token_id": 0, "eos_token_id": 0}
 SLIDING = {
-    "gpt-oss": (GptOssForCausalLM, GptOssConfig(**SHAPE, head_dim=16, num_local_experts=2, num_experts_per_tok=1, sliding_window=4)),
+    "gpt-oss": (
+        GptOssForCausalLM,
+        GptOssConfig(**SHAPE, head_dim=16, num_local_experts=2, num_experts_per_tok=1, sliding_window=4),
+    ),
     "qwen2": (
         Qwen2ForCausalLM,
         Qwen2Config(**SHAPE, use_sliding_window=True, sliding_window=4, max_window_layers=1),

@@ -289,7 +289,7 @@ def test_a_reduction_keeps_its_interval():
 
 # What the studies run
 
-MTAD = sorted(name for name, module in STUDIES.items() if module.startswith("mtad_"))
+MTAD = sorted(name for name, module in STUDIES.items() if module.startswith("mtad."))
 
 
 def settings_of(notebook):
@@ -626,15 +626,13 @@ def test_positions_are_the_share_of_passes_that_took_at_least_so_many():
 def test_all_ways_decode_the_same_prompts_in_a_round(batch, monkeypatch):
     """Whatever the order of a round; the next round has other prompts, with the tasks in turns."""
     s, calls = mtad_speed.Study(tasks=("qa", "math"), prompts=2), []
-    encode = lambda prompts: (torch.zeros(len(prompts), 1), prompts)  # noqa: E731
-    model = SimpleNamespace(network=None, family=None, encode=encode)
-    monkeypatch.setattr(mtad_rounds, "model_of", lambda name, device: model)
+    monkeypatch.setattr(mtad_rounds, "model_of", lambda name, device: SimpleNamespace(network=None))
 
-    def decode(network, ids, options, *, generator, family, attention_mask, draft=0):
-        calls.append((options, tuple(attention_mask), tuple(generator.keys.tolist()), draft == 0))
-        return SimpleNamespace(lengths=torch.tensor([3, s.tokens])[: len(ids)])
+    def respond(model, items, options, draft=0):
+        calls.append((options, tuple(item.prompt for item in items), tuple(item.id for item in items), draft == 0))
+        return SimpleNamespace(lengths=torch.tensor([3, s.tokens])[: len(items)])
 
-    monkeypatch.setattr(mtad_rounds, "decode", decode)
+    monkeypatch.setattr(mtad_rounds, "respond", respond)
     ways = s.ways()
     table = interleaved({name: s._timed(name, batch) for name in ways}, 2)
     assert (table.work == ((4 + s.tokens) if batch == 2 else 2 * 4)).all(), (

@@ -73,7 +73,9 @@ TOLERATOR = varied(
     temperature=[0.0, 1.5],
     refine_temperature=[0.0, 1.0],
     eot_lambda=[{"eot_form": form, "eot_lambda": lam} for form in ("prob_div", "logit_div") for lam in (0.5, 4.0)],
-    refine_eot_lambda=[{"eot_form": f, "eot_lambda": 1.0, "refine_eot_lambda": 4.0} for f in ("prob_div", "logit_div")],
+    refine_eot_lambda=[
+        {"eot_form": f, "eot_lambda": 1.0, "refine_eot_lambda": 4.0} for f in ("prob_div", "logit_div")
+    ],
 )
 
 

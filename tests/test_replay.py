@@ -62,7 +62,7 @@ class Result:
     def replay(self, count, seed=0):
         """What a new process finds, by run."""
         module._lines.cache_clear()
-        found = {one.run: one for one in replay(self.folder, count, seed)}
+        found = {one.run: one for _, one in replay([self.folder], count, seed)}
         return {run: found[run_id(run)] for run in RUNS if run_id(run) in found}
 
 
@@ -89,7 +89,8 @@ def test_a_result_agrees_with_the_code_that_made_it(result):
     assert_same(result.replay(4), dict.fromkeys(RUNS, 4) | {SHORT: 3})
     for run in RUNS:
         noted = result.entry(run).pop("replayed")
-        assert noted == {"responses": 3 if run is SHORT else 4, "ties": 0, "seed": 0}
+        whole = {"whole": True} if run is SHORT else {}
+        assert noted == {"responses": 3 if run is SHORT else 4, "ties": 0, "seed": 0} | whole
     after = result.manifest()
     for entry in after["runs"].values():
         del entry["replayed"]
@@ -111,8 +112,9 @@ def test_enough_responses_certify_code_that_decodes_the_same(result):
     for run in RUNS:
         entry = result.entry(run)
         assert entry["code"] == identity.identity(run)["code"]
+        whole = {"whole": True} if run is SHORT else {}
         noted = {"responses": 3 if run is SHORT else CERTIFIES, "ties": 0, "seed": 0, "code": "older"}
-        assert entry["replayed"] == noted
+        assert entry["replayed"] == noted | whole
     assert set(committed(result.folder)) == set(RUNS)
 
 
@@ -245,10 +247,10 @@ def test_two_tokens_as_good_as_equal_are_a_tie_and_no_difference(tmp_path, resul
     (now,) = evaluation.decode_rows(ONE, [(index, 0)])
     assert tokens()[0] == best and now["text"] != line["text"]
     module._lines.cache_clear()
-    (found,) = replay(one.folder, 16)
+    ((_, found),) = replay([one.folder], 16)
     if tie:
         assert (found.responses, found.ties, found.differ) == (1, 1, ())
-        assert one.entry(ONE)["replayed"] == {"responses": 1, "ties": 1, "seed": 0, "code": "older"}
+        assert one.entry(ONE)["replayed"] == {"responses": 1, "ties": 1, "seed": 0, "code": "older", "whole": True}
     else:
         assert (found.responses, found.ties, found.differ) == (1, 0, ((item.id, line["text"], now["text"]),))
         assert one.entry(ONE)["code"] == "older" and "replayed" not in one.entry(ONE)
@@ -261,7 +263,9 @@ def test_a_draw_at_the_border_of_a_token_is_a_tie(result, monkeypatch, distance,
         monkeypatch.setattr(RowGenerator, "uniforms", lambda self, first, steps, *_: always(steps))
         always = partial(lambda value, width: torch.full((1, width), value, dtype=torch.float64), value)
 
-    run = replace(SHORT, options=Run.of("study-ar", TASK, "autoregressive", 3, temperature=1.0, max_new_tokens=1).options)
+    run = replace(
+        SHORT, options=Run.of("study-ar", TASK, "autoregressive", 3, temperature=1.0, max_new_tokens=1).options
+    )
     item = identity.items_of(TASK, "test", 3)[1]
     logits = result.network.lm_head.weight.data @ ending(result.network, item)
     below = torch.softmax(logits, -1).double().cumsum(-1)

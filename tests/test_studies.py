@@ -7,7 +7,7 @@ import pytest
 
 from lib.analysis.stats import Estimate
 from lib.errors import UserError
-from lib.paths import RESULTS
+from lib.paths import RESULTS, ROOT
 from lib.reporting import check
 from lib.reporting.claims import (
     DIRECTION,
@@ -26,12 +26,12 @@ from lib.reporting.claims import (
 from lib.reporting.collect import DESCRIPTIONS, write_all
 from lib.reporting.render import parameters
 from lib.reporting.result_folder import headline
-from lib.running import identity
+from lib.running.committed import committed
 from lib.running.evaluation import MEASURED, Run
+from lib.studies import base, study_of
 from lib.studies.autodeco.scores import Study as AutoDecoScores
 from lib.studies.autodeco.sweep import Study as Sweep
 from lib.studies.autodeco.sweep import best_temperature
-from lib.studies.base import committed
 from lib.studies.tolerator.base import budgets, middle
 from lib.studies.tolerator.scores import DIFFUSION_METHODS, Study
 
@@ -95,32 +95,123 @@ def test_comparisons_are_paired_and_corrected(small):
     assert rows.verdict.loc[4, "vanilla"] == "tied"
 
 
+def manifest_of(make):
+    return make.results / "tiny" / NAME / "manifest.json"
+
+
+def rewrite(make, change):
+    """The manifest with every run's entry changed by `change`."""
+    path = manifest_of(make)
+    manifest = json.loads(path.read_text())
+    manifest["runs"] = {name: change(entry) for name, entry in manifest["runs"].items()}
+    path.write_text(json.dumps(manifest))
+
+
+def stale(make):
+    return check.stale(study_of, make.results)
+
+
 def test_committed_responses_are_read_back_and_only_while_current(small):
     publish(small)
     first, again = small(), small()
-    have = committed(again)
+    folder = manifest_of(small).parent
+    have = committed(folder)
     assert len(have) == len(first.runs())
-    for run, lines in ((run, first.lines[key]) for key, run in first.runs().items()):
-        read = have[identity.run_id(run)]
-        assert [{k: v for k, v in line.items() if k not in MEASURED} for line in lines] == [
-            {k: v for k, v in line.items() if k not in MEASURED} for line in read
+    for key, run in first.runs().items():
+        assert [{k: v for k, v in line.items() if k not in MEASURED} for line in first.lines[key]] == [
+            {k: v for k, v in line.items() if k not in MEASURED} for line in have[run]
         ]
-        assert read[0]["joules"] is None and read[0]["seconds"] > 0
+        assert have[run][0]["joules"] is None and have[run][0]["seconds"] > 0
     small.weights["study-dlm"] = "retrained"
-    kept = {key for key, run in again.runs().items() if identity.run_id(run) in have}
+    have = committed(folder)
+    kept = {key for key, run in again.runs().items() if run in have}
     assert kept == {("qa", "greedy", 0), ("qa", "sampled", 0)}
+    assert committed(folder.parent / "30_mtad_scores") == {}, "there is no such result"
 
 
 def test_check_says_what_is_no_longer_current(small, monkeypatch):
     publish(small)
-    assert check.stale(small.results) == []
+    assert stale(small) == []
     small.weights["study-dlm"] = "retrained"
-    assert check.stale(small.results) == [f"tiny/{NAME}: weights changed (12 runs)"]
+    assert stale(small) == [f"tiny/{NAME}: weights changed (12 runs)"]
     small.weights["study-dlm"] = "one"
-    path = small.results / "tiny" / NAME / "manifest.json"
+    path = manifest_of(small)
     manifest = json.loads(path.read_text())
     path.write_text(json.dumps(manifest | {"parameters": manifest["parameters"] | {"items": 4}}))
-    assert f"tiny/{NAME}: items was 4, the profile now says 3" in check.stale(small.results)
+    assert f"tiny/{NAME}: items was 4, the profile now says 3" in stale(small)
+
+
+def test_check_says_by_what_code_that_changed_is_certified(small):
+    publish(small)
+    rewrite(small, lambda entry: entry | {"code": "older"})
+    assert stale(small) == [f"tiny/{NAME}: code changed: REPLAY=16 certifies what decodes the same (14 runs)"]
+
+
+def test_check_tells_a_changed_scorer_from_changed_responses(small, monkeypatch):
+    publish(small)
+    rewrite(small, lambda entry: entry | {"scores": "older"})
+    assert stale(small) == [f"tiny/{NAME}: the scorer changed: render it to score the stored texts again (14 runs)"]
+    monkeypatch.setattr("lib.running.evaluation.responses", lambda *_: pytest.fail("decoded"))
+    small().save()
+    small.folder.joinpath("manifest.json").rename(manifest_of(small))
+    for path in small.folder.iterdir():
+        path.rename(manifest_of(small).parent / path.name)
+    assert stale(small) == []
+
+
+def test_check_says_that_tables_or_what_is_measured_are_those_of_other_code(small, monkeypatch):
+    publish(small)
+    with monkeypatch.context() as changed:
+        changed.setattr(Study, "sources", classmethod(lambda cls: "other"))
+        assert stale(small) == [
+            f"tiny/{NAME}: the notebook, or the code of its tables and figures, changed: render it"
+        ]
+    with monkeypatch.context() as changed:
+        changed.setattr(Study, "measures", classmethod(lambda cls: "other"))
+        assert stale(small) == [
+            f"tiny/{NAME}: what is measured in it, or what measures, changed: render it to measure anew"
+        ]
+    table = manifest_of(small).parent / "summary.csv"
+    table.write_text(table.read_text().replace("0.0000", "1.0000"))
+    assert f"tiny/{NAME}: its files are not those that were written" in stale(small)
+    assert committed(table.parent) == {}
+
+
+def test_the_sources_of_a_study_are_its_code_its_printed_cells_and_its_notebook(tmp_path, monkeypatch):
+    plain = Study.sources()
+    assert plain == Study.sources() != AutoDecoScores.sources() and len(plain) == 16
+    files = {}
+    for name, file in (("NOTEBOOKS", f"{NAME}.ipynb"), ("PAPERS", f"{Study.printed_in}.csv")):
+        there = getattr(base, name)
+        files[tmp_path / there.relative_to(ROOT) / file] = (there / file).read_bytes()
+        monkeypatch.setattr(base, name, tmp_path / there.relative_to(ROOT))
+    for path, written in files.items():
+        path.parent.mkdir(parents=True)
+        path.write_bytes(written)
+    assert Study.sources() == plain
+    for path, written in files.items():
+        path.write_bytes(written.replace(b"study", b"survey").replace(b"table", b"page"))
+        assert Study.sources() != plain, path
+        path.write_bytes(written)
+    code = base.hash_of
+    with monkeypatch.context() as changed:
+        changed.setattr(base, "hash_of", lambda names, *within: code([*names, ("lib.analysis.stats", "Estimate")]))
+        assert Study.sources() != plain
+
+
+def test_what_is_measured_has_a_hash_of_its_own(tmp_path, monkeypatch):
+    """Times and trained files are no responses: a study names what they come from."""
+    assert Study.measures() is None and Study.measured_by() == ([], [])
+    file = tmp_path / "curve.jsonl"
+    file.write_text("1\n")
+    names = [("lib.analysis.interleaved", "interleaved")]
+    found = []
+    for given in ([], [file]), (names, []), (names, [file]):
+        monkeypatch.setattr(Study, "measured_by", classmethod(lambda cls, given=given: given))
+        found += [Study.measures(), Study.sources()]
+    file.write_text("2\n")
+    found += [Study.measures(), Study.sources()]
+    assert len(set(found)) == len(found) == 8
 
 
 def test_later_runs_follow_from_the_first_and_are_checked(small, monkeypatch):
@@ -135,10 +226,10 @@ def test_later_runs_follow_from_the_first_and_are_checked(small, monkeypatch):
     assert set(study.lines) == set(study.all_runs) == {*study.runs(), ("qa", "sampled", 1)}
     assert dict(study.all_runs["qa", "sampled", 1].options)["temperature"] > 0
     publish(small)
-    assert check.stale(small.results) == []
+    assert stale(small) == []
     assert small().lines["qa", "sampled", 1][0]["item"] == study.lines["qa", "sampled", 1][0]["item"]
     monkeypatch.setattr(Study, "later_runs", lambda self, lines: later(self, {k: v[:1] for k, v in lines.items()}))
-    assert check.stale(small.results) == [f"tiny/{NAME}: runs are missing (1 runs)"]
+    assert stale(small) == [f"tiny/{NAME}: runs are missing (1 runs)"]
 
 
 def test_a_result_made_twice_is_the_same_but_for_what_was_measured(small):
@@ -250,11 +341,11 @@ def made_up(runs):
 
 @pytest.mark.parametrize("module", ["scores", "pass_at_k", "sweep", "ablation", "control"])
 def test_every_study_can_say_what_it_runs(module):
-    study = import_module(f"lib.studies.autodeco_{module}").Study(items=10)
+    study = import_module(f"lib.studies.autodeco.{module}").Study(items=10)
     later = study.later_runs(made_up(study.runs()))
     assert len({run.model for run in study.runs().values()}) > 1
     assert not set(later) & set(study.runs()) or module == "sweep"
-    assert study.sources() and all(path.exists() for path in study.sources() if path.suffix == ".py")
+    assert len(study.sources()) == 16
 
 
 def test_the_constant_is_the_mean_over_tokens():
@@ -282,7 +373,7 @@ def test_the_sweep_takes_the_best_and_of_equals_the_nearest_to_plain_sampling():
 @pytest.mark.parametrize("module", ["scores", "pass_at_k", "sweep", "ablation", "control", "real", "control_real"])
 def test_a_study_says_in_words_and_verdicts_what_it_found(module):
     """From made-up responses: the reading, the ledger and the headlines need nothing else."""
-    study = import_module(f"lib.studies.autodeco_{module}").Study(items=10, samples=2)
+    study = import_module(f"lib.studies.autodeco.{module}").Study(items=10, samples=2)
     lines = doubled(made_up(study.runs()))
     study.__dict__["lines"] = lines | doubled(made_up(study.later_runs(lines)))
     assert all(line.startswith("- ") for line in study.reading().splitlines())

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from lib.decoding.llama import Llama, grouped_attention
+from lib.errors import UserError
 
 
 def bidirectional_mask(attention_mask: Tensor) -> Tensor:
@@ -17,12 +18,37 @@ def position_ids(attention_mask: Tensor) -> Tensor:
     return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
 
 
-def canvas_logits(model, input_ids: Tensor, attention_mask: Tensor, needed: Tensor, family) -> Tensor:
+class PromptKeys:
+    """Keys and values of prompts from a first forward, which later ones take as they were then.
+
+    An approximation (Fast-dLLM, arXiv 2505.22618): where all see all, the prompt's keys change with the canvas. Of
+    Llama-class networks alone. `layers` hold [B, heads, P, D] each, and nothing before the first forward.
+    """
+
+    def __init__(self, network):
+        self.layers: list[tuple[Tensor, Tensor]] = []
+        with torch.inference_mode():
+            if Llama.of(network) is None:
+                raise UserError(
+                    f"prompt_cache needs a Llama-class network, not {type(network).__name__}: leave it off"
+                )
+
+
+def canvas_logits(
+    model,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    needed: Tensor,
+    family,
+    prompt: PromptKeys | None = None,
+    rows: Tensor | None = None,
+) -> Tensor:
     """Logits [M, V] at the M positions of the canvas that `needed` [B, W] marks, row by row.
 
     The canvas is the last W positions of `input_ids` [B, L]. A family that keeps the next-token shift (Dream)
     predicts position i at i - 1. The language-model head is computed at those M positions alone where the network
-    calls it as a module. Raises ValueError where a shifted model has no prompt.
+    calls it as a module. `prompt`: keys that stand in for the prompt's, of which these are the `rows` (indices).
+    Raises ValueError where a shifted model has no prompt.
     """
     first = input_ids.shape[1] - needed.shape[1] - int(family.shift)
     if first < 0:
@@ -31,7 +57,7 @@ def canvas_logits(model, input_ids: Tensor, attention_mask: Tensor, needed: Tens
     at[:, first : first + needed.shape[1]] = needed
     fast = Llama.of(model) if family.wide_mask else None
     if fast:
-        return _fast(fast, input_ids, attention_mask, at)
+        return _fast(fast, input_ids, attention_mask, at, first, prompt, rows)
     inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
     if family.wide_mask:
         inputs |= {
@@ -49,12 +75,25 @@ def canvas_logits(model, input_ids: Tensor, attention_mask: Tensor, needed: Tens
     return logits if logits.ndim == 2 else logits[at]
 
 
-def _fast(network: Llama, ids: Tensor, mask: Tensor, at: Tensor) -> Tensor:
-    """The same by the few operations of a Llama-class network."""
-    cos, sin = (table[position_ids(mask)] for table in network.angles(ids.shape[1]))
+def _fast(
+    network: Llama, ids: Tensor, mask: Tensor, at: Tensor, first: int, prompt: PromptKeys | None, rows: Tensor | None
+) -> Tensor:
+    """The same by the few operations of a Llama-class network; the first `first` positions may be read once."""
+    known = prompt.layers if prompt else []
+    start = first if known else 0
+    cos, sin = (table[position_ids(mask)[:, start:]] for table in network.angles(ids.shape[1]))
     seen = mask.bool()[:, None, None]
+    read: list[tuple[Tensor, Tensor]] = []
 
-    def attend(_, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        if known:
+            before = known[layer] if rows is None else tuple(x[rows] for x in known[layer])
+            k, v = (torch.cat(pair, 2) for pair in zip(before, (k, v), strict=True))
+        elif prompt:
+            read.append((k[:, :, :first].clone(), v[:, :, :first].clone()))
         return grouped_attention(q, k, v, seen)
 
-    return network.logits(network.normed(network.states(ids, cos, sin, attend)[at]))
+    states = network.states(ids[:, start:], cos, sin, attend)[at[:, start:]]
+    if read:
+        prompt.layers = read
+    return network.logits(network.normed(states))

@@ -20,7 +20,7 @@ from lib.mtad.mtad import Mtad
 def mtad(model, draft, prompt: list[int], options: Mtad, generator: RowGenerator, family: Family) -> list[int]:
     """The response to a prompt [P], EoT excluded; `generator` has one row."""
     p, q = (cache(partial(distribution, network, prompt, options, family)) for network in (model, draft))
-    gamma, width, text, step = options.gamma, options.width if options.temperature else 1, (), 0
+    gamma, width, text, step = options.gamma, options.width, (), 0
     while len(text) < options.max_new_tokens and not set(text) & set(family.eot_ids):
         layers = [[((), 1.0)]]  # beams with their weights, by length
         for uniform in generator.uniform(step, stream=0, width=gamma * width).view(gamma, width).tolist():

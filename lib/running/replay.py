@@ -37,29 +37,36 @@ class Replay:
     differ: tuple[tuple[str, str, str], ...]  # item, stored text, text of today
 
 
-def replay(folder: Path, count: int, seed: int = 0) -> Iterator[Replay]:
-    """Decode `count` responses of every run of a result again, chosen by `seed`; see `certify`.
+def replay(folders: list[Path], count: int, seed: int = 0) -> Iterator[tuple[Path, Replay]]:
+    """Decode `count` responses of every run of some results again, chosen by `seed`; see `certify`.
 
-    Passed over: a run whose model, rows or dtype are not those of today, one of another device, one that was
-    replayed so before, and a folder whose files were changed.
+    Passed over: a run whose model, rows or dtype are not those of today, one that was replayed so before, a result of
+    another device, and a folder whose files were changed.
     """
+    units = {"cpu": [], "cuda": []}
+    for folder in folders:
+        for name, run, device in _open_runs(folder, count, seed):
+            units[device].append((folder, name, run, count, seed, device))
+    for device, todo in units.items():
+        found = results(_replayed, todo, device=device) if todo else ()
+        for folder, outcome in tqdm(found, total=len(todo), desc="replay", unit="run", disable=not todo):
+            certify(folder, outcome, count, seed, device)
+            yield folder, outcome
+
+
+def _open_runs(folder: Path, count: int, seed: int) -> Iterator[tuple[str, Run, str]]:
+    """Name, run and device of every run of a result that is to be replayed."""
     manifest = json.loads((folder / "manifest.json").read_text())
     device = "cpu" if manifest["device"] == "cpu" else "cuda"
-    if device != "cpu" and not (torch.cuda.is_available() and device_name(device) == manifest["device"]):
+    elsewhere = device != "cpu" and not (torch.cuda.is_available() and device_name(device) == manifest["device"])
+    if elsewhere or manifest["files"] != file_hashes(folder):
         return
-    if manifest["files"] != file_hashes(folder):
-        return
-    lines, units = _lines(folder), []
     for name, entry in manifest["runs"].items():
-        changed = changes(entry, identity(run_of(entry["run"]), device))
-        before = entry.get("replayed", {})
-        done = not changed and (before.get("seed"), before.get("responses")) == (seed, min(count, len(lines[name])))
+        run = run_of(entry["run"])
+        changed, before = changes(entry, identity(run, device)), entry.get("replayed", {})
+        done = not changed and before.get("seed") == seed and (before["responses"] >= count or "whole" in before)
         if set(changed) <= {"code"} and not done:
-            units.append((folder, name, run_of(entry["run"]), count, seed, device))
-    label = "/".join(folder.parts[-2:])
-    for found in tqdm(results(_replayed, units, device=device), total=len(units), desc=label, unit="run"):
-        certify(folder, found, count, seed, device)
-        yield found
+            yield name, run, device
 
 
 def certify(folder: Path, found: Replay, count: int, seed: int, device: str = "cpu") -> None:
@@ -72,6 +79,8 @@ def certify(folder: Path, found: Replay, count: int, seed: int, device: str = "c
     if found.differ or changed and found.responses < min(CERTIFIES, len(_lines(folder)[found.run])):
         return
     entry["replayed"] = {"responses": found.responses, "ties": found.ties, "seed": seed}
+    if found.responses == len(_lines(folder)[found.run]):
+        entry["replayed"]["whole"] = True
     if changed:
         entry["replayed"]["code"] = entry["code"]  # what decoded them
         entry["code"] = now["code"]
@@ -85,7 +94,7 @@ def _lines(folder: Path) -> dict[str, list[dict]]:
     return stored_lines(folder)
 
 
-def _replayed(unit: tuple[Path, str, Run, int, int, str]) -> Replay:
+def _replayed(unit: tuple[Path, str, Run, int, int, str]) -> tuple[Path, Replay]:
     folder, name, run, count, seed, device = unit
     stored = _lines(folder)[name]
     chosen = Random(f"{seed}/{name}").sample(stored, min(count, len(stored)))
@@ -99,7 +108,7 @@ def _replayed(unit: tuple[Path, str, Run, int, int, str]) -> Replay:
                 ties += 1
             else:
                 differ.append((then["item"], then["text"], now["text"]))
-    return Replay(name, len(chosen), ties, tuple(differ))
+    return folder, Replay(name, len(chosen), ties, tuple(differ))
 
 
 def _again(run: Run, lines: list[dict], device: str) -> list[dict]:

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from lib.decoding.bidirectional import canvas_logits
+from lib.decoding.bidirectional import PromptKeys, canvas_logits
 from lib.decoding.distributions import check_nan, draw, gather
 from lib.decoding.family import Family
 from lib.decoding.randomness import RowGenerator
@@ -25,7 +25,15 @@ class Canvas:
     """
 
     def __init__(
-        self, model, family: Family, input_ids: Tensor, attention_mask: Tensor | None, width: int, generator, record
+        self,
+        model,
+        family: Family,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        width: int,
+        generator,
+        record,
+        prompt_cache=False,
     ):
         if family.mask_id is None:
             raise UserError(f"{family.name} is autoregressive: a diffusion decoder needs a model with a mask token")
@@ -38,7 +46,8 @@ class Canvas:
         self.confidence = torch.zeros(rows, width, dtype=torch.float64, device=input_ids.device)
         self.generator = RowGenerator.coerce(generator, rows)
         self.trace = Trace.start(rows, record)
-        self._took: list[tuple[Tensor | None, Tensor]] = []
+        self._took: list[tuple[Tensor | None, Tensor, bool]] = []
+        self._prompt_keys = PromptKeys(model) if prompt_cache else None
 
     def masked(self) -> Tensor:
         """[B, G], true where the canvas holds a mask."""
@@ -56,9 +65,10 @@ class Canvas:
         The mask token is at minus infinity: differs from the released code, which lets LLaDA draw [MASK] as an
         answer. `rows` (indices) are those that still take part; only they are computed and charged.
         """
-        self._took.append((rows, needed.sum(-1)))
+        self._took.append((rows, needed.sum(-1), bool(self._prompt_keys and self._prompt_keys.layers)))
         prompt, mask = (x if rows is None else x[rows] for x in (self.prompt, self.attention_mask))
-        found = canvas_logits(self.model, torch.cat([prompt, tokens], 1), mask, needed, self.family).float()
+        ids = torch.cat([prompt, tokens], 1)
+        found = canvas_logits(self.model, ids, mask, needed, self.family, self._prompt_keys, rows).float()
         found[:, self.family.mask_id] = -torch.inf
         return found
 
@@ -70,10 +80,10 @@ class Canvas:
     def close(self) -> Decoded:
         check_nan()
         lengths, every = self.attention_mask.sum(-1).cpu(), torch.arange(len(self.prompt))
-        for rows, heads in self._took:
+        for rows, heads, without_prompt in self._took:
             at = every if rows is None else rows.cpu()
             self.trace.target_forwards[at] += 1
-            self.trace.positions[at] += lengths[at]
+            self.trace.positions[at] += self.width + int(self.family.shift) if without_prompt else lengths[at]
             self.trace.head_positions[at] += heads.cpu()
         self.trace.batch_forwards = len(self._took)
         return Decoded.close(self.tokens, self.family.eot_ids, self.trace)

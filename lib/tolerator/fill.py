@@ -44,6 +44,7 @@ class Vanilla(Options):
     top_k: int = 0
     eot_form: str = "off"
     eot_lambda: float = 1.2
+    prompt_cache: bool = False  # the prompt's keys of the first forward in all: an approximation (Fast-dLLM)
 
     def check(self) -> None:
         self.require("canvas", self.canvas >= 1, "1 or more")
@@ -135,6 +136,6 @@ def decode(
     model, input_ids: Tensor, options: Vanilla, *, generator, family: Family, attention_mask=None, record=False
 ) -> Decoded:
     """Vanilla decoding of prompts [B, P], left-padded. T forwards, each over prompt and canvas."""
-    canvas = Canvas(model, family, input_ids, attention_mask, options.canvas, generator, record)
+    canvas = Canvas(model, family, input_ids, attention_mask, options.canvas, generator, record, options.prompt_cache)
     fill(canvas, options)
     return canvas.close()

@@ -64,6 +64,7 @@ class Tolerator(Options):
     top_p: float = 1.0
     subset: str = "random"
     greedy_last: bool = False
+    prompt_cache: bool = False  # the prompt's keys of the first forward in all: an approximation (Fast-dLLM)
 
     def check(self) -> None:
         self.require("forwards", self.forwards >= 2, "2 or more (one to fill up, one to refine)")
@@ -201,7 +202,7 @@ def decode(
 
     The trace measures, of every iteration [B, K], how many positions were `masked` and how many tokens `changed`.
     """
-    canvas = Canvas(model, family, input_ids, attention_mask, options.canvas, generator, record)
+    canvas = Canvas(model, family, input_ids, attention_mask, options.canvas, generator, record, options.prompt_cache)
     fill(canvas, options.fill_up)
     state = Refinement.start(canvas.tokens, canvas.confidence)
     counts = torch.zeros(2, len(input_ids), options.refine_steps, dtype=torch.long, device=input_ids.device)

@@ -48,8 +48,8 @@ class Bild(Drafting):
     """Big Little Decoder (Kim et al. 2023): draft until the draft is unsure, roll back where the target disagrees.
 
     The draft stops before the first token whose distribution has no probability above `fallback`, at the latest
-    after gamma tokens; the target takes back from the first token with -log p(x) > `rollback` on. fallback, rollback and gamma
-    as MTAD's authors run it on CNN/DailyMail.
+    after gamma tokens; the target takes back from the first token with -log p(x) > `rollback` on. fallback, rollback
+    and gamma as MTAD's authors run it on CNN/DailyMail.
     """
 
     gamma: int = 10

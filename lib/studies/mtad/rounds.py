@@ -27,7 +27,7 @@ BASE = "speculative"
 SAMPLER = "sampling, this loop"  # MTJD's blocks of one token, drawn: the same distribution, ten tokens of it computed
 BATCHED = ("sampling", BASE, "MTAD", "MMTAD")
 ELSEWHERE = ("sampling", SAMPLER, BASE, "threshold", "MTAD", "MMTAD")
-TUNED = (BASE, "speculative, greedy", "MTAD")
+TRIED_WAYS = (BASE, "speculative, greedy", "MTAD")
 TIMED = ("autoregressive", "mtjd", "speculative", "assisted", "threshold", "mtad")  # the methods of `ways`
 ENERGY_ROUNDS = 6
 CHECKED = 4  # rounds whose texts are compared, and whose forwards are timed one by one
@@ -151,7 +151,7 @@ class Rounds(DraftingStudy):
     def _tried(self) -> pd.DataFrame:
         ways = {
             f"{way}, gamma {gamma}": self._timed(way, 1, "validation", gamma=gamma)
-            for way in TUNED
+            for way in TRIED_WAYS
             for gamma in self.gammas
         }
         return interleaved(ways, max(2, self.items // 4), self.device)

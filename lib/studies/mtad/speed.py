@@ -126,7 +126,7 @@ class Study(Rounds):
         for where, way, times in (("v2, ICLR", "MTAD", 1.42), ("v4", "MMTAD", 1.26)):
             e = self.ratio(way, BASE)
             says = f"{way} is {times:g} times as fast as speculative decoding ({self.model}, batch 1, {prompts})"
-            found.append(_timed(f"abstract, {where}", says, e, more(e, times, zero=1.0), f"{times:g}x"))
+            found.append(_speed_claim(f"abstract, {where}", says, e, more(e, times, zero=1.0), f"{times:g}x"))
         for where, way, times, theirs in (("v2, ICLR", "MTAD", 1.54, "1.54x"), ("v4", "MMTAD", 1.31, "23.6 % less")):
             e = self.energy(way)
             says = f"{way} takes {times:g} times less energy a token than speculative decoding"
@@ -134,19 +134,21 @@ class Study(Rounds):
             found.append(Claim(f"abstract, {where}", says, theirs, e, "times less", verdict))
         e = self.ratio("MTAD", BASE)
         found.append(
-            _timed(OWN, f"MTAD is at least {AIM:g} times as fast as speculative decoding", e, at_least(e, AIM))
+            _speed_claim(OWN, f"MTAD is at least {AIM:g} times as fast as speculative decoding", e, at_least(e, AIM))
         )
         for own, theirs in PAIRS.items():
             e = self.ratio(own, theirs)
             says = f"{own} decoding here is at least as fast as transformers' {theirs}, same pair and draft length"
-            found.append(_timed(OWN, says, e, at_least(e, 1.0)))
+            found.append(_speed_claim(OWN, says, e, at_least(e, 1.0)))
         e = self.ratio("MTAD", "speculative, greedy")
-        found.append(_timed(OWN, "MTAD is faster than speculative greedy decoding", e, more(e, zero=1.0)))
+        found.append(_speed_claim(OWN, "MTAD is faster than speculative greedy decoding", e, more(e, zero=1.0)))
         e = self.ratio("speculative, greedy", "greedy")
-        found.append(_timed(OWN, "drafting greedily is no faster than greedy decoding alone", e, at_most(e, 1.0)))
+        found.append(
+            _speed_claim(OWN, "drafting greedily is no faster than greedy decoding alone", e, at_most(e, 1.0))
+        )
         for against in (BASE, self.sampler("elsewhere")) if self.elsewhere else ():
             e = self.ratio("MTAD", against, where="elsewhere")
-            found.append(_timed(OWN, f"MTAD is faster than {against} on {OTHERS}", e, more(e, zero=1.0)))
+            found.append(_speed_claim(OWN, f"MTAD is faster than {against} on {OTHERS}", e, more(e, zero=1.0)))
         return found
 
     def energy(self, way: str) -> Estimate:
@@ -219,5 +221,6 @@ class Study(Rounds):
         return self.write(tables, {"speed": self.figure_speed()})
 
 
-def _timed(where: str, says: str, e: Estimate, verdict: str, printed: str = "") -> Claim:
+def _speed_claim(where: str, says: str, e: Estimate, verdict: str, printed: str = "") -> Claim:
+    """A claim on a ratio of speeds, open where too few rounds were measured."""
     return Claim(where, says, printed, e, "times", verdict if e.n >= FEWEST else OPEN)

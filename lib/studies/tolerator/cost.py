@@ -69,7 +69,7 @@ class Study(DiffusionStudy):
         return self._run(short, method, **spending(method, forwards), **options)
 
     @cached_property
-    def named(self) -> pd.DataFrame:
+    def summary_in_words(self) -> pd.DataFrame:
         """`summary` with methods and shapes in words."""
         return self.summary.assign(
             method=self.summary.method.map(METHOD_NAMES), shape=self.summary["shape"].map(SHAPES)
@@ -110,7 +110,7 @@ class Study(DiffusionStudy):
 
     def table_shapes(self) -> pd.DataFrame:
         """Accuracy in % at the middle budget in one block, in four, and on a longer canvas."""
-        rows = self.named.assign(cell=accuracy_cells(self.named))
+        rows = self.summary_in_words.assign(cell=accuracy_cells(self.summary_in_words))
         keep = rows.method.isin([NAMES[method] for method in SHAPED])
         at = np.array([r.budget == middle(canvas_of(r.label)) for r in rows.itertuples()])
         rows = rows[keep & at]
@@ -119,7 +119,7 @@ class Study(DiffusionStudy):
 
     def figure_cost(self):
         """Accuracy against forwards, positions and seconds, a row a cost and a column a task."""
-        rows = self.named[self.named["shape"] == SHAPES[""]]
+        rows = self.summary_in_words[self.summary_in_words["shape"] == SHAPES[""]]
         names = list(dict.fromkeys(rows.method))
         colours = dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
         size = (4.1 * len(self.tasks), 3.1 * len(COSTS))

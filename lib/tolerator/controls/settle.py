@@ -38,6 +38,7 @@ class Settle(Options):
     doubt: float = 0.98
     share: float = 0.25
     temperature: float = 0.0
+    prompt_cache: bool = False  # the prompt's keys of the first forward in all: an approximation (Fast-dLLM)
 
     def check(self) -> None:
         self.require("canvas", self.canvas >= 1, "1 or more")
@@ -122,7 +123,7 @@ def decode(
     model, input_ids: Tensor, options: Settle, *, generator, family: Family, attention_mask=None, record=False
 ) -> Decoded:
     """Settle on prompts [B, P], left-padded. A row that has settled leaves the batch and pays no more."""
-    canvas = Canvas(model, family, input_ids, attention_mask, options.canvas, generator, record)
+    canvas = Canvas(model, family, input_ids, attention_mask, options.canvas, generator, record, options.prompt_cache)
     zeros = torch.zeros_like(canvas.tokens)
     state = Canvases(canvas.tokens, canvas.confidence, zeros, zeros.bool())
     for step in range(options.forwards):

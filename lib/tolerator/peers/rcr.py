@@ -29,6 +29,7 @@ class Rcr(Options):
     top_p: float = 0.9
     eot_form: str = "off"
     eot_lambda: float = 1.2
+    prompt_cache: bool = False  # the prompt's keys of the first forward in all: an approximation (Fast-dLLM)
 
     def check(self) -> None:
         self.require("steps", 1 <= self.steps <= self.canvas, f"from 1 to the canvas length, {self.canvas}")
@@ -68,7 +69,7 @@ def decode(
     model, input_ids: Tensor, options: Rcr, *, generator, family: Family, attention_mask=None, record=False
 ) -> Decoded:
     """RCR on prompts [B, P], left-padded; T forwards on the even schedule."""
-    canvas = Canvas(model, family, input_ids, attention_mask, options.canvas, generator, record)
+    canvas = Canvas(model, family, input_ids, attention_mask, options.canvas, generator, record, options.prompt_cache)
     columns = torch.arange(canvas.width, device=canvas.tokens.device)
     owed = {}
     for step, (first, last, count) in enumerate(plan(options.schedule)):

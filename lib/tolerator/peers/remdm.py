@@ -39,6 +39,7 @@ class Remdm(Options):
     top_p: float = 0.9
     eot_form: str = "off"
     eot_lambda: float = 1.2
+    prompt_cache: bool = False  # the prompt's keys of the first forward in all: an approximation (Fast-dLLM)
 
     def check(self) -> None:
         self.require("canvas", self.canvas >= 1, "1 or more")
@@ -115,7 +116,7 @@ def decode(
     model, input_ids: Tensor, options: Remdm, *, generator, family: Family, attention_mask=None, record=False
 ) -> Decoded:
     """ReMDM on prompts [B, P], left-padded: T forwards at times 1, 1 - 1/T, ..., 1/T; no mask is left at 0."""
-    canvas = Canvas(model, family, input_ids, attention_mask, options.canvas, generator, record)
+    canvas = Canvas(model, family, input_ids, attention_mask, options.canvas, generator, record, options.prompt_cache)
     for step in range(options.steps):
         t, s = 1 - step / options.steps, 1 - (step + 1) / options.steps
         logits = canvas.logits(canvas.tokens, canvas.masked())
