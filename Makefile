@@ -43,7 +43,7 @@ report: env ## collect results/headline.json and print it
 	$(RUN) lib report
 
 check: env ## are the committed results those of the committed code? REPLAY=3 decodes some responses of every run again
-	$(RUN) lib check --replay "$(or $(REPLAY),0)"
+	$(RUN) lib check --replay "$(or $(REPLAY),0)" $(if $(WAITING),--waiting)
 
 bench: env ## how fast the engine is on this machine, beside its peers: results/bench/engine.md (15 minutes)
 	$(RUN) lib bench

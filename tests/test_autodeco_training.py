@@ -10,7 +10,8 @@ import torch
 from conftest import AR, CONFIG, heads, tiny
 
 from lib.autodeco import AutoDecoForCausalLM, Heads
-from lib.autodeco.decode import AutoDeco, EntropyTemperature
+from lib.autodeco.decode import AutoDeco
+from lib.autodeco.peers.entropy import EntropyTemperature
 from lib.decoding.distributions import warp
 from lib.errors import UserError
 from lib.models.registry import Model

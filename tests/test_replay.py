@@ -61,7 +61,6 @@ class Result:
 
     def replay(self, count, seed=0):
         """What a new process finds, by run."""
-        module._lines.cache_clear()
         found = {one.run: one for _, one in replay([self.folder], count, seed)}
         return {run: found[run_id(run)] for run in RUNS if run_id(run) in found}
 
@@ -246,7 +245,6 @@ def test_two_tokens_as_good_as_equal_are_a_tie_and_no_difference(tmp_path, resul
     lead(result.network, item, -gap)
     (now,) = evaluation.decode_rows(ONE, [(index, 0)])
     assert tokens()[0] == best and now["text"] != line["text"]
-    module._lines.cache_clear()
     ((_, found),) = replay([one.folder], 16)
     if tie:
         assert (found.responses, found.ties, found.differ) == (1, 1, ())

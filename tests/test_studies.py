@@ -1,10 +1,12 @@
 """Studies: matched budgets, tables from known lines, results that are read back and checked for currency."""
 
 import json
+from functools import partial
 from importlib import import_module
 
 import pytest
 
+from lib import __main__ as command
 from lib.analysis.stats import Estimate
 from lib.errors import UserError
 from lib.paths import RESULTS, ROOT
@@ -144,13 +146,13 @@ def test_check_says_what_is_no_longer_current(small, monkeypatch):
 def test_check_says_by_what_code_that_changed_is_certified(small):
     publish(small)
     rewrite(small, lambda entry: entry | {"code": "older"})
-    assert stale(small) == [f"tiny/{NAME}: code changed: REPLAY=16 certifies what decodes the same (14 runs)"]
+    assert stale(small) == [f"tiny/{NAME}: waits for REPLAY=16, for code changed: it certifies what decodes the same (14 runs)"]
 
 
 def test_check_tells_a_changed_scorer_from_changed_responses(small, monkeypatch):
     publish(small)
     rewrite(small, lambda entry: entry | {"scores": "older"})
-    assert stale(small) == [f"tiny/{NAME}: the scorer changed: render it to score the stored texts again (14 runs)"]
+    assert stale(small) == [f"tiny/{NAME}: waits to be rendered, for the scorer changed: it scores the stored texts (14 runs)"]
     monkeypatch.setattr("lib.running.evaluation.responses", lambda *_: pytest.fail("decoded"))
     small().save()
     small.folder.joinpath("manifest.json").rename(manifest_of(small))
@@ -159,17 +161,35 @@ def test_check_tells_a_changed_scorer_from_changed_responses(small, monkeypatch)
     assert stale(small) == []
 
 
+def test_what_waits_is_no_error_where_that_is_asked_for_and_damage_always_is(small, monkeypatch, capsys):
+    publish(small)
+    monkeypatch.setattr(check, "stale", partial(check.stale, results=small.results))
+    command.check()
+    assert "every committed result is current" in capsys.readouterr().out
+    rewrite(small, lambda entry: entry | {"code": "older"})
+    with pytest.raises(UserError, match="^1 results are not current"):
+        command.check()
+    capsys.readouterr()
+    command.check(waiting=True)
+    out = capsys.readouterr().out
+    assert f"tiny/{NAME}: waits for REPLAY=16" in out and "1 results wait, nothing is damaged" in out
+    small.weights["study-dlm"] = "retrained"
+    with pytest.raises(UserError, match="^1 results are not current"):
+        command.check(waiting=True)
+    assert f"tiny/{NAME}: weights changed (12 runs)" in capsys.readouterr().out
+
+
 def test_check_says_that_tables_or_what_is_measured_are_those_of_other_code(small, monkeypatch):
     publish(small)
     with monkeypatch.context() as changed:
         changed.setattr(Study, "sources", classmethod(lambda cls: "other"))
         assert stale(small) == [
-            f"tiny/{NAME}: the notebook, or the code of its tables and figures, changed: render it"
+            f"tiny/{NAME}: waits to be rendered, for the notebook or the code of its tables changed"
         ]
     with monkeypatch.context() as changed:
         changed.setattr(Study, "measures", classmethod(lambda cls: "other"))
         assert stale(small) == [
-            f"tiny/{NAME}: what is measured in it, or what measures, changed: render it to measure anew"
+            f"tiny/{NAME}: waits to be measured anew, for what is measured in it, or what measures, changed"
         ]
     table = manifest_of(small).parent / "summary.csv"
     table.write_text(table.read_text().replace("0.0000", "1.0000"))

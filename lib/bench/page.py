@@ -89,8 +89,8 @@ def page(rows: list[Row]) -> str:
         "# The engine's speed",
         "",
         f"Written by `make bench` on {device()}, {torch.get_num_threads()} threads, torch {torch.__version__}. Ours "
-        "and the peer run in turns in one process, after both were seen to make the same tokens; medians over rounds, in "
-        "brackets the 95 % bootstrap interval over rounds. A ratio above 1 is ours being faster.",
+        "and the peer run in turns in one process, after both were seen to make the same tokens; medians over rounds, "
+        "in brackets the 95 % bootstrap interval over rounds. A ratio above 1 is ours being faster.",
         "",
         "| case | what | ratio or share | ours | peer | | reached |",
         "|---|---|---|---|---|---|---|",

@@ -72,9 +72,10 @@ def grow(
 ) -> Draft:
     """A tree of `layers` layers below the text.
 
-    pending [b, Q]: what the draft has not read of the text, left-padded, real where it is text. `expand`
-    (distributions, layer, depth) draws the next layer from those [b, n, K] of the last one and from what it chose there. Near its
-    limit a row drafts as ever: a shorter draft would be another rule, and a text would depend on how long it may get.
+    pending [b, Q]: what the draft has not read of the text, left-padded, real where it is text.
+    `expand(distributions, layer, depth)` draws the next layer from those [b, n, K] of the last one and from what it
+    chose there. Near its limit a row drafts as ever: a shorter draft would be another rule, and a text would depend
+    on how long it may get.
     """
     rows, device = len(pending), pending.device
     width = pending.shape[1]

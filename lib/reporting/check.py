@@ -12,6 +12,8 @@ from lib.running.committed import committed, file_hashes
 from lib.running.evaluation import Run
 from lib.running.identity import changes, identity, setting
 
+WAITS = "waits"  # in a line on a result that nothing damaged, but which today's code has not made or seen yet
+
 
 def stale(study_of: Callable, results: Path = RESULTS, notebooks: Path = NOTEBOOKS) -> list[str]:
     """A line for every result that is not current: which, and what changed. `study_of(notebook)` gives its Study."""
@@ -35,9 +37,11 @@ def stale(study_of: Callable, results: Path = RESULTS, notebooks: Path = NOTEBOO
         if manifest["files"] != file_hashes(path.parent):
             reasons.append(f"{where}: its files are not those that were written")
         if manifest.get("measures") != study.measures():
-            reasons.append(f"{where}: what is measured in it, or what measures, changed: render it to measure anew")
+            reasons.append(
+                f"{where}: {WAITS} to be measured anew, for what is measured in it, or what measures, changed"
+            )
         elif manifest["sources"] != study.sources():
-            reasons.append(f"{where}: the notebook, or the code of its tables and figures, changed: render it")
+            reasons.append(f"{where}: {WAITS} to be rendered, for the notebook or the code of its tables changed")
         now = study.of(values)
         runs = list(dict.fromkeys(now.runs().values()))
         have = committed(path.parent, now.device)
@@ -59,6 +63,6 @@ def _changed(have: dict[str, dict], wanted: list[Run], device: str) -> list[str]
         now = identity(run, device)
         differs.update(f"{key} changed" for key in changes(then, now))
         if then["scores"] != now["scores"]:
-            differs["the scorer changed: render it to score the stored texts again"] += 1
-    cures = {"code changed": "code changed: REPLAY=16 certifies what decodes the same"}
+            differs[f"{WAITS} to be rendered, for the scorer changed: it scores the stored texts"] += 1
+    cures = {"code changed": f"{WAITS} for REPLAY=16, for code changed: it certifies what decodes the same"}
     return [f"{cures.get(what, what)} ({count} runs)" for what, count in differs.items()]

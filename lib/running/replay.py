@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from random import Random
 
@@ -24,7 +23,6 @@ from lib.running.workers import results
 CERTIFIES = 16  # responses of a run, or all where it has fewer, that must be equal
 TIE = 1e-4  # logits that differ by less than this are as good as equal: another processor rounds otherwise
 TRIES = 12
-SCORES = ("item", "row", "sample", "correct", "status", "answer")  # of a line, what no decoding decides
 
 
 @dataclass(frozen=True)
@@ -37,49 +35,64 @@ class Replay:
     differ: tuple[tuple[str, str, str], ...]  # item, stored text, text of today
 
 
+@dataclass(frozen=True)
+class Unit:
+    """What is decoded again of one run: some of its `total` stored lines."""
+
+    folder: Path
+    name: str
+    run: Run
+    lines: tuple[dict, ...]
+    total: int
+    device: str
+
+
 def replay(folders: list[Path], count: int, seed: int = 0) -> Iterator[tuple[Path, Replay]]:
     """Decode `count` responses of every run of some results again, chosen by `seed`; see `certify`.
 
     Passed over: a run whose model, rows or dtype are not those of today, one that was replayed so before, a result of
-    another device, and a folder whose files were changed.
+    another device, and a folder whose files were changed. The study models come first, for they are quick.
     """
-    units = {"cpu": [], "cuda": []}
-    for folder in folders:
-        for name, run, device in _open_runs(folder, count, seed):
-            units[device].append((folder, name, run, count, seed, device))
-    for device, todo in units.items():
+    units = [unit for folder in folders for unit in _units(folder, count, seed)]
+    units.sort(key=lambda unit: not unit.run.model.startswith("study"))
+    for device in ("cpu", "cuda"):
+        todo = [unit for unit in units if unit.device == device]
         found = results(_replayed, todo, device=device) if todo else ()
-        for folder, outcome in tqdm(found, total=len(todo), desc="replay", unit="run", disable=not todo):
-            certify(folder, outcome, count, seed, device)
-            yield folder, outcome
+        for unit, outcome in tqdm(found, total=len(todo), desc="replay", unit="run", disable=not todo):
+            certify(unit, outcome, seed)
+            yield unit.folder, outcome
 
 
-def _open_runs(folder: Path, count: int, seed: int) -> Iterator[tuple[str, Run, str]]:
-    """Name, run and device of every run of a result that is to be replayed."""
+def _units(folder: Path, count: int, seed: int) -> Iterator[Unit]:
+    """Every run of a result that is to be replayed."""
     manifest = json.loads((folder / "manifest.json").read_text())
     device = "cpu" if manifest["device"] == "cpu" else "cuda"
     elsewhere = device != "cpu" and not (torch.cuda.is_available() and device_name(device) == manifest["device"])
     if elsewhere or manifest["files"] != file_hashes(folder):
         return
+    stored = None
     for name, entry in manifest["runs"].items():
         run = run_of(entry["run"])
         changed, before = changes(entry, identity(run, device)), entry.get("replayed", {})
         done = not changed and before.get("seed") == seed and (before["responses"] >= count or "whole" in before)
         if set(changed) <= {"code"} and not done:
-            yield name, run, device
+            stored = stored or stored_lines(folder)
+            lines = stored[name]
+            chosen = Random(f"{seed}/{name}").sample(lines, min(count, len(lines)))
+            yield Unit(folder, name, run, tuple(chosen), len(lines), device)
 
 
-def certify(folder: Path, found: Replay, count: int, seed: int, device: str = "cpu") -> None:
+def certify(unit: Unit, found: Replay, seed: int) -> None:
     """Note in the manifest that the run was replayed; enough responses certify code that changed."""
-    path = folder / "manifest.json"
+    path = unit.folder / "manifest.json"
     manifest = json.loads(path.read_text())
     entry = manifest["runs"][found.run]
-    now = identity(run_of(entry["run"]), device)
+    now = identity(unit.run, unit.device)
     changed = bool(changes(entry, now))
-    if found.differ or changed and found.responses < min(CERTIFIES, len(_lines(folder)[found.run])):
+    if found.differ or changed and found.responses < min(CERTIFIES, unit.total):
         return
     entry["replayed"] = {"responses": found.responses, "ties": found.ties, "seed": seed}
-    if found.responses == len(_lines(folder)[found.run]):
+    if found.responses == unit.total:
         entry["replayed"]["whole"] = True
     if changed:
         entry["replayed"]["code"] = entry["code"]  # what decoded them
@@ -89,26 +102,19 @@ def certify(folder: Path, found: Replay, count: int, seed: int, device: str = "c
     os.replace(staging, path)
 
 
-@cache
-def _lines(folder: Path) -> dict[str, list[dict]]:
-    return stored_lines(folder)
-
-
-def _replayed(unit: tuple[Path, str, Run, int, int, str]) -> tuple[Path, Replay]:
-    folder, name, run, count, seed, device = unit
-    stored = _lines(folder)[name]
-    chosen = Random(f"{seed}/{name}").sample(stored, min(count, len(stored)))
+def _replayed(unit: Unit) -> tuple[Unit, Replay]:
+    chosen = list(unit.lines)
     parts = [chosen] if len(chosen) < 8 else [chosen[:1], chosen[1:6], chosen[6:]]  # batches of several sizes
     ties, differ = 0, []
     for part in parts:
-        for then, now in zip(part, _again(run, part, device), strict=True):
+        for then, now in zip(part, _again(unit.run, part, unit.device), strict=True):
             if _same(then, now):
                 continue
-            if is_tie(run, then, device):
+            if is_tie(unit.run, then, unit.device):
                 ties += 1
             else:
                 differ.append((then["item"], then["text"], now["text"]))
-    return folder, Replay(name, len(chosen), ties, tuple(differ))
+    return unit, Replay(unit.name, len(chosen), ties, tuple(differ))
 
 
 def _again(run: Run, lines: list[dict], device: str) -> list[dict]:

@@ -120,8 +120,8 @@ def distil(draft, learned, unseen, target: Model, recipe: Distil, folder, device
 def divergence(draft: DistilledDraft, rows: list[Written], target: Model, place: Tensor) -> tuple[Tensor, Tensor]:
     """KL(target, draft) and sum of min(p, q), means over the response positions of some answers.
 
-    p is the target's distribution over its stored tokens, for KL renormalised over those that the draft can say. Sum of
-    min(p, q) over the stored tokens is at most the share that speculative decoding would accept at temperature 1.
+    p is the target's distribution over its stored tokens, for KL renormalised over those that the draft can say. Sum
+    of min(p, q) over the stored tokens is at most the share that speculative decoding would accept at temperature 1.
     """
     device = place.device
     width = max(len(row.prompt) + len(row.response) for row in rows)
