@@ -1,4 +1,4 @@
-"""Models of five tokens whose every distribution is a row of a table, and the exact distributions of what they decode."""
+"""Models of five tokens whose distributions are rows of a table, and the exact ones of what they decode."""
 
 import math
 from collections import Counter as Tally

@@ -109,11 +109,14 @@ NOTHING = {
     | {"lib/loop.py": "from lib.late import finish as end\n"
        + HOUSE["lib/loop.py"].replace("    from lib.late import finish as end\n\n", "")},
     "the words of an error": edited("lib/loop.py", "is below zero", "must be 0 or more"),
-    "the form of the text": edited("lib/loop.py", "shape.area() + price(x)", "(\n        shape.area()\n        + price( x )\n    )"),
+    "the form of the text": edited("lib/loop.py", "shape.area() + price(x)",
+                                "(\n        shape.area()\n        + price( x )\n    )"),
     "an unused neighbour": edited("lib/loop.py", "decode(x) + 1", "decode(x) + 2"),
     "no unused neighbour": edited("lib/room/tables.py", "\n\ndef other(x):\n    return x\n", ""),
     "a new neighbour": edited("lib/late.py", "def finish", "def start(x):\n    return 0\n\n\ndef finish"),
     "an unused class": edited("lib/room/shapes.py", "return 0", "return 1"),
+    "a neighbour's table by a constant that is used": edited("lib/loop.py", "\n\ndef unused",
+                                                    "SPARE = {}\nSPARE[LIMIT] = 1\n\n\ndef unused"),
     "a file that nothing names": {"lib/room/more.py": "decode = 1\n"},
     "a definition that moves to another file": MOVED,
     "a definition that is re-exported from elsewhere": {
@@ -127,7 +130,9 @@ NOTHING = {
 SOMETHING = {
     "the function itself": edited("lib/loop.py", "shape.area() +", "shape.area() -"),
     "when an error is raised": edited("lib/loop.py", "if x < 0", "if x < 1"),
-    "that an error is raised": edited("lib/loop.py", '    if x < 0:\n        raise ValueError(f"{x} is below zero")\n', ""),
+    "that an error is raised": edited("lib/loop.py",
+                                      '    if x < 0:\n        raise ValueError(f"{x} is below zero")\n',
+                                      ""),
     "a constant": edited("lib/loop.py", "LIMIT = 3", "LIMIT = 4"),
     "an entry of a table": edited("lib/loop.py", '{"first": 1}', '{"first": 0}'),
     "an entry that is set later": edited("lib/loop.py", '["second"] = 2', '["second"] = 3'),
@@ -274,6 +279,7 @@ def test_a_hash_of_files_is_of_names_and_bytes_and_of_a_notebooks_sources(tmp_pa
     assert files_hash([table, notebook]) != plain
     first = files_hash([table])
     table.write_text("x\n2\n")
-    assert files_hash([table]) != first
+    named = files_hash([table])
+    assert named != first
     table.rename(tmp_path / "c.csv")
-    assert files_hash([tmp_path / "c.csv"]) != files_hash([notebook])
+    assert files_hash([tmp_path / "c.csv"]) != named

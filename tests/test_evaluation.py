@@ -119,6 +119,16 @@ def test_a_larger_run_goes_on_from_a_smaller_one_and_the_other_way(tmp_path, mon
     assert equal(run_all([run()], tmp_path / "whole", workers=0)[run()]) == equal(small)
 
 
+def test_a_larger_and_a_smaller_run_asked_for_at_once_share_their_responses(tmp_path):
+    more_items, more_samples = replace(run(), items=7, samples=1), replace(run(), items=3, samples=3)
+    found = run_all([more_items, run(), more_samples], tmp_path, workers=0, batch_size=3)
+    assert [len(lines) for lines in found.values()] == [7, 10, 9]
+    (path,) = tmp_path.glob("*.jsonl")
+    assert len(read_lines(path)) == 7 + 5 + 3, "none is decoded twice"
+    alone = run_all([run()], tmp_path / "alone", workers=0)[run()]
+    assert equal(found[run()]) == equal(alone)
+
+
 def test_a_response_to_another_row_does_not_count(tmp_path):
     run_all([run()], tmp_path, workers=0)
     path = next(tmp_path.glob("*.jsonl"))
@@ -156,14 +166,10 @@ def test_a_run_is_named_by_what_was_asked_for_alone(monkeypatch):
     names = {what: file_id(one) for what, one in runs.items()}
     assert names.pop("items") == names.pop("samples") == names["plain"] and len(set(names.values())) == len(names)
     name = run_id(run())
-    for part in ("response_code", "describe"):
+    family = identity.describe("tiny", "cpu")[0]
+    for part, other in {"response_code": "other", "describe": (family, "other", "torch.float32")}.items():
         with monkeypatch.context() as changed:
-            now = getattr(identity, part)
-            other = {
-                "response_code": lambda *_: "other",
-                "describe": lambda *_: (*now("tiny", "cpu")[:1], "other", ""),
-            }
-            changed.setattr(identity, part, other[part])
+            changed.setattr(identity, part, lambda *_, other=other: other)
             assert run_id(run()) == name and file_id(run()) != names["plain"]
     with monkeypatch.context() as changed:
         changed.setattr(identity, "score_code", lambda task: "other")

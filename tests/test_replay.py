@@ -230,7 +230,8 @@ def test_two_tokens_as_good_as_equal_are_a_tie_and_no_difference(tmp_path, resul
     def tokens():
         return respond(evaluation.model_of("study-ar", "cpu"), [item], ONE.resolved()).responses[0].tolist()
 
-    for index, item in enumerate(identity.items_of(TASK, "test", 20)):
+    items = identity.items_of(TASK, "test", 20)
+    for item in items:
         best = lead(result.network, item, gap)
         first, *rest = tokens()
         if not {RIVAL, best} & set(rest):  # nothing is near but the beginning
@@ -238,12 +239,13 @@ def test_two_tokens_as_good_as_equal_are_a_tie_and_no_difference(tmp_path, resul
     else:
         pytest.fail("no such item")
     assert first == RIVAL
-    (line,) = evaluation.decode_rows(ONE, [(index, 0)])
+    row = (items.index(item), 0)
+    (line,) = evaluation.decode_rows(ONE, [row])
     write(tmp_path / "results/tiny/one", {ONE: [line]})
     one = Result(tmp_path / "results/tiny/one", result.weights)
     one.note(code="older")
     lead(result.network, item, -gap)
-    (now,) = evaluation.decode_rows(ONE, [(index, 0)])
+    (now,) = evaluation.decode_rows(ONE, [row])
     assert tokens()[0] == best and now["text"] != line["text"]
     ((_, found),) = replay([one.folder], 16)
     if tie:

@@ -146,13 +146,17 @@ def test_check_says_what_is_no_longer_current(small, monkeypatch):
 def test_check_says_by_what_code_that_changed_is_certified(small):
     publish(small)
     rewrite(small, lambda entry: entry | {"code": "older"})
-    assert stale(small) == [f"tiny/{NAME}: waits for REPLAY=16, for code changed: it certifies what decodes the same (14 runs)"]
+    assert stale(small) == [
+        f"tiny/{NAME}: waits for REPLAY=16, for code changed: it certifies what decodes the same (14 runs)"
+    ]
 
 
 def test_check_tells_a_changed_scorer_from_changed_responses(small, monkeypatch):
     publish(small)
     rewrite(small, lambda entry: entry | {"scores": "older"})
-    assert stale(small) == [f"tiny/{NAME}: waits to be rendered, for the scorer changed: it scores the stored texts (14 runs)"]
+    assert stale(small) == [
+        f"tiny/{NAME}: waits to be rendered, for the scorer changed: it scores the stored texts (14 runs)"
+    ]
     monkeypatch.setattr("lib.running.evaluation.responses", lambda *_: pytest.fail("decoded"))
     small().save()
     small.folder.joinpath("manifest.json").rename(manifest_of(small))

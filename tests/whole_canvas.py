@@ -1,4 +1,4 @@
-"""The steps of the diffusion decoders on the logits of a whole canvas [B, G, V], as a table of five tokens gives them.
+"""The steps of the diffusion decoders on logits of a whole canvas [B, G, V], as a table of five tokens gives them.
 
 The steps themselves take the logits of the positions that they ask for. The mask token is 1.
 """

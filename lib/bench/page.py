@@ -2,6 +2,7 @@
 
 import json
 import platform
+import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -38,7 +39,11 @@ WORDS = {
 
 def bench(rounds: int, folder: Path = RESULTS / "bench") -> list[Row]:
     """Measure every case and write `engine.json`, `engine.md` and the figure."""
-    rows = cases(rounds)
+    rows = []
+    for row in cases(rounds):
+        rows.append(row)
+        print(f"{row.case}: {row.ratio.value:.2f} [{row.ratio.low:.2f}, {row.ratio.high:.2f}]", file=sys.stderr)
+    rows.sort(key=lambda row: list(WORDS).index(row.case))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "engine.json").write_text(json.dumps(as_json(rows), indent=1) + "\n")
     (folder / "engine.md").write_text(page(rows))
@@ -89,8 +94,8 @@ def page(rows: list[Row]) -> str:
         "# The engine's speed",
         "",
         f"Written by `make bench` on {device()}, {torch.get_num_threads()} threads, torch {torch.__version__}. Ours "
-        "and the peer run in turns in one process, after both were seen to make the same tokens; medians over rounds, "
-        "in brackets the 95 % bootstrap interval over rounds. A ratio above 1 is ours being faster.",
+        "and the peer run in turns in one process, after both were seen to make the same tokens. Medians over "
+        "rounds, with their 95 % bootstrap interval. A ratio above 1 is ours being faster.",
         "",
         "| case | what | ratio or share | ours | peer | | reached |",
         "|---|---|---|---|---|---|---|",

@@ -224,11 +224,13 @@ def run_all(
     folder.mkdir(parents=True, exist_ok=True)
     name = "" if shard == (0, 1) else f".{shard[0]}of{shard[1]}"
     paths = {run: folder / f"{file_id(run, device)}{name}.jsonl" for run in runs}
-    units = [
-        (i, run, rows, device)
-        for i, run in enumerate(runs)
-        for rows in _batches(run, lines_of(run, folder, device), batch_size, shard, device, workers)
-    ]
+    units, planned = [], set()  # runs that differ in items or samples alone share a file, and with it responses
+    for i, run in enumerate(runs):
+        for rows in _batches(run, lines_of(run, folder, device), batch_size, shard, device, workers):
+            fresh = [row for row in rows if (paths[run], row) not in planned]
+            planned.update((paths[run], row) for row in fresh)
+            if fresh:
+                units.append((i, run, fresh, device))
     for name, draft in {(run.model, run.draft) for _, run, _, _ in units}:  # a fault is found here, not in a worker
         model = model_of(name, device)
         if draft and model_of(draft, device).tokenizer.get_vocab() != model.tokenizer.get_vocab():
