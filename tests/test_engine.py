@@ -159,15 +159,45 @@ def test_a_draw_is_that_from_the_whole_distribution(setting, size):
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no compiler")
-def test_a_compiled_step_gives_the_same_tokens(prompts, monkeypatch):
-    options = Autoregressive(8, temperature=1.0)
-    run = lambda: decode(tiny(), *prompts[:1], options, generator=1, family=AR, attention_mask=prompts[1])  # noqa: E731
-    plain = run()
+def test_a_compiled_step_gives_the_same_tokens_and_knows_of_changed_weights(prompts, monkeypatch):
+    network = tiny()
+
+    def run(word: str) -> torch.Tensor:
+        monkeypatch.setenv("DECODING_COMPILE", word)
+        options = Autoregressive(8)
+        return decode(
+            network, prompts[0][:1], options, generator=1, family=AR, attention_mask=prompts[1][:1]
+        ).responses
+
+    before = run("on")
+    assert network in compiled._STEPS and not compiled._FAILED
+    assert torch.equal(before, run("off"))
+    with torch.no_grad():
+        network.model.layers[0].mlp.down_proj.weight.mul_(-20)
+        network.lm_head.weight.copy_(network.lm_head.weight.roll(3, 0))
+    after = run("on")
+    assert torch.equal(after, run("off")) and not torch.equal(after, before)
+
+
+def test_compiled_batches_shrink_by_halves(monkeypatch):
+    sizes, step = [], compiled.CompiledStep.__call__
+    monkeypatch.setenv("DECODING_COMPILE", "off")
+    ids = torch.arange(9).expand(2, 9).T.reshape(9, 2) + 3
+    options, given = Autoregressive(12, temperature=3.0), {"generator": 1, "family": AR}
+    plain = decode(tiny(), ids, options, **given)
+    assert len(set(plain.lengths.tolist())) > 3, "rows end at different steps"
     monkeypatch.setenv("DECODING_COMPILE", "on")
-    used = []
-    step = compiled.CompiledStep.__call__
-    monkeypatch.setattr(compiled.CompiledStep, "__call__", lambda *given: used.append(1) or step(*given))
-    assert torch.equal(run().responses, plain.responses) and used and not compiled._FAILED
+    monkeypatch.setattr(torch, "compile", lambda step, **_: step)  # the sizes are the matter here
+
+    def watched(self, tokens, *others):
+        sizes.append(len(tokens))
+        return step(self, tokens, *others)
+
+    monkeypatch.setattr(compiled.CompiledStep, "__call__", watched)
+    out = decode(tiny(), ids, options, **given)
+    assert torch.equal(out.responses, plain.responses)
+    assert torch.equal(out.trace.target_forwards, plain.trace.target_forwards)
+    assert set(sizes) <= {9, 8, 4, 2, 1} and len(set(sizes)) > 1
 
 
 def test_what_cannot_be_compiled_is_said_and_goes_on(prompts, monkeypatch, capsys):

@@ -96,7 +96,7 @@ RULES = {
     "random numbers": ("lib/decoding/randomness.py", "* 16 + stream + 1)))", "* 16 + stream + 2)))"),
     "seed": ("lib/running/evaluation.py", '"seed": run.seed', '"seed": 0'),
     "command": ("lib/running/respond.py", "{prompt.rstrip()} {command}", "{command} {prompt.rstrip()}"),
-    "counters": ("lib/decoding/trace.py", "self.batch_forwards += 1", "self.batch_forwards += 2"),
+    "counters": ("lib/decoding/trace.py", "trace.tokens_kept = lengths\n", "trace.tokens_kept = lengths + 1\n"),
     "a default of an option": ("lib/tolerator/refine.py", "gamma_max: float = 0.8", "gamma_max: float = 0.9"),
     "what is kept": ("lib/tolerator/fill.py", 'RULES = ("confidence", "entropy"', 'RULES = ("entropy", "confidence"'),
 }
@@ -119,6 +119,12 @@ SCORERS = {
         "    return Score(int(",
         "    return Score(1 - int(",
         {"gsm_symbolic"},
+    ),
+    "what is kept of a score": (
+        "lib/running/evaluation.py",
+        '"correct": score.correct,',
+        '"correct": 1 - score.correct,',
+        set(TASKS),
     ),
     "the sandbox": ("lib/tasks/sandbox.py", "except BaseException:", "except Exception:", CODE_TASKS),
     "its time limit": ("lib/tasks/sandbox.py", "timeout: float = 5.0", "timeout: float = 6.0", CODE_TASKS),

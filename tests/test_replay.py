@@ -117,15 +117,31 @@ def test_enough_responses_certify_code_that_decodes_the_same(result):
     assert set(committed(result.folder)) == set(RUNS)
 
 
-def test_a_few_responses_of_many_certify_nothing(result):
+def test_of_changed_code_so_many_are_replayed_as_certify_it(result):
     result.note(code="older")
-    before = result.manifest()["runs"]
-    assert_same(result.replay(3), dict.fromkeys(RUNS, 3))
-    after = result.manifest()["runs"]
-    assert after.pop(run_id(SHORT))["code"] != "older", "three are all that it has"
-    assert after.items() <= before.items() and set(committed(result.folder)) == {SHORT}
-    assert_same(result.replay(CERTIFIES - 1), dict.fromkeys(RUNS[:3], CERTIFIES - 1))
-    assert set(committed(result.folder)) == {SHORT}
+    assert_same(result.replay(1), dict.fromkeys(RUNS, CERTIFIES) | {SHORT: 3})
+    assert set(committed(result.folder)) == set(RUNS)
+
+
+def test_runs_with_the_same_change_certify_one_another(result, monkeypatch):
+    monkeypatch.setattr(module, "TOGETHER", 9)
+    result.note(code="older")
+    assert_same(result.replay(1), dict.fromkeys((GREEDY, SAMPLED, SHORT), 3) | {REFINED: 9})
+    assert set(committed(result.folder)) == set(RUNS)
+    assert result.entry(GREEDY)["replayed"] == {
+        "responses": 3, "ties": 0, "seed": 0, "together": 9, "code": "older"
+    }  # fmt: skip
+    result.replay(4, seed=1)
+    assert result.entry(GREEDY)["replayed"] == {"responses": 4, "ties": 0, "seed": 1, "code": "older"}
+
+
+def test_one_difference_forbids_to_certify_others_by_few(result, monkeypatch):
+    monkeypatch.setattr(module, "TOGETHER", 9)
+    result.note(code="older")
+    result.network.lm_head.weight.data *= 0.5  # the largest logit stays it, the draws do not
+    found = result.replay(3)
+    assert found[SAMPLED].differ and not found[GREEDY].differ
+    assert GREEDY not in committed(result.folder) and SAMPLED not in committed(result.folder)
 
 
 def turn_head(result, monkeypatch):

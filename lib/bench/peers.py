@@ -1,6 +1,7 @@
 """What the engine is measured against: `transformers`' own generation, and the loop of the first edition here."""
 
 import copy
+import tempfile
 
 import torch
 from torch import Tensor
@@ -26,6 +27,18 @@ def compiled(network):
     twin.generation_config = copy.deepcopy(network.generation_config)
     twin.forward = torch.compile(twin.forward, fullgraph=True)
     return twin
+
+
+def vllm(model, ids: Tensor, new: int):
+    """A call that makes `new` greedy tokens [B, new] by vLLM, in float32, from a copy of the weights on disk."""
+    from vllm import LLM, SamplingParams
+
+    with tempfile.TemporaryDirectory() as folder:
+        model.network.save_pretrained(folder)
+        engine = LLM(folder, skip_tokenizer_init=True, dtype="float32", max_model_len=ids.shape[1] + new)
+    asked = [{"prompt_token_ids": row} for row in ids.tolist()]
+    setting = SamplingParams(temperature=0, max_tokens=new, ignore_eos=True, detokenize=False)
+    return lambda: torch.tensor([out.outputs[0].token_ids for out in engine.generate(asked, setting, use_tqdm=False)])
 
 
 def nucleus_by_warper(logits: Tensor, top_p: float) -> Tensor:

@@ -109,11 +109,12 @@ def loop(
         if step + 1 == limit:
             break
         if (step + 1) % every == 0 and not bool(going.all()):
-            active = active[going]
-            if not len(active):
+            if not bool(going.any()):
                 break
-            session.select(going)
-            tokens, going = tokens[going], going[going]
+            stay = session.staying(going)
+            if not bool(stay.all()):
+                active, tokens, going = active[stay], tokens[stay], going[stay]
+                session.select(stay)
         if use_cache:
             logits = session.step(tokens)
         else:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 CLASSES = ("LlamaModel", "Qwen2Model")  # of transformers: pre-norm RMS, rotary positions, gated SiLU
 ROTARY = ("default", "linear", "llama3", "yarn")  # whose angles depend on the position alone
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj"), ("gate_proj", "up_proj", "down_proj")
+FEW = 32  # rows of a product that the compiler's own serves best
 SMALL = 2**17  # multiplications of a product below which the call costs more than the product
 
 
@@ -22,8 +23,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     the library that torch takes on many processors."""
     if x.device.type != "cpu" or x.dtype != torch.float32 or x.numel() * weight.shape[0] < SMALL:
         return F.linear(x, weight, bias)
-    if torch.compiler.is_compiling():  # the compiler would fold the weights into the step
-        return _opaque_linear(x, weight, bias)
+    if torch.compiler.is_compiling():  # it has a faster product of its own for few rows, and none for many
+        few = x.numel() <= FEW * x.shape[-1]
+        return F.linear(x, weight, bias) if few else _opaque_linear(x, weight, bias)
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 

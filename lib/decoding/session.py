@@ -12,7 +12,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import Cache
 
 from lib.decoding.cache import Slots, unsettled, windows
-from lib.decoding.compiled import compiled_step, wanted
+from lib.decoding.compiled import ROOM, compiled_step, wanted
 from lib.decoding.distributions import Distribution, distribution_of
 from lib.decoding.llama import Llama, grouped_attention
 from lib.errors import UserError
@@ -55,7 +55,10 @@ class Session:
             name = type(network).__name__
             raise UserError(f"{name} {reason}: its cache cannot be rolled back to an accepted prefix")
         self.own = bool(reason)
-        layers = [Slots(room + SLACK) for _ in range(config.num_hidden_layers)]
+        self.compiled = compiled_step(network, self.fast) if self.fast and wanted(self.device) else None
+        room += SLACK if rollback else 0
+        room = -(-room // ROOM) * ROOM if self.compiled else room
+        layers = [Slots(room) for _ in range(config.num_hidden_layers)]
         self.cache = DynamicCache(config=network.config) if self.own else Cache(layers=layers)
         self.rows = torch.arange(rows)
         self.valid = torch.zeros(rows, 0, dtype=torch.bool, device=self.device)
@@ -64,8 +67,7 @@ class Session:
         self.tentative, self.took, self.hidden, self.slots = self.valid, [], None, 0
         self.dense = True  # every row sees every slot
         self.small = getattr(network, "vocabulary", None)
-        self.angles = self.fast.angles(room + SLACK) if self.fast else None
-        self.compiled = compiled_step(network, self.fast) if self.fast and wanted(self.device) else None
+        self.angles = self.fast.angles(max(room, 1)) if self.fast else None
 
     def prefill(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Read prompts [B, P], left-padded; logits [B, 1, V] behind them. Equal prompts are read once."""
@@ -145,26 +147,27 @@ class Session:
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             return grouped_attention(q, *self.cache.layers[layer].update(k, v), mask)
 
-        states = self._by_graph(tokens, cos, sin, mask) if self.compiled and tokens.shape[1] == 1 else None
-        states = self.fast.states(tokens, cos, sin, attend) if states is None else states
-        states = states[:, -heads:]
-        self.hidden = self.fast.normed(states)
-        logits = self.fast.logits(self.hidden)
+        found = self._by_graph(tokens, cos, sin, mask) if self.compiled and tokens.shape[1] == 1 else None
+        if found is None:
+            self.hidden = self.fast.normed(self.fast.states(tokens, cos, sin, attend)[:, -heads:])
+            logits = self.fast.logits(self.hidden)
+        else:
+            self.hidden, logits = found
         if self.small is None or not whole:
             return logits
         return self.network.spread(logits)
 
-    def _by_graph(self, tokens: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor | None:
+    def _by_graph(self, tokens: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> tuple[Tensor, Tensor] | None:
         """The same by the compiled step over the whole room; None where it cannot be had."""
         layers = self.cache.layers
         mask = torch.nn.functional.pad(mask, (0, self._room() - mask.shape[-1]))
-        states = self.compiled(tokens, cos, sin, mask, self.slots - 1, layers)
-        if states is None:
+        found = self.compiled(tokens, cos, sin, mask, self.slots - 1, layers)
+        if found is None:
             self.compiled = None
             return None
         for layer in layers:
             layer.used = self.slots
-        return states
+        return found
 
     def _plain(self, tokens: Tensor, real: Tensor, places: Tensor, among: Tensor, heads: int, **given) -> Tensor:
         if self.own:
@@ -251,6 +254,19 @@ class Session:
         self.valid, self.slots = self.valid.gather(1, slots), longest
         if self.window:
             self.places = self.places.gather(1, slots)
+
+    def staying(self, going: Tensor) -> Tensor:
+        """The rows [b] to go on with where those of `going` [b] are wanted: for a compiled step some more of them,
+        up to a power of two, because each batch size is compiled."""
+        count = int(going.sum())
+        size = 1 << max(count - 1, 0).bit_length()
+        if not self.compiled or not count:
+            return going
+        if size >= len(going):
+            return torch.ones_like(going)
+        stay = going.clone()
+        stay[(~going).nonzero().squeeze(-1)[: size - count]] = True
+        return stay
 
     def select(self, rows: Tensor) -> None:
         """Go on with some of the rows: bool [b]."""

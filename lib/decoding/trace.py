@@ -37,17 +37,6 @@ class Trace:
         zeros = torch.zeros(rows, dtype=torch.long)
         return cls(zeros.clone(), zeros.clone(), zeros.clone(), events=[] if record else None)
 
-    def forward(self, active: Tensor, positions: Tensor, heads: Tensor) -> None:
-        """Count one call of the target.
-
-        `active` [B]: rows that took part, each over `positions` [B] positions, `heads` [B] of them with the head.
-        """
-        active = active.cpu()
-        self.batch_forwards += 1
-        self.target_forwards += active.long()
-        self.positions += positions.cpu() * active.long()
-        self.head_positions += heads.cpu() * active.long()
-
     def row(self, index: int) -> dict:
         """The counters of one row, for its line in a result."""
         counters = (

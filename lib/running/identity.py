@@ -18,6 +18,7 @@ from lib.tasks.base import rows_hash
 
 # What every response passes through, besides its method and its model.
 SHARED = (("lib.running.evaluation", "responses"), ("lib.models.registry", "Model"))
+SCORED = (("lib.running.evaluation", "scored"),)  # what every score passes through
 # In an identity, what must be equal for a stored response to be that of today; `code` may be certified by a replay.
 DECIDES = ("weights", "draft", "family", "rows", "instruction", "dtype", "code")
 
@@ -52,7 +53,7 @@ def response_code(method: str, model: str, draft: str = "", root: Path = ROOT) -
 def score_code(task: str, root: Path = ROOT) -> str:
     """The hash of the library's part in a score."""
     record = get_task(task)
-    return hash_of([name_of(record.score_many or record.score)], root=root)
+    return hash_of([name_of(record.score_many or record.score), *SCORED], root=root)
 
 
 def identity(run, device: str = "cpu") -> dict:

@@ -5,9 +5,10 @@ Draws depend on (seed, item, sample, step) alone, so that a few responses of a r
 
 import json
 import os
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
@@ -20,7 +21,9 @@ from lib.running.evaluation import Run, model_of, responses, run_of
 from lib.running.identity import changes, identity, items_of
 from lib.running.workers import results
 
-CERTIFIES = 16  # responses of a run, or all where it has fewer, that must be equal
+CERTIFIES = 16  # responses of a run, or all where it has fewer, that must be equal where its code changed
+TOGETHER = 48  # or so many of all runs with the same change of code, at least FEW of each
+FEW = 3
 TIE = 1e-4  # logits that differ by less than this are as good as equal: another processor rounds otherwise
 TRIES = 12
 
@@ -45,58 +48,91 @@ class Unit:
     lines: tuple[dict, ...]
     total: int
     device: str
+    change: tuple[str, str] | None  # the code then and now, where it changed
+    before: dict  # what the manifest says of an earlier replay
 
 
 def replay(folders: list[Path], count: int, seed: int = 0) -> Iterator[tuple[Path, Replay]]:
     """Decode `count` responses of every run of some results again, chosen by `seed`; see `certify`.
 
-    Passed over: a run whose model, rows or dtype are not those of today, one that was replayed so before, a result of
-    another device, and a folder whose files were changed. The study models come first, for they are quick.
+    Of code that changed, at least so many as can certify it. Passed over: a run whose model, rows or dtype are not
+    those of today, one that was replayed so before, a result of another device, and a folder whose files were
+    changed. The study models come first, for they are quick.
     """
-    units = [unit for folder in folders for unit in _units(folder, count, seed)]
-    units.sort(key=lambda unit: not unit.run.model.startswith("study"))
+    found = [_units(folder) for folder in folders]
+    alike = Counter(unit.change for units in found for unit in units)
+    units = [unit for units in found for unit in _chosen(units, count, alike, seed)]
+    units.sort(key=lambda unit: (not unit.run.model.startswith("study"), unit.change or ()))
     for device in ("cpu", "cuda"):
         todo = [unit for unit in units if unit.device == device]
         found = results(_replayed, todo, device=device) if todo else ()
+        left, done = Counter(unit.change for unit in todo), defaultdict(list)
         for unit, outcome in tqdm(found, total=len(todo), desc="replay", unit="run", disable=not todo):
-            certify(unit, outcome, seed)
+            done[unit.change].append((unit, outcome))
+            if unit.change is None or len(done[unit.change]) == left[unit.change]:
+                certify(done.pop(unit.change), seed)
             yield unit.folder, outcome
 
 
-def _units(folder: Path, count: int, seed: int) -> Iterator[Unit]:
-    """Every run of a result that is to be replayed."""
+def _units(folder: Path) -> list[Unit]:
+    """Every run of a result that can be replayed, without its lines."""
     manifest = json.loads((folder / "manifest.json").read_text())
     device = "cpu" if manifest["device"] == "cpu" else "cuda"
     elsewhere = device != "cpu" and not (torch.cuda.is_available() and device_name(device) == manifest["device"])
     if elsewhere or manifest["files"] != file_hashes(folder):
-        return
-    stored = None
+        return []
+    units = []
     for name, entry in manifest["runs"].items():
         run = run_of(entry["run"])
-        changed, before = changes(entry, identity(run, device)), entry.get("replayed", {})
-        done = not changed and before.get("seed") == seed and (before["responses"] >= count or "whole" in before)
-        if set(changed) <= {"code"} and not done:
-            stored = stored or stored_lines(folder)
-            lines = stored[name]
-            chosen = Random(f"{seed}/{name}").sample(lines, min(count, len(lines)))
-            yield Unit(folder, name, run, tuple(chosen), len(lines), device)
+        now = identity(run, device)
+        changed = changes(entry, now)
+        if set(changed) <= {"code"}:
+            change = (entry["code"], now["code"]) if changed else None
+            units.append(Unit(folder, name, run, (), 0, device, change, entry.get("replayed", {})))
+    return units
 
 
-def certify(unit: Unit, found: Replay, seed: int) -> None:
-    """Note in the manifest that the run was replayed; enough responses certify code that changed."""
+def _chosen(units: list[Unit], count: int, alike: Counter, seed: int) -> Iterator[Unit]:
+    """The units of a folder with those of their lines that are decoded again; without what was done before."""
+    stored = None
+    for unit in units:
+        if unit.change:
+            wanted = max(count, FEW, min(CERTIFIES, -(-TOGETHER // alike[unit.change])))
+        else:
+            wanted, before = count, unit.before
+            if before.get("seed") == seed and (before["responses"] >= count or "whole" in before):
+                continue
+        stored = stored or stored_lines(unit.folder)
+        lines = stored[unit.name]
+        chosen = Random(f"{seed}/{unit.name}").sample(lines, min(wanted, len(lines)))
+        yield replace(unit, lines=tuple(chosen), total=len(lines))
+
+
+def certify(found: list[tuple[Unit, Replay]], seed: int) -> None:
+    """Note in the manifests that these runs, whose code is the same, were replayed without a difference.
+
+    Code that changed is certified for a run by enough responses of its own, and for all by enough of them together.
+    """
+    together = sum(outcome.responses for _, outcome in found)
+    enough = together >= TOGETHER and not any(outcome.differ for _, outcome in found)
+    for unit, outcome in found:
+        alone = outcome.responses >= min(CERTIFIES, unit.total)
+        if not outcome.differ and (not unit.change or alone or enough):
+            _note(unit, outcome, seed, {} if alone or not unit.change else {"together": together})
+
+
+def _note(unit: Unit, found: Replay, seed: int, more: dict) -> None:
     path = unit.folder / "manifest.json"
     manifest = json.loads(path.read_text())
     entry = manifest["runs"][found.run]
-    now = identity(unit.run, unit.device)
-    changed = bool(changes(entry, now))
-    if found.differ or changed and found.responses < min(CERTIFIES, unit.total):
-        return
-    entry["replayed"] = {"responses": found.responses, "ties": found.ties, "seed": seed}
+    entry["replayed"] = {"responses": found.responses, "ties": found.ties, "seed": seed} | more
     if found.responses == unit.total:
         entry["replayed"]["whole"] = True
-    if changed:
-        entry["replayed"]["code"] = entry["code"]  # what decoded them
-        entry["code"] = now["code"]
+    if unit.change:
+        entry["code"] = unit.change[1]
+    first = unit.before.get("code") or (unit.change and unit.change[0])
+    if first:
+        entry["replayed"]["code"] = first  # what decoded them
     staging = path.with_suffix(".tmp")
     staging.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
     os.replace(staging, path)
