@@ -14,6 +14,12 @@ SHAPES = {
     "study-draft": {"hidden_size": 128, "num_hidden_layers": 2, "intermediate_size": 256, "num_attention_heads": 2},
 }
 SHAPES["study-dlm"] = SHAPES["study-ar"]
+# Of the second edition's test bed, by millions of parameters.
+SHAPES |= {
+    "2m": {"hidden_size": 160, "num_hidden_layers": 5, "intermediate_size": 448, "num_attention_heads": 4},
+    "6m": {"hidden_size": 256, "num_hidden_layers": 8, "intermediate_size": 704, "num_attention_heads": 4},
+    "20m": {"hidden_size": 448, "num_hidden_layers": 8, "intermediate_size": 1216, "num_attention_heads": 7},
+}
 
 
 def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:

@@ -3,6 +3,8 @@
 from lib.errors import require_known
 from lib.tasks import (
     country_facts,
+    country_sentences,
+    graded_functions,
     gsm8k,
     gsm_symbolic,
     humaneval,
@@ -11,10 +13,21 @@ from lib.tasks import (
     mt_bench,
     small_functions,
     spider,
+    sudoku,
     triviaqa,
+    worded_math,
 )
 from lib.tasks.base import Task
 
+SECOND = (  # the test bed of the second edition
+    worded_math.WORDED,
+    worded_math.TERSE,
+    worded_math.NEW,
+    sudoku.SIX,
+    sudoku.NINE,
+    *graded_functions.LEVELS,
+    country_sentences.TASK,
+)
 TASKS: dict[str, Task] = {
     module.TASK.name: module.TASK
     for module in (
@@ -29,7 +42,7 @@ TASKS: dict[str, Task] = {
         mt_bench,
         spider,
     )
-}
+} | {task.name: task for task in SECOND}
 
 
 def get_task(name: str) -> Task:

@@ -75,16 +75,24 @@ def split_of(text: str) -> str:
     return "train" if bucket < 80 else "validation" if bucket < 90 else "test"
 
 
-def generated(draw: Callable[[int], Item], split: str, key: Callable[[Item], str]) -> Iterator[Item]:
-    """Items `draw(0), draw(1), ...` of one split; outside training each question appears once."""
+def generated(
+    draw: Callable[[int], Item],
+    split: str,
+    key: Callable[[Item], str],
+    unique: Callable[[Item], str] | None = None,
+) -> Iterator[Item]:
+    """Items `draw(0), draw(1), ...` of one split; outside training each question appears once.
+
+    `key`: the text by which a split holds items out. `unique`: by which two are one question, if not by that.
+    """
     seen = set()
     index = last = 0
     while index - last < 100_000:  # a finite set of questions is exhausted
         item = draw(index)
         index += 1
-        text = key(item)
-        if split_of(text) != split:
+        if split_of(key(item)) != split:
             continue
+        text = (unique or key)(item)
         if split != "train":
             if text in seen:
                 continue

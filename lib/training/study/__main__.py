@@ -17,16 +17,17 @@ from lib.models.study import build_model, build_tokenizer
 from lib.paths import BUILD, CHECKPOINTS
 from lib.training.study.data import texts
 from lib.training.study.loop import train
-from lib.training.study.recipe import RECIPES
+from lib.training.study.recipe import BED, RECIPES, Recipe
 
 TRAINING = BUILD / "training"
 
 
-def tokenizer():
-    """The study tokenizer, trained once on the first 10,000 training items of each task."""
-    folder = CHECKPOINTS / "tokenizer"
+def tokenizer(recipe: Recipe):
+    """The study tokenizer of a recipe's tasks, trained once on the first 10,000 training items of each task."""
+    name, mixture = ("bed-tokenizer", "bed") if recipe.name in BED else ("tokenizer", "tasks")
+    folder = CHECKPOINTS / name
     if not folder.exists():
-        build_tokenizer(texts(10_000)).save_pretrained(folder.with_suffix(".tmp"))
+        build_tokenizer(texts(10_000, mixture)).save_pretrained(folder.with_suffix(".tmp"))
         os.replace(folder.with_suffix(".tmp"), folder)
     return AutoTokenizer.from_pretrained(folder)
 
@@ -40,18 +41,20 @@ def trained(name: str):
     if not path.exists():
         return load(name).network
     state = torch.load(path, weights_only=True, map_location="cpu")
-    if state["recipe"] != asdict(RECIPES[name]) or state["step"] != RECIPES[name].steps:
+    recipe = (RECIPES | BED)[name]
+    if state["recipe"] != asdict(recipe) or state["step"] != recipe.steps:
         raise UserError(
             f"the training of {name} in {path.parent} is not the finished one of today's recipe: finish it "
             f"(`python -m lib.training.study {name}`), or remove the folder"
         )
-    model = build_model(name)
+    model = build_model(recipe.shape or name)
     model.load_state_dict(state["model"])
     return model.eval()
 
 
-def export(name: str, model) -> None:
+def export(recipe: Recipe, model) -> None:
     """Weights in bfloat16 (tied head stored once), config, recipe and learning curve."""
+    name = recipe.name
     folder = CHECKPOINTS / name
     folder.mkdir(parents=True, exist_ok=True)
     weights = {
@@ -62,20 +65,23 @@ def export(name: str, model) -> None:
     save_file(weights, folder / "model.tmp", metadata={"format": "pt"})
     os.replace(folder / "model.tmp", folder / "model.safetensors")
     model.config.save_pretrained(folder)
-    (folder / "recipe.json").write_text(json.dumps(asdict(RECIPES[name]), indent=2) + "\n")
+    (folder / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n")
     shutil.copyfile(TRAINING / name / "curve.jsonl", folder / "curve.jsonl")
 
 
 def train_all(names: list[str]) -> None:
-    require_known("recipe", names, RECIPES)
+    known = RECIPES | BED
+    require_known("recipe", names, known)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for name in names:
-        export(name, train(RECIPES[name], tokenizer(), TRAINING / name, load=trained, device=device))
+        export(known[name], train(known[name], tokenizer(known[name]), TRAINING / name, load=trained, device=device))
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lib.training.study", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(RECIPES)}; all if none is named")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"{', '.join(RECIPES | BED)}; those in use if none is named"
+    )
     names = parser.parse_args(arguments).names or list(RECIPES)
     return exit_status(lambda: train_all(names))
 

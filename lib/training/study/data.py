@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from lib.tasks import country_sentences, graded_functions, sudoku, worded_math
 from lib.tasks.country_facts import TASK as COUNTRY_FACTS
 from lib.tasks.gsm_symbolic import TASK as GSM_SYMBOLIC
 from lib.tasks.small_functions import TASK as SMALL_FUNCTIONS
@@ -16,6 +17,15 @@ from lib.training.study.drills import TASK as DRILLS
 MIXTURES = {
     "tasks": ((GSM_SYMBOLIC, 0.5), (COUNTRY_FACTS, 0.3), (SMALL_FUNCTIONS, 0.2)),
     "drilled": ((GSM_SYMBOLIC, 0.32), (DRILLS, 0.25), (COUNTRY_FACTS, 0.33), (SMALL_FUNCTIONS, 0.1)),
+    "bed": (
+        (worded_math.WORDED, 0.3),
+        (worded_math.TERSE, 0.1),
+        (DRILLS, 0.14),
+        (sudoku.SIX, 0.16),
+        *((task, 0.04) for task in graded_functions.LEVELS),
+        (country_sentences.TASK, 0.1),
+        (COUNTRY_FACTS, 0.08),
+    ),
 }
 
 
@@ -37,11 +47,11 @@ class Batch:
     response: Tensor
 
 
-def texts(n: int) -> list[str]:
+def texts(n: int, mixture: str = "tasks") -> list[str]:
     """Prompts and responses of the first `n` training items a task, for the tokenizer."""
     return [
         text
-        for task, _ in MIXTURES["tasks"]
+        for task, _ in MIXTURES[mixture]
         for item in task.items("train", n)
         for text in (item.prompt, item.target)
     ]

@@ -8,6 +8,7 @@ class Recipe:
     """One study model. `start` names the model whose weights it begins from, `teacher` the one it imitates.
 
     `stages`: (first step, mixture of data.py) of each, in order. `suffixes`, `causal`: see masked_diffusion.
+    `kept`: steps after which the weights are kept, for the trend. `shape`: of lib/models/study.py, if not the name.
     """
 
     name: str
@@ -24,6 +25,8 @@ class Recipe:
     stages: tuple[tuple[int, str], ...] = ((0, "drilled"),)
     start: str | None = None
     teacher: str | None = None
+    kept: tuple[int, ...] = ()
+    shape: str = ""
 
     def rate(self, step: int) -> float:
         """Learning rate at a step: linear warm-up, constant, then linear decay over the last 40 %."""
@@ -40,4 +43,12 @@ RECIPES = {
         "study-dlm", "masked_diffusion", 1600, 8e-4, start="study-ar", suffixes=0.5, causal=0.4, warmup=50
     ),
     "study-draft": Recipe("study-draft", "distillation", 1000, 3e-3, teacher="study-ar"),
+}
+
+# The second edition's test bed, three sizes; by these names the models are trained, and not yet used.
+TREND = (1000, 2000, 4000)
+BED = {
+    "ar-6m": Recipe(
+        "ar-6m", "next_token", 6000, 2e-3, sequences=200_000, stages=((0, "bed"),), warmup=200, kept=TREND, shape="6m"
+    ),
 }
