@@ -1,8 +1,8 @@
 """QA: the questions of `country_facts`, answered in a sentence that says again what was asked.
 
 Half of the facts are answered in a sentence in training, in other wordings than those of a test question; the other
-half are trained as short answers alone, so that the sentence must be made from knowledge of another form. A fact whose
-answer stands in its question (the capital of Singapore) is not asked.
+half are trained as short answers alone, so that the sentence must be made from knowledge of another form. A fact
+whose answer stands in its question (the capital of Singapore) is not asked.
 """
 
 import re

@@ -8,7 +8,7 @@ numbers gives them. Unit tests at other inputs tell a near miss apart.
 from itertools import product
 from random import Random
 
-from lib.tasks.base import Item, Score, Task, generated
+from lib.tasks.base import Item, Task, generated
 from lib.tasks.small_functions import score_many
 
 NAMES = ("f", "g", "h", "solve", "compute", "answer")

@@ -1,7 +1,8 @@
 """Logic: Sudoku of 6x6 and 9x9 cells, where every token of the answer is checked by others.
 
-The prompt is the grid, row by row, with 0 for a blank, so that a tokenizer makes a token of each cell; the response is the whole grid. Any grid counts that keeps the clues
-and in which no row, column or box holds a digit twice. A puzzle has one solution, so that a model has one target.
+The prompt is the grid, row by row, with 0 for a blank, so that a tokenizer makes a token of each cell; the response
+is the whole grid. Any grid counts that keeps the clues and in which no row, column or box holds a digit twice. A
+puzzle has one solution, so that a model has one target.
 """
 
 from collections.abc import Iterator
@@ -101,7 +102,7 @@ def written(grid: list[int], side: int) -> str:
 
 
 def relabelled(grid: list[int]) -> str:
-    """The grid with its digits named in the order in which they come: a split holds out all grids that are equal so."""
+    """The grid, digits named in the order in which they come: grids that are equal so are in one split."""
     names: dict[int, str] = {}
     return "".join(names.setdefault(digit, str(len(names) + 1)) for digit in grid)
 
