@@ -8,7 +8,7 @@ export UV_PROJECT_ENVIRONMENT = .venv
 export TOKENIZERS_PARALLELISM = false
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help env reproduce smoke render train report check bench test lint clean
+.PHONY: help env reproduce smoke render train report check bench torture test licences lint clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -48,13 +48,19 @@ check: env ## are the committed results those of the committed code? REPLAY=3 de
 bench: env ## how fast the engine is on this machine, beside its peers: results/bench/engine.md (15 minutes)
 	$(RUN) lib bench
 
-test: env ## run the tests (CPU, no network)
-	$(PY) -m pytest
+torture: env ## kills, hostile programs, bad input, damaged results: results/bench/reliability.md (half an hour; goes on)
+	ALLOW_CODE_EXECUTION=1 $(RUN) lib.bench.reliability.run
+
+test: env ## run the tests (CPU, no network), a process a core
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto
+
+licences: env ## write LICENSES.md: packages, data, weights
+	$(RUN) lib.reporting.licences
 
 lint: env ## check style
 	$(PY) -m ruff check lib tests
 	$(PY) -m ruff format --check lib tests
 
 clean: ## remove what can be rebuilt in minutes; keep results, weights in training and decoded responses
-	rm -rf build/render build/results build/notebook .ruff_cache
+	rm -rf build/render build/results build/notebook build/home .ruff_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

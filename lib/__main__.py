@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from lib.errors import UserError, exit_status
-from lib.paths import BUILD, NOTEBOOKS, RESULTS, ROOT
+from lib.paths import BUILD, NOTEBOOKS, RESULTS, ROOT, result_files
 
 
 def reproduce(profile: str, which: str, reuse: bool = False) -> None:
@@ -22,6 +22,7 @@ def reproduce(profile: str, which: str, reuse: bool = False) -> None:
     from lib.models.registry import entry_of
     from lib.reporting.collect import write_all
     from lib.reporting.render import parameters, render
+    from lib.running.lock import locked
     from lib.studies import study_of
 
     shard = _part(os.environ.get("SHARD"))
@@ -42,8 +43,10 @@ def reproduce(profile: str, which: str, reuse: bool = False) -> None:
             study.decode_part(shard)
             continue
         study.lines  # noqa: B018  decodes what is missing, under a progress bar
-        shutil.rmtree(out, ignore_errors=True)
-        path = render(NOTEBOOKS / f"{name}.ipynb", profile, overrides=overrides, out=out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with locked(out, f"the rendering of {name} at {profile}"):
+            shutil.rmtree(out, ignore_errors=True)
+            path = render(NOTEBOOKS / f"{name}.ipynb", profile, overrides=overrides, out=out)
         print(f"{path.relative_to(ROOT)} in {time.perf_counter() - started:.0f} s", file=sys.stderr)
     if not shard:
         write_all()
@@ -89,10 +92,11 @@ def check(replays: int = 0, seed: int = 0, waiting: bool = False) -> None:
     `replays`: decode so many stored responses of every run again; see lib/running/replay.py. `waiting`: results that
     wait for a replay or a rendering are named, and are no error.
     """
-    from lib.reporting.check import WAITS, stale
+    from lib.reporting.check import WAITS, stale, uncollected
     from lib.studies import study_of
 
-    differ, found = _replayed(replays, seed) if replays else [], stale(study_of)
+    differ = _replayed(replays, seed) if replays else []
+    found = stale(study_of) + uncollected()
     reasons = differ + found
     for reason in reasons:
         print(reason)
@@ -108,7 +112,7 @@ def _replayed(count: int, seed: int) -> list[str]:
     from lib.running.replay import replay
 
     reasons, responses, ties = [], 0, 0
-    folders = [path.parent for path in sorted(RESULTS.glob("*/*/manifest.json")) if path.parts[-3] != "smoke"]
+    folders = [path.parent for path in result_files("manifest.json", RESULTS) if path.parts[-3] != "smoke"]
     for folder, found in replay(folders, count, seed):
         responses, ties = responses + found.responses, ties + found.ties
         if found.differ:

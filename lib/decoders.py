@@ -14,6 +14,7 @@ import lib.tolerator.peers.rcr
 import lib.tolerator.peers.remdm
 import lib.tolerator.peers.remdm_port
 import lib.tolerator.refine  # noqa: F401  each import registers its decoders
-from lib.decoding.registry import DECODERS, Decoder, custom_generate, decode, decoder_of, options_of
+from lib.decoding.generate import custom_generate
+from lib.decoding.registry import DECODERS, Decoder, decode, decoder_of, options_of
 
 __all__ = ["DECODERS", "Decoder", "custom_generate", "decode", "decoder_of", "options_of"]

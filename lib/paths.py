@@ -8,3 +8,8 @@ PARAMS = NOTEBOOKS / "params"
 RESULTS = ROOT / "results"
 CHECKPOINTS = RESULTS / "checkpoints"
 BUILD = ROOT / "build"
+
+
+def result_files(name: str, results: Path = RESULTS, profile: str = "*") -> list[Path]:
+    """`<results>/<profile>/<notebook>/<name>` of every result; a hidden folder is what a killed publishing left."""
+    return sorted(path for path in results.glob(f"{profile}/*/{name}") if not path.parent.name.startswith("."))

@@ -5,10 +5,12 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import socket
 from dataclasses import replace
 from functools import partial
 
 import pytest
+import pytest_socket
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -25,6 +27,21 @@ from lib.tasks import get_task
 
 torch.set_num_threads(1)
 
+# pytest-socket refuses to connect elsewhere (pyproject.toml); asking for a name would reach the network as well.
+RESOLVE, LOCAL = socket.getaddrinfo, (None, "", "localhost", "127.0.0.1", "::1", socket.gethostname())
+
+
+def _resolve_here(host, *given, **more):
+    if host not in LOCAL:
+        raise pytest_socket.SocketBlockedError(f"a test asked the network for {host!r}")
+    return RESOLVE(host, *given, **more)
+
+
+@pytest.fixture(autouse=True)
+def no_names_from_the_network(monkeypatch):
+    monkeypatch.setattr(socket, "getaddrinfo", _resolve_here)
+
+
 AR = Family("tiny-ar", eot_ids=(0,), chat=False)
 SHIFTED = Family("tiny-dream", eot_ids=(0, 2), mask_id=1, shift=True, wide_mask=True, chat=False)
 UNSHIFTED = Family("tiny-llada", eot_ids=(0,), mask_id=1, shift=False, wide_mask=True, chat=False)
@@ -40,7 +57,7 @@ def tiny(vocabulary: int = 24, seed: int = 0, scale: float = 20.0) -> LlamaForCa
         num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=2,
-        max_position_embeddings=128,
+        max_position_embeddings=256,
         tie_word_embeddings=False,
         bos_token_id=0,
         eos_token_id=0,

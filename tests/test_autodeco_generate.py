@@ -10,12 +10,13 @@ from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from conftest import AR, CONFIG, heads, tiny
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
-from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
+from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, LogitsProcessor, LogitsProcessorList
 from transformers.utils import hub
 
 from lib.autodeco import AutoDecoForCausalLM, Heads, HeadsConfig
 from lib.autodeco.decode import AutoDeco, decode
 from lib.autodeco.model import fingerprint
+from lib.decoders import custom_generate
 from lib.decoding.distributions import categorical, warp
 from lib.decoding.randomness import RowGenerator
 from lib.errors import UserError
@@ -228,6 +229,58 @@ def test_other_filters_are_refused_and_the_bases_do_not_count(decoder, prompts):
     decoder.generation_config.min_p, decoder.generation_config.top_k = 0.5, 1
     torch.manual_seed(0)
     assert torch.equal(decoder.generate(ids, attention_mask=mask, max_new_tokens=8, do_sample=True), plain)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"assistant_model": tiny()}, {"prompt_lookup_num_tokens": 2}, {"guidance_scale": 1.5}, {"top_h": 0.4}],
+    ids=lambda given: next(iter(given)),
+)
+def test_ways_in_which_the_heads_speak_of_other_tokens_are_refused(decoder, prompts, given):
+    ids, mask = prompts
+    with pytest.raises(UserError, match=f"{next(iter(given))} does not go with"):
+        decoder.generate(ids, attention_mask=mask, max_new_tokens=4, do_sample=True, **given)
+
+
+def test_settings_are_those_of_the_forward_that_made_the_scores(decoder, prompts):
+    """A user's processor may ask the model about another text, after which its last words are of that."""
+    ids, mask = prompts
+
+    class Peeking(LogitsProcessor):
+        def __call__(self, input_ids, scores):
+            decoder(input_ids=input_ids[:, -1:] * 0 + 3)
+            return scores
+
+    def draw(**more):
+        torch.manual_seed(0)
+        given = {"attention_mask": mask, "max_new_tokens": 8, "do_sample": True, "return_settings": True}
+        return decoder.generate(ids, **given, **more)
+
+    for one, other in zip(draw(), draw(logits_processor=LogitsProcessorList([Peeking()])), strict=True):
+        torch.testing.assert_close(one, other, equal_nan=True)
+
+
+def test_greedy_with_an_assistant_is_greedy(decoder, prompts):
+    ids = prompts[0][:1]
+    given = {"max_new_tokens": 8, "do_sample": False}
+    assert torch.equal(decoder.generate(ids, assistant_model=tiny(seed=1), **given), tiny().generate(ids, **given))
+
+
+def test_a_decoder_of_ours_is_called_as_it_is(decoder, prompts):
+    ids, mask = prompts
+    options = AutoDeco(max_new_tokens=6, temperature=0.8)
+    out = decoder.generate(
+        ids, attention_mask=mask, do_sample=True, temperature=0.8, custom_generate=custom_generate(options, AR, 4)
+    )
+    own = decode(decoder, ids, options, generator=4, family=AR, attention_mask=mask)
+    assert torch.equal(out[:, ids.shape[1] :], own.responses)
+
+
+def test_the_callers_heads_stay_as_they_are():
+    own = heads().requires_grad_(True)
+    model = AutoDecoForCausalLM.from_base(tiny().bfloat16(), own)
+    assert {p.dtype for p in own.parameters()} == {torch.float32} and all(p.requires_grad for p in own.parameters())
+    assert {p.dtype for p in model.heads.parameters()} == {torch.bfloat16}
 
 
 def test_wrong_files_name_their_cure(decoder, tmp_path):

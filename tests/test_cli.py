@@ -1,9 +1,13 @@
 """Mistakes at the command line: one line that names the cure, a non-zero exit, nothing in results/ touched."""
 
+import errno
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import FunctionType
 
@@ -16,6 +20,7 @@ from safetensors.torch import save_file
 import lib.reporting.check  # noqa: F401  modules imported later would keep the test's paths
 from lib.__main__ import _chosen, main
 from lib.decoders import DECODERS
+from lib.errors import MachineError, exit_status
 from lib.models.registry import MODELS, Model
 from lib.models.study import build_tokenizer
 from lib.paths import ROOT
@@ -275,6 +280,66 @@ def test_exit_status_of_the_process():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.startswith("error: unknown profile 'smok'; there are: ") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        (
+            OSError(errno.ENOSPC, "full", "build/runs/a.jsonl"),
+            "build/runs/a.jsonl: No space left on device: make room",
+        ),
+        (PermissionError(errno.EACCES, "no", "results"), "results: Permission denied: give this user the right"),
+        (OSError(errno.EROFS, "no", "results"), "results: Read-only file system: give"),
+        (OSError(errno.ENOMEM, "no"), "memory ran out"),
+        (MemoryError("std::bad_alloc"), "memory ran out"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), "memory ran out"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "memory ran out"),
+        (MachineError("a worker process died"), "a worker process died"),
+    ],
+)
+def test_what_the_machine_lacks_is_one_line_and_status_2(capsys, error, words):
+    def fails():
+        raise error
+
+    def caused():
+        raise RuntimeError("could not go on") from error
+
+    for command in (fails, caused) if not isinstance(error, MachineError) else (fails,):
+        assert exit_status(command) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: {words}") and said.count("\n") == 1
+
+
+def test_an_error_of_the_code_keeps_its_traceback():
+    for error in (ValueError("a bug"), FileNotFoundError(errno.ENOENT, "no", "a file")):
+        with pytest.raises(type(error)):
+            exit_status(lambda error=error: (_ for _ in ()).throw(error))
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_signals_end_a_command_with_one_line(capsys, number, status):
+    before, ended = signal.getsignal(number), []
+
+    def command():
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        finally:
+            ended.append(True)
+
+    assert exit_status(command) == status and ended
+    assert capsys.readouterr().err == "stopped; the same command goes on from here\n"
+    assert signal.getsignal(number) == before
+
+
+def test_a_signal_that_the_user_turned_off_stays_off():
+    """As under `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert exit_status(lambda: os.kill(os.getpid(), signal.SIGHUP)) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("shard", ["4", "4/4", "a/b", "0/0"])

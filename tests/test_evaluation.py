@@ -1,17 +1,21 @@
 """Runs: the same responses whatever the batch, the shards, the processes or a kill in between."""
 
 import json
+import os
+import platform
+import resource
 from dataclasses import replace
+from threading import Event, Thread
 from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import SHIFTED, tiny
 
-from lib.errors import UserError
+from lib.errors import UserError, lacking
 from lib.models.registry import MODELS, Entry, Model
 from lib.models.study import build_tokenizer
-from lib.running import cost, evaluation, identity
+from lib.running import cost, evaluation, identity, memory
 from lib.running.evaluation import Run, lines_of, pending, read_lines, run_all, run_of
 from lib.running.identity import file_id, run_id
 from lib.running.respond import commanded
@@ -56,17 +60,88 @@ def test_shards_merge_to_the_same_lines(tmp_path, monkeypatch):
     assert equal(run_all([run()], tmp_path / "parts", workers=0)[run()]) == equal(whole)
 
 
-def test_a_missing_shard_is_decoded_and_a_repeated_row_is_an_error(tmp_path):
+def test_a_missing_shard_is_decoded(tmp_path):
     run_all([run()], tmp_path, workers=0, shard=(0, 2))
     assert len(lines_of(run(), tmp_path)) == 6
     assert len(run_all([run()], tmp_path, workers=0)[run()]) == 10
+
+
+def test_equal_rows_count_once_within_a_file_and_over_shards(tmp_path, monkeypatch):
+    """As two processes left them that decoded one run before there was a lock: they differ in their times alone."""
+    run_all([run()], tmp_path, workers=0, shard=(0, 2))
+    whole = run_all([run()], tmp_path, workers=0)[run()]
+    monkeypatch.setattr(evaluation, "decode_rows", lambda *_: pytest.fail("decoded again"))
     path = next(tmp_path.glob("*.0of2.jsonl"))
+    slower = [line | {"seconds": 1000.0} for line in read_lines(path)]
+    with open(path, "a") as file:
+        file.write("".join(json.dumps(line) + "\n" for line in slower))
+    assert len(path.read_text().splitlines()) == 12 and len(read_lines(path)) == 6
     (tmp_path / path.name.replace("0of2", "1of2")).write_text(path.read_text())
-    with pytest.raises(UserError, match="overlap"):
+    assert run_all([run()], tmp_path, workers=0)[run()] == whole
+
+
+def test_rows_that_differ_name_the_files_and_the_row(tmp_path):
+    run_all([run()], tmp_path, workers=0, shard=(0, 2))
+    path = next(tmp_path.glob("*.jsonl"))
+    first = json.loads(path.read_text().splitlines()[0])
+    other = tmp_path / path.name.replace("0of2", "1of2")
+    other.write_text(json.dumps(first | {"text": "else"}) + "\n")
+    with pytest.raises(UserError) as error:
         run_all([run()], tmp_path, workers=0)
-    path.write_text(path.read_text() + path.read_text().splitlines()[0] + "\n")
-    with pytest.raises(UserError, match="holds a row twice"):
+    assert all(word in str(error.value) for word in (first["item"], str(path), str(other), "remove"))
+    path.write_text(path.read_text() + other.read_text())
+    with pytest.raises(UserError, match=f"{first['item']}, sample {first['sample']} differ: line 1 of .* line 7 of"):
         read_lines(path)
+
+
+@pytest.mark.parametrize(
+    "damage, words",
+    [
+        (b"garbage", "is not JSON"),
+        (b"\0" * 512, "is not JSON"),
+        (b"\x1f\x8b\x08", "is not JSON"),
+        (b"[" * 100_000, "is not JSON"),
+        (b"[1, 2]", "dictionary"),
+        ({"text": None}, "text must be an instance of str"),
+        ({"correct": "yes"}, "correct"),
+        ({"correct": 2}, "correct"),
+        ({"sample": -1}, "sample"),
+        ({"tokens_kept": "many"}, "tokens_kept"),
+        ({"seconds": None}, "seconds"),
+    ],
+    ids=str,
+)
+def test_a_damaged_line_is_named_with_its_cure(tmp_path, damage, words):
+    run_all([run()], tmp_path, workers=0)
+    path = next(tmp_path.glob("*.jsonl"))
+    lines = path.read_bytes().splitlines()
+    lines[3] = damage if isinstance(damage, bytes) else json.dumps(json.loads(lines[3]) | damage).encode()
+    path.write_bytes(b"\n".join([*lines, b""]))
+    with pytest.raises(UserError) as error:
+        run_all([run()], tmp_path, workers=0)
+    said = str(error.value)
+    assert said.startswith(f"line 4 of {path}") and words in said and said.endswith("decoded anew")
+    path.write_bytes(b"\n".join([*lines[:3], *lines[4:], b""]))
+    assert len(run_all([run()], tmp_path, workers=0)[run()]) == 10
+
+
+def test_any_text_is_read_back(tmp_path):
+    run_all([run()], tmp_path, workers=0)
+    path = next(tmp_path.glob("*.jsonl"))
+    lines = path.read_text().splitlines()
+    text = "\ud800 \u2028 \x85 \x00 \r line"
+    path.write_text("\n".join([json.dumps(json.loads(lines[0]) | {"text": text}), *lines[1:], ""]))
+    assert read_lines(path)[0]["text"] == text and len(read_lines(path)) == 10
+
+
+def test_reading_leaves_a_line_under_way_alone(tmp_path):
+    """Another process may be writing it: only the holder of the lock cuts."""
+    run_all([run()], tmp_path, workers=0)
+    path = next(tmp_path.glob("*.jsonl"))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-5])
+    assert len(lines_of(run(), tmp_path)) == 9
+    assert path.read_bytes() == whole[:-5]
 
 
 def test_the_same_run_twice_is_decoded_once(tmp_path):
@@ -99,6 +174,70 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path):
     assert equal(resumed) == equal(whole)
     kept = [line for line in resumed if line in before]
     assert kept == sorted(before, key=lambda line: (line["item"], line["sample"])), "what was there is kept"
+
+
+def test_a_second_process_waits_says_for_whom_and_takes_what_is_there(tmp_path, monkeypatch, capfd):
+    """The other holder is a thread here: a lock is held by whoever opened it, not by a process."""
+    begun, go_on, found = Event(), Event(), {}
+    decode = evaluation.decode_rows
+
+    def slow(*given):
+        begun.set()
+        assert go_on.wait(30)
+        return decode(*given)
+
+    monkeypatch.setattr(evaluation, "decode_rows", slow)
+    first = Thread(target=lambda: found.update(one=run_all([run()], tmp_path, workers=0)[run()]))
+    second = Thread(target=lambda: found.update(two=run_all([run()], tmp_path, workers=0)[run()]))
+    first.start()
+    assert begun.wait(30)
+    monkeypatch.setattr(evaluation, "decode_rows", lambda *_: pytest.fail("decoded twice"))
+    second.start()
+    said = ""
+    while "waiting" not in said:
+        said += capfd.readouterr().err
+    go_on.set()
+    for thread in (first, second):
+        thread.join(30)
+    name = file_id(run())
+    assert f"the run {name} in {tmp_path} is in use by process {os.getpid()} on {platform.node()} since 2" in said
+    assert found["one"] == found["two"] and len(found["one"]) == 10
+    assert len(next(tmp_path.glob("*.jsonl")).read_text().splitlines()) == 10
+    assert not list(tmp_path.glob("*.holder"))
+
+
+def test_the_lock_of_a_killed_process_bars_nobody(tmp_path):
+    path = tmp_path / f"{file_id(run())}.jsonl"
+    for ending in (".lock", ".holder"):  # as a kill leaves them
+        path.with_name(path.name + ending).write_text('{"pid": 1}')
+    assert len(run_all([run()], tmp_path, workers=0)[run()]) == 10
+
+
+def test_a_full_disk_loses_nothing_that_was_written(tmp_path):
+    whole = run_all([run()], tmp_path / "whole", workers=0, batch_size=1)[run()]
+    size = next((tmp_path / "whole").glob("*.jsonl")).stat().st_size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, before[1]))  # as a disk that is full there
+    try:
+        with pytest.raises(OSError) as error:
+            run_all([run()], tmp_path / "full", workers=0, batch_size=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "make room" in lacking(error.value)
+    path = next((tmp_path / "full").glob("*.jsonl"))
+    kept = read_lines(path)
+    assert 0 < len(kept) < 10 and path.read_bytes()[-1:] != b"\n"
+    again = run_all([run()], tmp_path / "full", workers=0, batch_size=1)[run()]
+    assert equal(again) == equal(whole) and all(line in again for line in kept)
+
+
+def test_a_finished_run_is_read_where_nothing_can_be_written(tmp_path, monkeypatch):
+    whole = run_all([run()], tmp_path, workers=0)[run()]
+    for path in tmp_path.glob("*.lock"):
+        path.unlink()
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert run_all([run()], tmp_path, workers=0)[run()] == whole
+    assert sorted(path.name for path in tmp_path.iterdir()) == names, "nothing was written, a lock neither"
 
 
 def test_a_finished_run_decodes_nothing(tmp_path, monkeypatch):
@@ -257,3 +396,19 @@ def test_two_processes_give_the_same_lines(tmp_path, monkeypatch):
     one = run_all([real], tmp_path / "one", workers=0, batch_size=6)[real]
     two = run_all([real], tmp_path / "two", workers=2, batch_size=2)[real]
     assert equal(one) == equal(two)
+
+
+def test_free_memory_is_what_a_container_and_a_limit_leave(tmp_path, monkeypatch):
+    available = memory.free("cpu")
+    assert available > 1 << 20
+    assert memory._container(tmp_path) == []
+    files = {"memory.max": "max\n", "memory.current": "700\n", "memory.stat": "anon 5\ninactive_file 100\n"}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert memory._container(tmp_path) == []
+    (tmp_path / "memory.max").write_text("1000\n")
+    assert memory._container(tmp_path) == [400]
+    monkeypatch.setattr(memory, "_container", lambda: [4096])
+    assert memory.free("cpu") == 4096
+    monkeypatch.setattr(memory, "_limit", lambda: [-5])
+    assert memory.free("cpu") == 0

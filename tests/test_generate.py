@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import AR, SHIFTED
+from conftest import AR, SHIFTED, tiny
 from transformers import (
     GptOssConfig,
     GptOssForCausalLM,
@@ -15,9 +15,11 @@ from transformers import (
     Qwen3MoeConfig,
     Qwen3MoeForCausalLM,
 )
+from transformers.generation import GenerateDecoderOnlyOutput
 
 from lib.decoders import custom_generate, decode
 from lib.decoding.autoregressive import Autoregressive
+from lib.decoding.family import Family
 from lib.errors import UserError
 from lib.tolerator import Rcr, Remdm, Tolerator, Vanilla
 
@@ -90,3 +92,59 @@ def test_a_model_without_an_end_needs_a_family(prompts):
     model = LlamaForCausalLM(LlamaConfig(**GATED | {"eos_token_id": None})).eval()
     with pytest.raises(UserError, match="Family"):
         model.generate(ids, attention_mask=mask, custom_generate=custom_generate(Autoregressive()))
+
+
+def generate(model, prompts, options, family=None, generator=3, **given):
+    ids, mask = prompts
+    decoder = custom_generate(options, family, generator=generator)
+    return model.generate(ids, attention_mask=mask, custom_generate=decoder, **given)
+
+
+@pytest.mark.parametrize("given", [{"max_new_tokens": 11}, {"max_length": 18}], ids=str)
+def test_lengths_of_generate_are_those_of_the_response(model, prompts, given):
+    longer = decode(model, prompts[0], Autoregressive(11), generator=3, family=AR, attention_mask=prompts[1])
+    out = generate(model, prompts, Autoregressive(6), **given)
+    assert torch.equal(out[:, 7:], longer.responses)
+    canvas = Vanilla(canvas=11, steps=4)
+    assert generate(model, prompts, canvas, SHIFTED, **given).shape[1] == 18
+    with pytest.raises(UserError, match="canvas=11"):
+        generate(model, prompts, Vanilla(canvas=8, steps=4), SHIFTED, **given)
+
+
+def test_ends_and_padding_of_generate_are_those_of_the_response(model, prompts):
+    options = Autoregressive(12, temperature=1.0)
+    family = Family("ends", eot_ids=(5, 9, 11), chat=False)
+    own = decode(model, prompts[0], options, generator=3, family=family, attention_mask=prompts[1])
+    for given in ({}, {"pad_token_id": 2}):
+        out = generate(model, prompts, options, AR, eos_token_id=[5, 9, 11], **given)[:, 7:]
+        for row, length, mine in zip(out, own.lengths, own.responses, strict=True):
+            assert torch.equal(row[: length + 1], mine[: length + 1])
+            assert (row[length + 1 :] == given.get("pad_token_id", 0)).all()
+    assert len(own.lengths.unique()) > 1
+
+
+def test_several_sequences_are_rows_of_their_own(model, prompts):
+    options = Autoregressive(6, temperature=2.0)
+    out = generate(model, prompts, options, do_sample=True, num_return_sequences=3)
+    assert out.shape == (12, 13) and len({tuple(row) for row in out.tolist()}) > 4
+    ids, mask = (x.repeat_interleave(3, 0) for x in prompts)
+    assert torch.equal(out[:, 7:], decode(model, ids, options, generator=3, family=AR, attention_mask=mask).responses)
+
+
+def test_defaults_of_sampling_that_a_model_ships_do_not_count_and_its_penalties_do(prompts):
+    model = tiny()
+    plain = generate(model, prompts, Autoregressive(6))
+    model.generation_config.update(do_sample=True, temperature=0.6, top_p=0.9, top_k=20, min_p=0.1)
+    assert torch.equal(generate(model, prompts, Autoregressive(6)), plain)
+    with pytest.raises(UserError, match="temperature=0.7 of generate is not what the options say"):
+        generate(model, prompts, Autoregressive(6, temperature=1.0), temperature=0.7)
+    model.generation_config.update(repetition_penalty=1.1)
+    with pytest.raises(UserError, match="pass repetition_penalty=1.0"):
+        generate(model, prompts, Autoregressive(6))
+    assert torch.equal(generate(model, prompts, Autoregressive(6), repetition_penalty=1.0), plain)
+
+
+def test_an_output_is_that_of_transformers(model, prompts):
+    out = generate(model, prompts, Autoregressive(6), return_dict_in_generate=True)
+    assert isinstance(out, GenerateDecoderOnlyOutput) and out.scores is None
+    assert torch.equal(out.sequences, generate(model, prompts, Autoregressive(6)))

@@ -126,13 +126,13 @@ SCORERS = {
         '"correct": 1 - score.correct,',
         set(TASKS),
     ),
-    "the sandbox": ("lib/tasks/sandbox.py", "except BaseException:", "except Exception:", CODE_TASKS),
+    "the sandbox": ("lib/tasks/sandbox_runner.py", "except BaseException:", "except Exception:", CODE_TASKS),
     "its time limit": ("lib/tasks/sandbox.py", "timeout: float = 5.0", "timeout: float = 6.0", CODE_TASKS),
     "a normalisation": (
         "lib/tasks/country_facts.py",
         "plain(answer).lower()",
         "plain(answer).upper()",
-        {"country_facts", "triviaqa"},
+        {"country_facts", "country_sentences", "triviaqa"},
     ),
 }
 

@@ -10,11 +10,17 @@ from conftest import AR, tiny
 from enumeration import FIVE, PLAIN, Scripted, drafted_beams, paths_of
 from transformers import (
     BloomConfig,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     GptOssConfig,
     GptOssForCausalLM,
     MistralConfig,
     MistralForCausalLM,
     MptConfig,
+    OPTConfig,
+    OPTForCausalLM,
     Phi3Config,
     Phi3ForCausalLM,
     Qwen2Config,
@@ -370,6 +376,7 @@ def test_an_empty_prompt_is_refused(pair):
 
 SHAPE = {"vocab_size": 5, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "pad_token_id": 0}
 SHAPE |= {"num_attention_heads": 2, "num_key_value_heads": 1, "bos_token_id": 0, "eos_token_id": 0}
+WIDE = {"head_dim": 16, "tie_word_embeddings": False, "num_hidden_layers": 3}
 SLIDING = {
     "gpt-oss": (
         GptOssForCausalLM,
@@ -381,6 +388,8 @@ SLIDING = {
     ),
     "mistral": (MistralForCausalLM, MistralConfig(**SHAPE, sliding_window=4)),
     "phi3": (Phi3ForCausalLM, Phi3Config(**SHAPE, sliding_window=4)),
+    "gemma2": (Gemma2ForCausalLM, Gemma2Config(**SHAPE | WIDE, sliding_window=4)),
+    "gemma3": (Gemma3ForCausalLM, Gemma3TextConfig(**SHAPE | WIDE, sliding_window=4, sliding_window_pattern=2)),
 }
 
 
@@ -403,6 +412,27 @@ def test_sliding_windows_are_kept_whole_and_rolled_back(kind, name, pair, eight)
         for token in out.responses[row, : out.lengths[row]].tolist():  # transformers, without a cache
             assert model(input_ids=prompt, use_cache=False).logits[0, -1].argmax() == token
             prompt = torch.cat([prompt, torch.tensor([[token]])], 1)
+
+
+@pytest.mark.parametrize("name", DRAFTING)
+def test_a_text_may_reach_the_last_position(name, eight):
+    """Drafts run on behind it, where a table of learned positions has no row; what is drafted there is cut."""
+    torch.manual_seed(3)
+    config = OPTConfig(
+        vocab_size=5, hidden_size=32, ffn_dim=48, num_hidden_layers=2, num_attention_heads=2, word_embed_proj_dim=32,
+        max_position_embeddings=18, pad_token_id=0, bos_token_id=0, eos_token_id=0, tie_word_embeddings=False,
+    )  # fmt: skip
+    pair = [OPTForCausalLM(config).eval() for _ in range(2)]
+    for model in pair:
+        model.lm_head.weight.data *= 20
+    ids, mask = eight
+    options = replace(DRAFTING[name], temperature=0.0, max_new_tokens=10)
+    out = run(pair, options, ids, mask, family=ENDLESS)
+    greedy = run(pair, Autoregressive(max_new_tokens=10), ids, mask, family=ENDLESS)
+    assert torch.equal(out.responses, greedy.responses) and greedy.responses.unique().numel() > 1
+    with pytest.raises(UserError, match="behind a prompt of 9 tokens there is room for 10 in the 18 positions"):
+        run(pair, replace(options, max_new_tokens=11), ids, mask, family=ENDLESS)
+    run(pair, replace(options, max_new_tokens=18), ids[1:2, -1:], family=ENDLESS)  # the prompt has one token
 
 
 @pytest.mark.parametrize("config", [BloomConfig(), MptConfig()], ids=["bloom", "mpt"])

@@ -1,11 +1,20 @@
 """Rendering: stable bytes, unknown names refused, a failure that leaves earlier results alone."""
 
+import gzip
+import json
+import sys
+
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from lib.errors import UserError
-from lib.reporting.render import normalise, parameters, render
+from lib.errors import MachineError, UserError
+from lib.paths import result_files
+from lib.reporting import collect
+from lib.reporting import publish as publishing
+from lib.reporting.publish import publish
+from lib.reporting.render import homes, normalise, parameters, render
+from lib.running import committed
 
 NOISY = """
 import sys, warnings
@@ -86,6 +95,136 @@ def test_a_new_result_takes_the_place_of_the_whole_folder(site, tmp_path):
     assert {path.name for path in folder.iterdir()} == {"other.ipynb", "other.html", "summary.csv"}
     assert (folder / "summary.csv").read_text() == "two"
     assert [path.name for path in folder.parent.iterdir()] == ["other"]
+
+
+def staged(folder, **files):
+    """Files of a result just made: `responses`, a `table`, and a page; `claims`, `manifest` change what is usual."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = "".join(json.dumps(row) + "\n" for row in files.get("rows", [{"run": "a", "text": "yes"}]))
+    (folder / "items.jsonl.gz").write_bytes(gzip.compress(rows.encode(), mtime=0))
+    (folder / "summary.csv").write_text(files.get("table", "name,accuracy,seconds\nours,50.0,0.25\n"))
+    claim = {"says": "it is fast", "verdict": "holds", "value": 1.5, "low": 1.2, "high": 1.8}
+    (folder / "claims.json").write_text(json.dumps([claim | files.get("claim", {})]))
+    (folder / "page.html").write_text(files.get("page", "<p>ours took 0.25 s</p>"))
+    run = {"a": {"code": "one", "replayed": {"seed": 1}}}
+    manifest = {"parameters": {"items": 1}, "sources": "s", "device": "cpu", "responses": 1, "runs": run}
+    manifest |= files.get("manifest", {})
+    hashed = {"files": committed.file_hashes(folder)}
+    (folder / "manifest.json").write_text(json.dumps(manifest | hashed))
+    return sorted(folder.iterdir())
+
+
+SLOWER = {"table": "name,accuracy,seconds\nours,50.0,9.75\n", "page": "<p>ours took 12.5 s</p>"}
+
+
+def test_a_result_that_differs_in_its_times_alone_is_left_as_it_is(tmp_path):
+    target = tmp_path / "results/smoke/one"
+    assert publish(staged(tmp_path / "a"), target) == "new"
+    before = files(target)
+    assert publish(staged(tmp_path / "b"), target) == "unchanged" and not files(tmp_path / "b")
+    said = publish(staged(tmp_path / "c", **SLOWER), target)
+    assert said.startswith("unchanged but for times (summary.csv (seconds))") and str(tmp_path / "c") in said
+    assert files(target) == before and len(files(tmp_path / "c")) == 5, "who wants the new times finds them"
+    replayed = {"manifest": {"runs": {"a": {"code": "one"}}, "versions": {"python": "3.13"}}}
+    assert publish(staged(tmp_path / "d", **SLOWER, **replayed), target).startswith("unchanged")
+    assert publish(staged(tmp_path / "e", **SLOWER), target, again=True) == "changed: summary.csv (seconds)"
+    assert (target / "page.html").read_text() == SLOWER["page"], (
+        "a rendering measures nothing: all that differs counts"
+    )
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"rows": [{"run": "a", "text": "no"}]}, "1 of 1 responses"),
+        ({"table": "name,accuracy,seconds\nours,49.0,9.0\n"}, "summary.csv (accuracy)"),
+        ({"table": "name,accuracy\nours,50.0\n"}, "summary.csv (other rows or columns)"),
+        ({"claim": {"value": 1.4}}, "claims.json (it is fast)"),
+        ({"claim": {"verdict": "does not hold"}}, "claims.json (it is fast)"),
+        ({"page": "<p>ours was slow: 0.25 s</p>"}, "page.html (words)"),
+        ({"manifest": {"parameters": {"items": 2}}}, "parameters"),
+        ({"manifest": {"sources": "t"}}, "sources"),
+        ({"manifest": {"versions": {"python": "3.13", "torch": "3"}}}, "versions"),
+        ({"manifest": {"runs": {"a": {"code": "two"}}}}, "code of 1 runs"),
+        ({"manifest": {"runs": {"b": {"code": "one"}}}}, "2 runs came or went"),
+    ],
+)
+def test_what_changed_is_published_and_named(tmp_path, change, said):
+    target = tmp_path / "results/smoke/one"
+    publish(staged(tmp_path / "a"), target)
+    new = staged(tmp_path / "b", **change)
+    contents = files(tmp_path / "b")
+    assert publish(new, target) == f"changed: {said}"
+    assert files(target) == contents
+
+
+def test_numbers_of_a_result_that_measures_are_measurements_and_its_words_are_not(tmp_path):
+    target, measures = tmp_path / "results/smoke/one", {"manifest": {"measures": "clock"}}
+    publish(staged(tmp_path / "a", **measures), target)
+    times = {"table": "name,accuracy,seconds\nours,51.0,9.75\n", "claim": {"value": 1.4}}
+    said = publish(staged(tmp_path / "b", **measures, **times), target)
+    assert said.startswith("unchanged but for times (claims.json (it is fast); summary.csv (accuracy, seconds))")
+    assert publish(staged(tmp_path / "c", **measures, claim={"verdict": "not decided"}), target).startswith("changed")
+    other = {"table": "name,accuracy,seconds\ntheirs,50.0,0.25\n"}
+    assert publish(staged(tmp_path / "d", **measures, **other), target).startswith("changed")
+
+
+def test_a_damaged_result_is_replaced(tmp_path):
+    target = tmp_path / "results/smoke/one"
+    publish(staged(tmp_path / "a"), target)
+    (target / "summary.csv").write_text("by hand")
+    assert "its files were not those that were written" in publish(staged(tmp_path / "b"), target)
+    (target / "manifest.json").unlink()
+    assert "it had no manifest" in publish(staged(tmp_path / "c"), target)
+
+
+def test_two_folders_change_places_in_one_step_and_in_two_where_the_system_cannot(tmp_path, monkeypatch):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    if sys.platform == "linux":
+        assert publishing.exchange(tmp_path / "one", tmp_path / "two") and (tmp_path / "one/two").exists()
+        with pytest.raises(FileNotFoundError):
+            publishing.exchange(tmp_path / "one", tmp_path / "three")
+    monkeypatch.setattr(publishing, "exchange", lambda *_: False)
+    target = tmp_path / "results/smoke/one"
+    for rows in ([{"text": "first"}], [{"text": "second"}]):
+        new = staged(tmp_path / "a", rows=rows)
+        contents = files(tmp_path / "a")
+        publish(new, target)
+        assert files(target) == contents and [path.name for path in target.parent.iterdir()] == ["one"]
+
+
+def test_what_a_killed_publishing_left_is_read_by_nobody(tmp_path):
+    staged(tmp_path / "results/night/one")
+    for left in (".one.new", ".one.old"):
+        staged(tmp_path / "results/night" / left, claim={"says": "a leftover"})
+    assert [row["says"] for row in collect.ledger(tmp_path / "results")] == ["it is fast"]
+    assert [path.parent.name for path in result_files("manifest.json", tmp_path / "results")] == ["one"]
+
+
+def test_an_editors_files_beside_a_result_are_no_part_of_it(tmp_path):
+    staged(tmp_path)
+    before = committed.file_hashes(tmp_path)
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    for name in (".DS_Store", "manifest.tmp"):
+        (tmp_path / name).touch()
+    assert committed.file_hashes(tmp_path) == before
+
+
+def test_a_home_that_cannot_be_written_is_not_needed(site, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/proc/none")
+    for name in ("JUPYTER_RUNTIME_DIR", "MPLCONFIGDIR", "HF_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert set(homes(tmp_path)) >= {"JUPYTER_RUNTIME_DIR", "MPLCONFIGDIR", "HF_HOME"}
+    assert (render(tmp_path / "notebooks/good.ipynb", "smoke", **site) / "good.html").exists()
+
+
+@pytest.mark.parametrize("cell", ["raise MemoryError", "raise OSError(28, 'No space left on device')"])
+def test_a_cell_that_lacks_memory_or_room_is_the_machines_error(site, tmp_path, cell):
+    notebook = write(tmp_path / "notebooks/bad.ipynb", cell)
+    with pytest.raises(MachineError, match="failed in cell"):
+        render(notebook, "smoke", **site)
 
 
 def test_failing_cell_leaves_results_alone(site, tmp_path):

@@ -79,6 +79,33 @@ def test_a_wrong_query_is_found_out(items):
     assert total > 300 and caught / total > 0.96, "some of these changes change nothing"
 
 
+def test_every_given_query_finds_something_on_a_database_that_judges_it():
+    """Else any query that finds nothing would be right: three groups of them did."""
+    by_id = {item.id: item for item in get_task("spider").items("test")}
+    for item in by_id.values():
+        assert spider._seeds(item)[:DATABASES] == list(range(DATABASES))
+    for name in ("spider/478", "spider/477", "spider/216", "spider/986", "spider/975", "spider/921"):
+        assert score(by_id[name], by_id[name].target).correct == 1
+        for text in ("SELECT 1 WHERE 1 = 2", "SELECT 0", "SELECT 0.0", "SELECT NULL", "SELECT ''"):
+            assert score(by_id[name], text).correct == 0, (name, text)
+
+
+def test_a_query_that_finds_nothing_anywhere_judges_nothing(monkeypatch):
+    monkeypatch.setattr(spider, "SEARCHED", 8)
+    item = get_task("spider").items("test", 1)[0]
+    monkeypatch.setattr(spider, "schemas", lambda: {"school": SCHEMA})
+    item = replace(item, reference={"database": "school", "query": "SELECT name FROM pupil WHERE 1 = 2"})
+    with pytest.raises(UserError, match="finds nothing on 8 databases"):
+        score(item, "SELECT name FROM pupil WHERE 1 = 2")
+
+
+def test_counts_have_rows_enough_and_averages_have_numbers():
+    rows = database(SCHEMA, "SELECT pupil_id FROM marks GROUP BY pupil_id HAVING count(*) > 50", 0)
+    assert rows.execute("SELECT count(*) FROM marks").fetchall() == [(200,)]
+    found = database(SCHEMA, "SELECT avg(name) FROM pupil", 0)
+    assert all(name.isdigit() for (name,) in found.execute("SELECT name FROM pupil"))
+
+
 def test_what_is_no_query_is_wrong(items):
     for text in ("", "I do not know", "DROP TABLE x", "select nothing from nowhere"):
         assert score(items[0], text).correct == 0

@@ -168,6 +168,7 @@ def test_check_tells_a_changed_scorer_from_changed_responses(small, monkeypatch)
 def test_what_waits_is_no_error_where_that_is_asked_for_and_damage_always_is(small, monkeypatch, capsys):
     publish(small)
     monkeypatch.setattr(check, "stale", partial(check.stale, results=small.results))
+    monkeypatch.setattr(check, "uncollected", list)  # tests/test_check.py
     command.check()
     assert "every committed result is current" in capsys.readouterr().out
     rewrite(small, lambda entry: entry | {"code": "older"})
@@ -197,7 +198,7 @@ def test_check_says_that_tables_or_what_is_measured_are_those_of_other_code(smal
         ]
     table = manifest_of(small).parent / "summary.csv"
     table.write_text(table.read_text().replace("0.0000", "1.0000"))
-    assert f"tiny/{NAME}: its files are not those that were written" in stale(small)
+    assert f"tiny/{NAME}: its files are not those that were written: summary.csv" in stale(small)
     assert committed(table.parent) == {}
 
 

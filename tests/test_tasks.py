@@ -1,12 +1,14 @@
 """Tasks: disjoint splits, pinned rows, scorers, and where rows come from."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 
 import pytest
 
+from lib.bench.reliability.misscored import ANYTHING
 from lib.errors import UserError
-from lib.tasks import TASKS, get_task, gsm8k, gsm_symbolic, humaneval, ifeval, instructions
+from lib.tasks import SECOND, TASKS, get_task, gsm8k, gsm_symbolic, humaneval, ifeval, instructions, triviaqa
 from lib.tasks.base import SPLITS, Item, Score, rows_hash
 from lib.tasks.rows import load_rows
 
@@ -64,7 +66,7 @@ def folder(monkeypatch, tmp_path):
 
 def test_registry():
     others = {"gsm8k", "humaneval", "triviaqa", "ifeval", "instructions", "mt_bench", "spider"}
-    assert set(TASKS) == {*EMBEDDED, *others}
+    assert set(TASKS) == {*EMBEDDED, *others, *(task.name for task in SECOND)}
     assert all(get_task(name).name == name for name in TASKS)
     with pytest.raises(UserError, match="gsm_symbolic, country_facts"):
         get_task("mathematics")
@@ -131,10 +133,97 @@ def test_gsm8k_validation_is_the_end_of_train(folder, monkeypatch):
         ("10-3", "3"),
         ("= -3.50.", "-3.50"),
         ("", None),
+        ("#### 9 * 2 = 18", "18"),
+        ("#### 18 = 9 * 2", "18"),
+        ("#### 2 + 2 = 4 apples and 3", "4"),
+        ("#### 9 * 2", "9 * 2"),
+        ("#### 3/4", "3/4"),
+        ("#### 2 1/2", "2 + 1/2"),
+        ("#### 1 000", "1000"),
+        ("#### 1\u202f234\u202f567 dollars", "1234567"),
+        ("#### 1 0000", "1"),
+        ("#### 3 of 100", "3"),
+        ("100 200 300", "300"),
+        ("#### -$3", "-3"),
+        ("#### $-3", "-3"),
+        ("#### -\\$1,000.50", "-1000.50"),
+        ("#### \u22123", "-3"),
+        ("10-$3 = $7", "7"),
+        ("#### **18**", "18"),
+        ("#### $18$", "18"),
     ],
 )
 def test_final_answer(text, answer):
     assert gsm8k.final_answer(text) == answer
+
+
+def test_gsm8k_is_scored_off_the_main_thread(folder):
+    """math-verify's time limit is a signal, which other threads may not set."""
+    item = TASKS["gsm8k"].items("test")[1]
+    texts = {"#### 1,234": 1, "#### 7": 0, "\\boxed{\\frac{2468}{2}}": 1}
+    with ThreadPoolExecutor(1) as pool:
+        assert {text: pool.submit(gsm8k.score, item, text).result().correct for text in texts} == texts
+
+
+def test_a_sum_that_was_not_worked_out_is_its_value_and_not_its_first_number():
+    for answer, right in (("18", 1), ("9", 0)):
+        assert gsm8k.score(Item("x", "", "", {"answer": answer}), "#### 9 * 2").correct == right
+
+
+def test_a_humaneval_row_without_tests_is_named(folder):
+    (folder / "humaneval.jsonl").write_text(json.dumps(HUMANEVAL[0] | {"test": None}))
+    with pytest.raises(UserError, match="(?s)humaneval.*test"):
+        TASKS["humaneval"].items("test")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"test": "def check(candidate):\n    assert candidate(3) == 7\n"},
+        {"test": "def check(candidate):\n    pass\n"},
+        {"canonical_solution": "    return object()\n"},
+    ],
+)
+def test_a_humaneval_row_that_cannot_judge_is_named(folder, change):
+    (folder / "humaneval.jsonl").write_text(json.dumps(HUMANEVAL[0] | change))
+    with pytest.raises(UserError, match="HumanEval/0 cannot be judged"):
+        TASKS["humaneval"].score(TASKS["humaneval"].items("test")[0], "    return 6")
+
+
+def test_humaneval_tests_with_chance_and_helpers(folder):
+    """What tests draw is the same for all; helpers are the row's, not the response's."""
+    prompt = 'def helper(x):\n    return x + 1\n\n\ndef twice(x):\n    """2x"""\n'
+    test = (
+        "import random\ndef check(candidate):\n    for _ in range(20):\n        x = random.randint(0, 10**9)\n"
+        "        assert helper(candidate(x)) == 2 * x + 1 and twice(x) == 2 * x\n"
+    )
+    row = HUMANEVAL[0] | {"prompt": prompt, "test": test, "canonical_solution": "    return 2 * x\n"}
+    (folder / "humaneval.jsonl").write_text(json.dumps(row))
+    item = TASKS["humaneval"].items("test")[0]
+    texts = {
+        "    return 2 * x": 1,
+        "    return x + x": 1,
+        "    return 2 * x + (x > 10**8)": 0,
+        "    return helper(x)": 0,
+    }
+    scores = TASKS["humaneval"].score_all([(item, text) for text in texts])
+    assert {text: score.correct for text, score in zip(texts, scores, strict=True)} == texts
+
+
+def test_humaneval_needs_consent_before_anything_runs(folder, monkeypatch):
+    monkeypatch.delenv("ALLOW_CODE_EXECUTION")
+    with pytest.raises(UserError, match="ALLOW_CODE_EXECUTION=1"):
+        TASKS["humaneval"].score(TASKS["humaneval"].items("test")[0], "    return 6")
+
+
+def test_all_of_humaneval_judges_its_own_solutions_right_and_one_object_wrong(monkeypatch):
+    monkeypatch.delenv("DATA_DIR", raising=False)
+    items = TASKS["humaneval"].items("test")
+    assert len(items) == 164
+    scores = TASKS["humaneval"].score_all([(item, item.target) for item in items])
+    assert [item.id for item, score in zip(items, scores, strict=True) if not score.correct] == []
+    scores = TASKS["humaneval"].score_all([(item, ANYTHING) for item in items])
+    assert [item.id for item, score in zip(items, scores, strict=True) if score.correct] == []
 
 
 def test_humaneval(folder):
@@ -160,6 +249,37 @@ def test_triviaqa_is_judged_by_inclusion_in_the_first_line(folder):
     assert task.score(second, "anything").correct == 0, "an alias that is empty after normalisation is no answer"
     with pytest.raises(UserError, match="test split only"):
         task.items("validation")
+
+
+def _question(prompt: str, *aliases: str) -> Item:
+    return Item("x", f"{prompt}\n", aliases[0], {"aliases": list(aliases)})
+
+
+def test_triviaqa_counts_no_alias_that_the_question_says():
+    nick = _question("What is the nickname of Nick Freeman, a solicitor?", "nick freeman", "mr loophole")
+    assert triviaqa.score(nick, nick.prompt).correct == 0 and triviaqa.score(nick, "Nick Freeman").correct == 0
+    assert triviaqa.score(nick, "Mr. Loophole").correct == 1
+    only = _question("Who is Ann Lee?", "ann lee")
+    assert triviaqa.score(only, "Ann Lee").correct == 1, "else nothing would answer it"
+
+
+def test_triviaqa_takes_one_of_the_choices_that_a_question_offers():
+    for prompt, alias, other in (
+        ("A 'wherry' is a Drink; Cheese; Wind; or Boat?", "boat", "cheese"),
+        ("How many letters? 55, 75 or 95?", "55", "75"),
+        ("A 'Double (what?) Recession'? Dip; Blip or Whammy?", "dip", "blip"),
+    ):
+        item = _question(prompt, alias, "another")
+        assert triviaqa.score(item, f"It is {alias}.").correct == 1, prompt
+        for text in (prompt, f"{alias} or {other}", other):
+            assert triviaqa.score(item, text).correct == 0, text
+    assert triviaqa.offered("Known as the Mother or the Heart, what state is it?") == []
+
+
+def test_no_question_of_triviaqa_is_answered_by_itself(monkeypatch):
+    monkeypatch.delenv("DATA_DIR", raising=False)
+    items = TASKS["triviaqa"].items("test")
+    assert [item.prompt for item in items if triviaqa.score(item, item.prompt).correct] == []
 
 
 def test_truncate():
@@ -195,7 +315,7 @@ def test_humaneval_takes_the_code_block_of_a_chat_reply():
     item = Item(
         "x",
         'from typing import List\n\n\ndef half(x: List[int]) -> int:\n    """Half of the sum."""\n',
-        "",
+        "    return sum(x) // 2\n",
         {"test": "def check(f):\n    assert f([3, 5]) == 4\n", "entry_point": "half"},
     )
     body = "    return sum(x) // 2\n"
@@ -242,6 +362,19 @@ def test_instructions_are_judged_by_the_checkers(words, kind, given):
     assert ifeval.score(question, not_followed) == Score(0, "0/1")
     both = ifeval.item("x", words, [kind, "detectable_format:json_format"], [given, {}])
     assert ifeval.score(both, followed) == Score(0, "1/2"), "a prompt counts only where all is followed"
+
+
+@pytest.mark.parametrize("letter, text, right", [("#", "#a #b #c #d", 1), ("#", "aaaa #b", 0), ("E", "eE ee", 1)])
+def test_ifeval_counts_the_sign_that_was_asked_for(letter, text, right):
+    given = {"letter": letter, "let_frequency": 4, "let_relation": "at least"}
+    question = ifeval.item("x", "", ["keywords:letter_frequency"], [given])
+    assert [ifeval.score(question, text).correct for _ in range(5)] == [right] * 5
+
+
+@pytest.mark.parametrize("given", [{}, {"letter": "#"}, {"let_frequency": 4, "let_relation": "at least"}])
+def test_ifeval_draws_no_parameter(given):
+    with pytest.raises(UserError, match="mend"):
+        ifeval.score(ifeval.item("x", "", ["keywords:letter_frequency"], [given]), "Some text.")
 
 
 def test_ifeval_is_whole_and_apart_from_the_training_prompts(monkeypatch):

@@ -12,11 +12,12 @@ from lib.decoding.bidirectional import bidirectional_mask, canvas_logits
 from lib.errors import UserError
 from lib.models.registry import FAMILIES
 from lib.models.study import SHAPES, build_model, build_tokenizer
+from lib.training.state import save_state
 from lib.training.study import __main__ as command
 from lib.training.study import data, loop
 from lib.training.study.data import Batch, Example, by_length, collate, order
 from lib.training.study.objectives import distillation, masked_diffusion, next_token
-from lib.training.study.recipe import RECIPES, Recipe
+from lib.training.study.recipe import BED, RECIPES, Recipe
 
 ROWS = [Example([5, 6, 7], [8, 9, 0], 6), Example([5], [10, 0], 6), Example([6, 7], [11, 12, 13, 0], 6)]
 
@@ -165,11 +166,11 @@ def test_the_command_takes_names_and_refuses_others(monkeypatch, capsys):
     trained = []
     monkeypatch.setattr(command, "train", lambda recipe, *_, **__: trained.append(recipe.name))
     monkeypatch.setattr(command, "export", lambda *_: None)
-    monkeypatch.setattr(command, "tokenizer", lambda: None)
+    monkeypatch.setattr(command, "tokenizer", lambda recipe: None)
     assert command.main([]) == 0 and trained == list(RECIPES)
     assert command.main(["study-draft"]) == 0 and trained[3:] == ["study-draft"]
     assert command.main(["study-draft", "study-xl"]) == 1 and len(trained) == 4
-    words = f"error: there is no recipe 'study-xl'; known: {', '.join(RECIPES)}\n"
+    words = f"error: there is no recipe 'study-xl'; known: {', '.join(RECIPES | BED)}\n"
     assert capsys.readouterr().err == words
 
 
@@ -178,7 +179,7 @@ def test_half_trained_weights_are_refused(tmp_path, monkeypatch):
     (tmp_path / "study-draft").mkdir()
     recipe = asdict(RECIPES["study-draft"])
     for state in ({"recipe": recipe, "step": 10}, {"recipe": recipe | {"seed": 9}, "step": recipe["steps"]}):
-        torch.save({**state, "model": build_model("study-draft").state_dict()}, tmp_path / "study-draft" / "state.pt")
+        save_state({**state, "model": build_model("study-draft").state_dict()}, tmp_path / "study-draft" / "state.pt")
         with pytest.raises(UserError, match="finish it"):
             command.trained("study-draft")
 

@@ -13,6 +13,7 @@ from lib.decoding.options import Options
 from lib.decoding.randomness import RowGenerator
 from lib.decoding.registry import decoder
 from lib.decoding.trace import Decoded
+from lib.errors import UserError
 
 SHUFFLE = 1  # random stream of the permutation; the tokens' is 0
 
@@ -43,6 +44,8 @@ def decode(model, input_ids: Tensor, options: AutoDeco, *, generator, record=Fal
 
     `given`: the other keywords of `lib.decoding.autoregressive.loop`.
     """
+    if not isinstance(getattr(model, "heads", None), Heads):
+        raise UserError("AutoDeco needs a model with heads: AutoDecoForCausalLM.from_base(model, heads)")
     generator = RowGenerator.coerce(generator, len(input_ids))
     limit, cache = options.max_new_tokens, options.use_cache
 

@@ -4,25 +4,25 @@ import copy
 import hashlib
 import json
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from pydantic import BaseModel, Field
+from safetensors.torch import save_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM, LogitsProcessor, LogitsProcessorList
+from transformers import AutoModelForCausalLM
 
 from lib.autodeco.attach import forwards
-from lib.autodeco.decode import AutoDeco
+from lib.autodeco.generate import Generates
 from lib.autodeco.heads import HEADS, Heads, HeadsConfig
-from lib.decoding.distributions import warp
 from lib.errors import UserError
+from lib.models.files import json_of, tensors_of
 
-# Filters of `generate` besides top-k and top-p, with the value at which each does nothing.
-FILTERS = {"min_p": 0.0, "typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0}
 WEIGHTS = "autodeco_heads.safetensors"  # the name and the keys of the authors' published files
+CURE = "fetch or train the heads again"
 
 
-class AutoDecoForCausalLM:
+class AutoDecoForCausalLM(Generates):
     """Mixin of the classes that `from_base` makes: `AutoDeco` + the base's class, with `heads` as a submodule.
 
     A forward gives the base's logits, and `temperature` and `top_p` of the heads beside them. `generate` samples
@@ -34,7 +34,9 @@ class AutoDecoForCausalLM:
 
     @classmethod
     def from_base(cls, base, heads: Heads) -> "AutoDecoForCausalLM":
-        """Heads on a loaded model. The base is frozen; it stays usable by itself and shares its weights."""
+        """A copy of the heads on a loaded model, which is frozen, stays usable by itself and shares its weights."""
+        if not isinstance(heads, Heads) or not hasattr(base, "get_output_embeddings"):
+            raise UserError("from_base takes a loaded model and Heads: from_base(load(...).network, heads)")
         size = base.get_output_embeddings().weight.shape[1]
         if heads.config.hidden_size != size:
             raise UserError(f"these heads are for a hidden size of {heads.config.hidden_size}, the base has {size}")
@@ -46,7 +48,7 @@ class AutoDecoForCausalLM:
         name = f"AutoDeco{type(base).__name__}"
         model.__class__ = type(name, (cls, type(base)), forwards(base))
         reference = base.get_output_embeddings().weight
-        model.heads = heads.to(reference.device, reference.dtype)
+        model.heads = copy.deepcopy(heads).to(reference.device, reference.dtype)  # the caller's stay as they are
         return model.requires_grad_(False).eval()
 
     @classmethod
@@ -118,63 +120,6 @@ class AutoDecoForCausalLM:
         save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
-    def generate(self, inputs=None, generation_config=None, logits_processor=None, return_settings=False, **kwargs):
-        """The ordinary `generate`. `return_settings`: also T-hat and P-hat [rows, new tokens], NaN after the end.
-
-        Raises UserError for a temperature or top_p out of range, and for settings of beams, which have no one row.
-        """
-        defaults = self.generation_config
-        config = copy.deepcopy(generation_config or defaults)
-
-        def given(name: str, neutral):
-            """The user's value; a value that the base's generation config has too was not set by the user."""
-            if name in kwargs:
-                value = kwargs.pop(name)
-            else:
-                value = getattr(config, name, None)
-                value = None if value == getattr(defaults, name, None) else value
-            return neutral if value is None else value
-
-        user = AutoDeco(temperature=given("temperature", 1.0), top_p=given("top_p", 1.0))
-        top_k = given("top_k", 0)
-        for name, neutral in FILTERS.items():
-            if given(name, neutral) != neutral:
-                raise UserError(f"{name} does not go with AutoDeco's heads, which filter by top-p: leave it out")
-            setattr(config, name, neutral)
-        if user.temperature == 0:
-            kwargs["do_sample"] = False
-        if not kwargs.get("do_sample", config.do_sample):
-            if return_settings:
-                raise UserError("there are settings only where tokens are drawn: pass do_sample=True")
-            return super().generate(inputs, generation_config, logits_processor, **kwargs)
-        if return_settings and (kwargs.get("num_beams") or config.num_beams or 1) > 1:
-            raise UserError("return_settings needs num_beams=1: beams change rows from token to token")
-        config.temperature, config.top_p, config.top_k = 1.0, 1.0, 0
-        ours = _ByHeads(self, user.temperature, user.top_p, top_k)
-        processors = LogitsProcessorList([*(logits_processor or ()), ours])
-        out = super().generate(inputs, config, processors, **kwargs)
-        if not return_settings:
-            return out
-        sequences = out if isinstance(out, Tensor) else out.sequences
-        tokens = sequences[:, -len(ours.settings) :]
-        ends = kwargs.get("eos_token_id", config.eos_token_id)
-        ended = torch.isin(tokens, torch.tensor([-1] if ends is None else ends, device=tokens.device))
-        after = (ended.long().cumsum(-1) - ended.long()) > 0
-        temperature, top_p = torch.stack(ours.settings, -1).masked_fill(after[:, None], torch.nan).unbind(1)
-        return out, temperature, top_p
-
-
-class _ByHeads(LogitsProcessor):
-    """Scores to the logarithm of what is drawn from, by what the heads said in the forward that made the scores."""
-
-    def __init__(self, model, temperature: float, top_p: float, top_k: int):
-        self.model, self.temperature, self.top_p, self.top_k, self.settings = model, temperature, top_p, top_k, []
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        temperature, top_p = self.model.said
-        self.settings.append(torch.stack([temperature, top_p], -1))
-        return warp(scores, temperature * self.temperature, top_p * self.top_p, self.top_k).log()
-
 
 def fingerprint(model) -> str:
     """A hash of names, shapes and 64 values of every parameter of the base, the same in float32 and bfloat16."""
@@ -212,16 +157,37 @@ def _base(config: dict, folder, options: dict):
         raise UserError(f"the base of {folder}, {name}, did not load ({reason}): load it and pass base=") from error
 
 
+class _Config(BaseModel):
+    """What is read of the config of heads; the authors' files have no field but `model_type` for certain."""
+
+    model_type: Literal["autodeco"]
+    base_model_type: str | None = None
+    base_model_name_or_path: str | None = None
+    base_model_revision: str | None = None
+    base_fingerprint: str | None = None
+    hottest: Annotated[float, Field(gt=0, le=100)] = 2.0
+    detach: bool = True
+    use_enhanced_features: bool = True
+    enable_temperature_head: bool = True
+    enable_top_p_head: bool = True
+
+
+class _Adapter(BaseModel):
+    """What must be in the config of an adapter."""
+
+    peft_type: Literal["LORA"]
+    r: Annotated[int, Field(ge=1, le=65_536)]
+
+
 def _read(local: Path) -> tuple[dict, dict[str, Tensor]]:
-    """Config and head weights of a folder."""
+    """Config and head weights of a folder. Raises UserError for files that are damaged, an adapter's among them."""
     found = [path for path in (local / WEIGHTS, local / "model.safetensors") if path.exists()]
     if not found or not (local / "config.json").exists():
         raise UserError(f"{local} holds no heads: config.json and {WEIGHTS} are needed")
-    try:
-        weights = load_file(found[0])
-        config = json.loads((local / "config.json").read_text())
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise UserError(f"{found[0]} is corrupt ({error}): fetch it again") from error
+    weights, config = tensors_of(found[0], CURE), json_of(local / "config.json", _Config, CURE)
+    if (local / "adapter_config.json").exists():
+        json_of(local / "adapter_config.json", _Adapter, CURE)
+        tensors_of(local / "adapter_model.safetensors", CURE)
     return config, {key: value for key, value in weights.items() if key.startswith(("temp_head.", "top_p_head."))}
 
 
@@ -231,6 +197,8 @@ def _heads_config(config: dict, weights: dict[str, Tensor], folder) -> HeadsConf
         width, size = weights["temp_head.mlp.0.weight"].shape
         inputs = weights["top_p_head.mlp.0.weight"].shape[1]
         statistics = bool(config.get("use_enhanced_features", True))
+    except (ValueError, IndexError) as error:  # not of two dimensions
+        raise UserError(f"the weights in {folder} are not those of two heads: {CURE}") from error
     except KeyError as error:
         raise UserError(f"{folder} lacks the weight {error}: it is no AutoDeco checkpoint") from error
     if inputs != size + 1 + 4 * statistics:
@@ -239,4 +207,8 @@ def _heads_config(config: dict, weights: dict[str, Tensor], folder) -> HeadsConf
             f"of {size} make {size + 1 + 4 * statistics}"
         )
     heads = tuple(name for name in HEADS if config.get(f"enable_{name}_head", True))
+    if not heads:
+        raise UserError(
+            f"{folder}/config.json turns both heads off: set enable_temperature_head or enable_top_p_head"
+        )
     return HeadsConfig(size, width, config.get("hottest", 2.0), statistics, config.get("detach", True), heads)

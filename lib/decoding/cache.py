@@ -3,6 +3,8 @@
 from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
+from lib.decoding.networks import ALIBI, by_alibi
+
 
 class Slots(DynamicLayer):
     """Keys and values of one layer, [B, heads, room, D], filled from the left; windowed layers are kept whole."""
@@ -68,6 +70,8 @@ def unsettled(network, config) -> str | None:
         return f"has layers of the kind {', '.join(sorted(kinds))}"
     if "flash" in str(getattr(config, "_attn_implementation", "")):
         return "is loaded with flash attention, which takes no tree mask (load it with attn_implementation='sdpa')"
-    if config.model_type in ("mpt", "bloom") or getattr(config, "alibi", False):
-        return "tells positions by ALiBi, which goes by the slot"
+    if "local" in (getattr(config, "attention_layers", None) or ()):  # GPT-Neo
+        return "has local layers, whose window goes by the slot"
+    if by_alibi(config):
+        return ALIBI
     return None

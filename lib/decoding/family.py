@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from lib.errors import UserError
+
 
 @dataclass(frozen=True)
 class Family:
@@ -22,3 +24,12 @@ class Family:
     wide_mask: bool = False
     chat: bool = True
     rule: str = "confidence"
+
+    def __post_init__(self) -> None:
+        """One end is as good as a tuple of it. Raises UserError for ends that are no token ids."""
+        ends = tuple(self.eot_ids) if isinstance(self.eot_ids, list | tuple) else (self.eot_ids,)
+        if not ends or any(type(end) is not int for end in ends):
+            raise UserError(f"eot_ids must be token ids, such as (2,), not {self.eot_ids!r}")
+        if self.mask_id is not None and type(self.mask_id) is not int:
+            raise UserError(f"mask_id must be a token id or None, not {self.mask_id!r}")
+        object.__setattr__(self, "eot_ids", ends)

@@ -15,6 +15,7 @@ from lib.decoding.cache import Slots, unsettled, windows
 from lib.decoding.compiled import ROOM, compiled_step, wanted
 from lib.decoding.distributions import Distribution, distribution_of
 from lib.decoding.llama import Llama, grouped_attention
+from lib.decoding.networks import context_of
 from lib.errors import UserError
 
 PREFILL = 512  # prompt tokens a forward: the mask of all at once would be as long as the prompt squared
@@ -50,6 +51,8 @@ class Session:
         first = next(network.parameters())
         self.dtype, self.device = first.dtype, first.device
         self.window, self.windowed = windows(config)
+        # Drafts run on behind the last position where it is a row of a table; what is drafted there is cut.
+        self.last = None if self.fast or getattr(config, "rope_parameters", None) else context_of(network)
         reason = None if self.fast else unsettled(network, config)
         if reason and rollback:
             name = type(network).__name__
@@ -114,7 +117,7 @@ class Session:
         each of them sees, itself included. Its position is that of the settled slots and those it sees.
         `everything`: all see all that there is. `given` goes to the network.
         """
-        places = (self.length[:, None] + among.sum(-1) - 1).clamp(min=0)
+        places = (self.length[:, None] + among.sum(-1) - 1).clamp(0, self.last and self.last - 1)
         self.slots += tokens.shape[1]
         if self.window:
             self.places = torch.cat([self.places, places], 1)

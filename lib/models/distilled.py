@@ -6,10 +6,20 @@ from copy import deepcopy
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from pydantic import BaseModel
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from lib.errors import UserError
+from lib.models.files import Size, json_of, tensors_of
+
+
+class Layers(BaseModel):
+    """The config.json of a draft."""
+
+    layers: Size
 
 
 class DistilledDraft(LlamaForCausalLM):
@@ -81,12 +91,25 @@ class DistilledDraft(LlamaForCausalLM):
         (folder / "config.json").write_text(json.dumps({"layers": self.config.num_hidden_layers}) + "\n")
 
     @classmethod
-    def load(cls, folder: Path, target) -> "DistilledDraft":
-        """A saved draft, beside its target."""
-        weights = load_file(folder / "model.safetensors")
-        vocabulary = weights.pop("vocabulary")
-        draft = cls._shell(target, json.loads((folder / "config.json").read_text())["layers"], vocabulary)
-        missing, unexpected = draft.load_state_dict(weights, strict=False)
-        if unexpected or any(not key.startswith(("model.embed_tokens", "lm_head")) for key in missing):
-            raise ValueError(f"{folder} does not fit the target")
+    def load(cls, folder: Path, target, cure: str = "save it again") -> "DistilledDraft":
+        """A saved draft, beside its target. Raises UserError, ending in `cure`, for files that are damaged or of
+        another target."""
+        path = folder / "model.safetensors"
+        weights = tensors_of(path, cure)
+        layers = json_of(folder / "config.json", Layers, cure)["layers"]
+        vocabulary = weights.pop("vocabulary", torch.empty(0))
+        inside = vocabulary.dtype == torch.int32 and vocabulary.dim() == 1 and len(vocabulary) > 0
+        inside = inside and 0 <= int(vocabulary.min()) and int(vocabulary.max()) < target.config.vocab_size
+        if not inside or len(vocabulary.unique()) < len(vocabulary):
+            raise UserError(f"{path} has no vocabulary of tokens of the target: {cure}")
+        if layers != len({key.split(".")[2] for key in weights if key.startswith("model.layers.")}):
+            raise UserError(f"{path} does not hold the {layers} layers of its config.json: {cure}")
+        draft = cls._shell(target, layers, vocabulary)
+        try:
+            missing, unexpected = draft.load_state_dict(weights, strict=False)
+            fits = not unexpected and all(key.startswith(("model.embed_tokens", "lm_head")) for key in missing)
+        except RuntimeError:  # a tensor of another shape
+            fits = False
+        if not fits:
+            raise UserError(f"{path} does not fit its target: {cure}")
         return draft

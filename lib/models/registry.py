@@ -11,6 +11,7 @@ import torch
 
 from lib.decoding.family import Family
 from lib.errors import UserError, require_known
+from lib.models.texts import require_template, require_tokens, texts_of
 from lib.paths import CHECKPOINTS, ROOT
 
 # Heads that are trained here, by base: the published method, then one change each, then those taught to follow
@@ -23,6 +24,7 @@ HEADS = {
     "r1-qwen-7b": ("qwen-2", "autodeco"),  # by the same command on a GPU; not committed
 }
 CURE = "`git checkout results/checkpoints`, or `make train`"
+DRAFT_CURE = "`git checkout results/checkpoints`, or `python -m lib.training.mtad`"
 
 
 FAMILIES = {
@@ -100,12 +102,15 @@ class Model:
     tokenizer: Any
     family: Family
 
-    def encode(self, prompts: list[str], instruction: str = "") -> tuple[torch.Tensor, torch.Tensor]:
-        """Left-padded token ids and attention mask [B, L] on the model's device.
+    def encode(self, prompts: list[str] | str, instruction: str = "") -> tuple[torch.Tensor, torch.Tensor]:
+        """Left-padded token ids and attention mask [B, L] on the model's device, of several prompts or of one.
 
-        `instruction` goes before each prompt for a chat model; others continue the bare prompt.
+        `instruction` goes before each prompt for a chat model; others continue the bare prompt. Raises UserError for
+        what is no text, an empty prompt, and a chat model without a chat template.
         """
+        prompts = texts_of(prompts, instruction)
         if self.family.chat:
+            require_template(self.tokenizer, self.family)
             prompts = [
                 self.tokenizer.apply_chat_template(
                     [{"role": "user", "content": instruction + prompt}], tokenize=False, add_generation_prompt=True
@@ -114,6 +119,7 @@ class Model:
             ]
         # A chat template already holds the special tokens; the study models have none before the prompt.
         rows = [self.tokenizer.encode(prompt, add_special_tokens=False) for prompt in prompts]
+        require_tokens(rows)
         width = max(map(len, rows))
         pad = self.family.eot_ids[0]
         ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows])
@@ -178,8 +184,7 @@ def _draft_files(entry: Entry) -> str:
     """A hash of the draft and that of the model that it was cut out of."""
     folder = CHECKPOINTS / entry.source
     files = (folder / "model.safetensors", folder / "config.json")
-    cure = "`git checkout results/checkpoints`, or `python -m lib.training.mtad`"
-    return f"{_hash_of(files, 'draft', cure)}+{_fingerprint(MODELS[entry.base])}"
+    return f"{_hash_of(files, 'draft', DRAFT_CURE)}+{_fingerprint(MODELS[entry.base])}"
 
 
 def _hash_of(files: tuple[Path, ...], what: str, cure: str) -> str:
@@ -214,32 +219,26 @@ def _hub_commit(entry: Entry) -> str:
 
 
 def _study(entry: Entry, dtype: torch.dtype):
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from transformers import AutoTokenizer, LlamaForCausalLM
+
+    from lib.models.files import llama_config, tensors_of
 
     folder = CHECKPOINTS / entry.source
-    path = folder / "model.safetensors"
     _study_files(entry)
-    try:
-        weights = load_file(path)
-        config = LlamaConfig.from_pretrained(folder)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{folder} is corrupt ({str(error).splitlines()[0]}): {CURE}") from error
-    network = LlamaForCausalLM(config).to(dtype)
-    try:
-        missing, unexpected = network.load_state_dict(weights, strict=False)
-        fits = set(missing) <= {"lm_head.weight"} and not unexpected
-    except RuntimeError:  # a tensor of another shape
-        fits = False
-    if not fits:
-        raise UserError(f"{path} does not fit its config.json: {CURE}")
+    weights = tensors_of(folder / "model.safetensors", CURE)
+    network = LlamaForCausalLM(llama_config(folder, weights, CURE)).to(dtype)
+    network.load_state_dict(weights, strict=False)  # a tied head is stored once
     network.tie_weights()
     network.name_or_path = str(folder.relative_to(ROOT)) if folder.is_relative_to(ROOT) else str(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(CHECKPOINTS / "tokenizer")
+        ends = tokenizer.eos_token_id == network.config.eos_token_id
+        fits = ends and len(tokenizer) <= network.config.vocab_size and tokenizer.encode("a b 1")
     except Exception as error:  # of many kinds, from two libraries
-        raise UserError(f"{CHECKPOINTS / 'tokenizer'} is corrupt ({str(error).splitlines()[0]}): {CURE}") from error
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise UserError(f"{CHECKPOINTS / 'tokenizer'} is corrupt ({reason}): {CURE}") from error
+    if not fits:
+        raise UserError(f"{CHECKPOINTS / 'tokenizer'} is not that of {folder}: {CURE}")
     return network, tokenizer
 
 
@@ -256,7 +255,7 @@ def _draft(entry: Entry, dtype: torch.dtype):
 
     _draft_files(entry)
     base = load(entry.base, dtype=dtype)
-    return DistilledDraft.load(CHECKPOINTS / entry.source, base.network), base.tokenizer
+    return DistilledDraft.load(CHECKPOINTS / entry.source, base.network, DRAFT_CURE), base.tokenizer
 
 
 def _small(entry: Entry, dtype: torch.dtype):
@@ -266,6 +265,7 @@ def _small(entry: Entry, dtype: torch.dtype):
 
 
 def _paper(entry: Entry, dtype: torch.dtype):
+    from safetensors import SafetensorError
     from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
     kind = AutoModel if entry.remote_code else AutoModelForCausalLM
@@ -277,6 +277,10 @@ def _paper(entry: Entry, dtype: torch.dtype):
         raise UserError(
             f"{entry.source} cannot be loaded ({str(error).splitlines()[0]}): "
             "`hf auth login` and a connection are needed, or the model in the hub's cache"
+        ) from error
+    except SafetensorError as error:
+        raise UserError(
+            f"{entry.source} is damaged in the hub's cache ({error}): remove it there (`hf cache`) and load it again"
         ) from error
     return network, tokenizer
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lib.decoding.distributions import Distribution, categorical
+from lib.decoding.distributions import Distribution, categorical, check_nan
 from lib.decoding.family import Family
 from lib.decoding.randomness import RowGenerator
 from lib.decoding.registry import decoder
@@ -71,6 +71,7 @@ def decode(
             text.select(going)
             session.select(going)
         step += 1
+    check_nan()
     trace.target_forwards, trace.positions, trace.head_positions = session.counts(rows)
     trace.batch_forwards, trace.measures = len(session.took), measures
     return Decoded.close(text.responses(), family.eot_ids, trace)

@@ -7,8 +7,11 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from lib.paths import RESULTS, ROOT
+from lib.errors import UserError
+from lib.paths import RESULTS, ROOT, result_files
 from lib.reporting.claims import DIRECTION, FAILS, HOLDS, OPEN, OWN, UNTESTABLE, as_text
+from lib.reporting.inert import markdown_cell
+from lib.running import index
 
 TIGHTEST_FIRST = ("paper", "gpu", "night", "laptop")  # smoke decides nothing
 # What a headline is; differences are in points of accuracy.
@@ -44,14 +47,23 @@ DESCRIPTIONS = {
 
 
 def write_all(results: Path = RESULTS, readme: Path = ROOT / "README.md") -> dict[str, dict]:
-    """Everything anew from the results; returns the headlines."""
+    """Everything anew from the results, and the index of them all; returns the headlines."""
+    for path, text in collected(results, readme).items():
+        _write(path, text)
+    index.write(results, readme)
+    return headlines(results)
+
+
+def collected(results: Path = RESULTS, readme: Path = ROOT / "README.md") -> dict[Path, str]:
+    """What `write_all` writes, by file. Raises UserError where the README lacks a mark."""
     entries, claims = headlines(results), ledger(results)
-    _write(results / "headline.json", json.dumps(entries, indent=1, sort_keys=True) + "\n")
-    _write(results / "claims.json", json.dumps(claims, indent=1) + "\n")
-    _write(results / "claims.md", page(claims))
-    text = _between(readme.read_text(), "headlines", _headline_table(entries))
-    _write(readme, _between(text, "claims", _claim_counts(claims)))
-    return entries
+    text = _between(readme.read_text(encoding="utf-8"), "headlines", _headline_table(entries))
+    return {
+        results / "headline.json": json.dumps(entries, indent=1, sort_keys=True) + "\n",
+        results / "claims.json": json.dumps(claims, indent=1) + "\n",
+        results / "claims.md": page(claims),
+        readme: _between(text, "claims", _claim_counts(claims)),
+    }
 
 
 def headlines(results: Path = RESULTS) -> dict[str, dict]:
@@ -75,7 +87,7 @@ def ledger(results: Path = RESULTS) -> list[dict]:
 
 def _tightest_first(results: Path, name: str) -> Iterator[Path]:
     for profile in TIGHTEST_FIRST:
-        yield from sorted((results / profile).glob(f"*/{name}"))
+        yield from result_files(name, results, profile)
 
 
 def page(claims: list[dict]) -> str:
@@ -95,7 +107,7 @@ def page(claims: list[dict]) -> str:
     for row in claims:
         link = f"[{row['from']}]({row['profile']}/{row['from']}/{row['from']}.ipynb)"
         cells = (row["where"], row["says"], row["printed"], as_text(row), f"**{row['verdict']}**", link)
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join(map(markdown_cell, cells))} |")
     return "\n".join(lines) + "\n"
 
 
@@ -104,7 +116,7 @@ def _headline_table(entries: dict[str, dict]) -> list[str]:
     for name, e in sorted(entries.items()):
         interval = "" if e["low"] is None else f" [{e['low']:g}, {e['high']:g}]"
         link = f"[{e['from']}](results/{e['profile']}/{e['from']}/{e['from']}.ipynb)"
-        value = "not measured" if e["value"] is None else f"{e['value']:g}{interval} {e['unit']}"
+        value = "not measured" if e["value"] is None else markdown_cell(f"{e['value']:g}{interval} {e['unit']}")
         rows.append(f"| `{name}` | {DESCRIPTIONS.get(name, '')} | {value} | {e['n']} | {link} |")
     return rows
 
@@ -127,6 +139,8 @@ def _claim_counts(claims: list[dict]) -> list[str]:
 def _between(text: str, name: str, rows: list[str]) -> str:
     """Put rows between the two marks of that name."""
     first, last = f"<!-- {name} -->", f"<!-- /{name} -->"
+    if text.count(first) != 1 or text.count(last) != 1:
+        raise UserError(f"the README must hold {first} and {last} once each: between them `make report` writes")
     before, rest = text.split(first)
     return "\n".join([before + first, *rows, last + rest.split(last)[1]])
 
@@ -134,5 +148,5 @@ def _between(text: str, name: str, rows: list[str]) -> str:
 def _write(path: Path, text: str) -> None:
     """Whole or not at all."""
     staging = path.with_suffix(".tmp")
-    staging.write_text(text)
+    staging.write_text(text, encoding="utf-8")
     os.replace(staging, path)

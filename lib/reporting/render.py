@@ -3,22 +3,23 @@
 import copy
 import os
 import re
-import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
 import papermill
-import yaml
 from nbclient.exceptions import DeadKernelError
-from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
-from lib.errors import UserError
+from lib.errors import CURES, MachineError, UserError, says_out_of_memory
 from lib.paths import BUILD, PARAMS, RESULTS, ROOT
+from lib.reporting.html import page_of, prepared
+from lib.reporting.profiles import sections_of
+from lib.reporting.publish import publish
 
 KERNEL = {
     "TQDM_DISABLE": "1",  # a bar would leave one line an update in the notebook
@@ -45,15 +46,16 @@ def render(
     """Execute a notebook with a profile's parameters and return its folder `results/<profile>/<stem>`.
 
     The folder holds `<stem>.ipynb`, `<stem>.html` and what the notebook wrote into `out`, and takes the place of
-    an earlier one as a whole; all relative paths start at the repository root, which is also where the notebook
-    runs. Raises UserError for an unknown profile or parameter, and for a
-    failing cell: then nothing in `results` has changed and the notebook lies under `build` as far as it ran.
+    an earlier one as a whole, unless that differs only in what was timed (see publish.py); a line on stderr says what
+    came of it. All relative paths start at the repository root, which is also where the notebook runs. Raises
+    UserError for an unknown profile or parameter, and for a failing cell, MachineError where memory or room ran out:
+    then nothing in `results` has changed and the notebook lies under `build` as far as it ran.
     """
     notebook, stem = ROOT / notebook, Path(notebook).stem
     values = parameters(notebook, profile, params_dir, overrides)
     built = ROOT / build / profile / f"{stem}.ipynb"
     built.parent.mkdir(parents=True, exist_ok=True)
-    with _environment(KERNEL):
+    with _environment(KERNEL | homes()):
         try:
             node = papermill.execute_notebook(
                 notebook,
@@ -63,42 +65,29 @@ def render(
                 cwd=ROOT,
                 log_output=False,
                 progress_bar=sys.stderr.isatty(),
-                extra_arguments=["--IPKernelApp.log_level=40"],  # no warning that loopback is not encrypted
+                # No warning that loopback is not encrypted, no traceback of a kernel that is stopped.
+                extra_arguments=["--IPKernelApp.log_level=50"],
             )
         except PapermillExecutionError as error:
             first = error.source.strip().splitlines()[0]
             last = f"{error.ename}: {error.evalue}".strip().splitlines()[-1]
-            raise UserError(
+            raise _kind(error.ename, error.evalue)(
                 f"{notebook.name} failed in cell [{error.exec_count}], which begins `{first}`: {last}\n"
                 f"The notebook as far as it ran: {built}"
             ) from error
         except DeadKernelError as error:
-            raise UserError(
+            raise MachineError(
                 f"the kernel of {notebook.name} died, as it does when memory runs out; "
                 f"the notebook as far as it ran: {built}"
             ) from error
-    node = normalise(node)
+    node = prepared(normalise(node), stem)
     nbformat.write(node, built)
     page = built.with_suffix(".html")
-    page.write_text(_html(node, stem), encoding="utf-8")
+    page.write_text(page_of(node, stem), encoding="utf-8")
     written = sorted((ROOT / out).iterdir()) if out else []
-    return _publish([built, page, *written], ROOT / results / profile / stem)
-
-
-def _publish(files: list[Path], target: Path) -> Path:
-    """Move files into a new folder that takes the place of `target` as a whole."""
-    new, old = (target.with_name(f".{target.name}.{word}") for word in ("new", "old"))
-    if old.exists() and not target.exists():  # a kill came between the two moves below
-        os.replace(old, target)
-    for left in (new, old):
-        shutil.rmtree(left, ignore_errors=True)
-    new.mkdir(parents=True)
-    for file in files:
-        shutil.move(file, new / file.name)
-    if target.exists():
-        os.replace(target, old)
-    os.replace(new, target)
-    shutil.rmtree(old, ignore_errors=True)
+    target = ROOT / results / profile / stem
+    said = publish([built, page, *written], target, again=bool((overrides or {}).get("reuse")))
+    print(f"{target.parent.name}/{stem}: {said}".replace(f"{ROOT}{os.sep}", ""), file=sys.stderr)
     return target
 
 
@@ -115,12 +104,7 @@ def parameters(notebook: Path, profile: str, params_dir: Path = PARAMS, override
     profiles = {path.stem: path for path in sorted(params_dir.glob("*.yaml"))}
     if profile not in profiles:
         raise UserError(f"unknown profile {profile!r}; there are: {', '.join(profiles) or 'none'}")
-    try:
-        sections = yaml.safe_load(profiles[profile].read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise UserError(f"{profiles[profile]} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(sections, dict) or not all(isinstance(v, dict | None) for v in sections.values()):
-        raise UserError(f"{profiles[profile]} must be a mapping of notebook (or common) to {{parameter: value}}")
+    sections = sections_of(profiles[profile])
     for section in sections:
         if section != "common" and section not in notebooks:
             raise UserError(f"{profiles[profile]}: no notebook {section!r}; there are: {', '.join(notebooks)}")
@@ -214,12 +198,31 @@ def _stable_styler(html: str, styler_ids: dict[str, str]) -> str:
     return re.sub(r"T_[0-9a-f]{5}", lambda match: styler_ids.get(match[0], match[0]), html)
 
 
-def _html(node: NotebookNode, title: str) -> str:
-    """The page for readers: no code and no prompts, figures inside."""
-    exporter = HTMLExporter(
-        exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True, embed_images=True
-    )
-    return exporter.from_notebook_node(node, resources={"metadata": {"name": title}})[0]
+def _kind(name: str, said: str) -> type[UserError]:
+    """The error of a cell that failed: the machine's where memory, room or rights ran out, as `lacking` tells."""
+    lacks = name in ("MachineError", "MemoryError", "OutOfMemoryError") or says_out_of_memory(said)
+    return MachineError if lacks or any(os.strerror(number) in said for number in CURES) else UserError
+
+
+def homes(folder: Path = BUILD / "home") -> dict[str, str]:
+    """Where Jupyter, IPython, Matplotlib and the hub keep files: in `folder` where the home cannot be written.
+
+    The start-up files of a user's own IPython never reach a notebook.
+    """
+    found = {"IPYTHONDIR": str(folder / "ipython")}
+    if not _writable(Path.home()):
+        others = {"JUPYTER_RUNTIME_DIR": "jupyter", "MPLCONFIGDIR": "matplotlib", "HF_HOME": "huggingface"}
+        found |= {name: str(folder / place) for name, place in others.items() if name not in os.environ}
+    return found
+
+
+def _writable(home: Path) -> bool:
+    """Whether a file can be made there: rights alone do not say, as on a read-only disk."""
+    try:
+        with tempfile.TemporaryFile(dir=home):
+            return True
+    except OSError:
+        return False
 
 
 @contextmanager

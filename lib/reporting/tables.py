@@ -8,7 +8,7 @@ import pandas as pd
 
 from lib.analysis.stats import Estimate, corrected, paired_difference, score_interval, verdict
 from lib.running.evaluation import Run
-from lib.tasks.metrics import load as load_metric
+from lib.tasks.metrics import accuracy
 
 
 def outcomes(lines: list[dict]) -> np.ndarray:
@@ -24,12 +24,11 @@ def summary_row(run: Run, lines: list[dict], **labels) -> dict:
     """Quality with its interval and cost, from the same responses."""
     table = outcomes(lines)
     estimate = score_interval(table)
-    accuracy = load_metric("accuracy").compute(predictions=table.ravel().tolist())["accuracy"]
     return {
         **labels,
         "model": run.model,
         "task": run.task,
-        "accuracy": 100 * accuracy,
+        "accuracy": 100 * accuracy(table.ravel().tolist()),
         "low": 100 * estimate.low,
         "high": 100 * estimate.high,
         "items": table.shape[0],

@@ -44,5 +44,10 @@ def file_hashes(folder: Path) -> dict[str, str]:
     return {
         path.name: sha256(path.read_bytes()).hexdigest()[:16]
         for path in sorted(folder.iterdir())
-        if path.name != "manifest.json" and path.suffix not in (".ipynb", ".html")
+        if path.name != "manifest.json" and path.suffix not in (".ipynb", ".html") and not _passing(path)
     }
+
+
+def _passing(path: Path) -> bool:
+    """No part of a result: what an editor or a desktop left there, and a manifest half-written when a kill came."""
+    return path.name.startswith(".") or path.suffix == ".tmp" or not path.is_file()

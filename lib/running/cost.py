@@ -1,8 +1,9 @@
 """Seconds and joules of a piece of work, by a machine's counters: NVML of a GPU, RAPL of CPUs, through zeus."""
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 
@@ -11,60 +12,97 @@ import torch
 
 @dataclass
 class Cost:
-    """What a window took; joules is None where no counter was read, never zero."""
+    """What a window took; joules is None where no counter was read, never zero, and `reason` says what failed."""
 
     seconds: float = 0.0
     joules: float | None = None
+    reason: str | None = None
 
 
 @contextmanager
 def measured(device: str) -> Iterator[Cost]:
     """Measure the work inside, to its end on the device; joules are those of a GPU."""
-    cost, monitor = Cost(), _gpu_counter(device)
+    cost, meter = Cost(), Meter(lambda: _gpu_counter(device), "decode")
     _finish(device)
-    if monitor is not None:
-        monitor.begin_window("decode")
+    meter.begin()
     start = time.perf_counter()
-    yield cost
-    _finish(device)
-    cost.seconds = time.perf_counter() - start
-    if monitor is not None:
-        cost.joules = monitor.end_window("decode").total_energy
+    try:
+        yield cost
+        _finish(device)
+        cost.seconds = time.perf_counter() - start
+    finally:  # a window that stays open would fail the next one
+        cost.joules, cost.reason = meter.end(), meter.reason
+
+
+class Meter:
+    """One window of a zeus monitor. It ends no run: where the monitor fails, joules are None and `reason` says why.
+
+    Drivers refuse counters in ways of their own, a GPU that is cut into slices among them.
+    """
+
+    def __init__(self, monitor: Callable[[], object], name: str):
+        self.find, self.name, self.reason, self.monitor = monitor, name, None, None
+
+    def begin(self) -> None:
+        try:
+            self.monitor = self.find()
+            if self.monitor is not None:
+                self.monitor.begin_window(self.name)
+        except Exception as error:
+            self._failed(error)
+
+    def end(self) -> float | None:
+        """Joules since `begin`; None without a counter."""
+        if self.monitor is None:
+            return None
+        try:
+            return float(self.monitor.end_window(self.name).total_energy)
+        except Exception as error:
+            return self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        said = (str(error).splitlines() or [""])[0]
+        self.monitor, self.reason = None, f"{type(error).__name__}: {said}".rstrip(": ")
+        warnings.warn(f"no joules: the energy counter failed ({self.reason})", stacklevel=3)
 
 
 @dataclass(frozen=True)
 class Window:
-    """Work in units of its own, the seconds it took, the joules that the counters counted; None without a counter."""
+    """Work in units of its own, the seconds it took, the joules that the counters counted; None without a counter,
+    and where it failed, `reason` says why."""
 
     work: int
     seconds: float
     joules: float | None
+    reason: str | None = None
 
 
 def window(work: Callable[[], int], device: str, seconds: float = 5.0) -> Window:
     """Run whole pieces of work until `seconds` have passed: counters are updated some times a second, and a shorter
     window would measure their steps."""
-    monitor = counters(device)
-    if monitor is not None:
-        monitor.begin_window("power")
+    meter = Meter(lambda: counters(device), "power")
+    meter.begin()
     start, done = time.perf_counter(), 0
-    while time.perf_counter() - start < seconds:
-        done += work()
-    joules = None if monitor is None else float(monitor.end_window("power").total_energy)
-    return Window(done, time.perf_counter() - start, joules)
+    try:
+        while time.perf_counter() - start < seconds:
+            done += work()
+    finally:
+        joules = meter.end()
+    return Window(done, time.perf_counter() - start, joules, meter.reason)
 
 
 def idle_watts(device: str, seconds: float = 5.0) -> float | None:
-    """What the same counters see while nothing runs; it is part of every window."""
-    if counters(device) is None:
-        return None
+    """What the same counters see while nothing runs; it is part of every window. None without a counter."""
 
     def rest() -> int:
         time.sleep(0.5)
         return 0
 
+    with suppress(Exception):  # `window` says what failed
+        if counters(device) is None:
+            return None
     found = window(rest, device, seconds)
-    return found.joules / found.seconds
+    return None if found.joules is None else found.joules / found.seconds
 
 
 @cache

@@ -1,7 +1,7 @@
 """Runs: one method on one task by one model, resumable, shared out over processes, one JSON line a response."""
 
 import json
-import os
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -10,10 +10,12 @@ from tqdm import tqdm
 
 from lib.decoders import decoder_of, options_of
 from lib.errors import UserError
-from lib.models.registry import Model, entry_of, load
+from lib.models.registry import FAMILIES, Model, entry_of, load
 from lib.paths import BUILD
 from lib.running.cost import measured
 from lib.running.identity import file_id, items_of, row_hashes
+from lib.running.lines import MEASURED, cut, once, read_lines  # noqa: F401  MEASURED is read from here too
+from lib.running.lock import locked
 from lib.running.memory import batch_size as batch_size_of
 from lib.running.respond import commanded, respond
 from lib.running.workers import default_workers, results
@@ -23,7 +25,6 @@ from lib.tasks.sandbox import require_consent
 
 RUNS = BUILD / "runs"
 FEW = 100  # responses that are decoded sooner than other processes have started
-MEASURED = ("seconds", "joules")  # differ from run to run, so no part of what must be equal
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class Run:
         if (method == "autodeco") != (entry_of(model).tier == "heads"):
             has = "no heads, which autodeco needs" if method == "autodeco" else "heads, which only autodeco uses"
             raise UserError(f"{model} has {has}: the method {method} cannot run on it")
+        if key == "canvas" and FAMILIES[entry_of(model).family].mask_id is None:
+            raise UserError(f"{model} has no [MASK] token: {method} needs a diffusion model, such as study-dlm")
         return cls(model, task, method, _resolved(method, options), items, samples, **own)
 
     def resolved(self):
@@ -136,36 +139,20 @@ def scored_again(run: Run, lines: list[dict]) -> list[dict]:
     return [line | score for line, score in zip(lines, judged, strict=True)]
 
 
-def read_lines(path: Path) -> list[dict]:
-    """The whole lines of a run's file; what a kill left half-written is cut off, a repeated row is an error."""
-    if not path.exists():
-        return []
-    raw = path.read_bytes()
-    size = raw.rfind(b"\n") + 1
-    if size != len(raw):
-        os.truncate(path, size)
-    lines = [json.loads(line) for line in raw[:size].splitlines()]
-    keys = [(line["item"], line["row"], line["sample"]) for line in lines]
-    if len(set(keys)) != len(keys):
-        raise UserError(f"{path} holds a row twice: remove it and run again")
-    return lines
-
-
 def lines_of(run: Run, folder: Path, device: str = "cpu") -> list[dict]:
-    """The lines of a run that `folder` holds, of all its shards, sorted; a row in two shards is an error.
+    """The lines of a run that `folder` holds, of all its shards, sorted; a row in two shards counts once.
 
-    A file may hold more items or samples than this run asks for, from a larger run of the same setting.
+    A file may hold more items or samples than this run asks for, from a larger run of the same setting. Raises
+    UserError where two responses to the same row differ.
     """
     name, rows = file_id(run, device), row_hashes(run.task, run.split, run.items)
     lines = [
-        line
+        (line, str(path))
         for path in sorted(folder.glob(f"{name}*.jsonl"))
         for line in read_lines(path)
         if rows.get(line["item"]) == line["row"] and line["sample"] < run.samples
     ]
-    if len({(line["item"], line["sample"]) for line in lines}) != len(lines):
-        raise UserError(f"the shards of run {name} in {folder} overlap: remove one of them")
-    return sorted(lines, key=lambda line: (line["item"], line["sample"]))
+    return sorted(once(lines), key=lambda line: (line["item"], line["sample"]))
 
 
 def _batches(run: Run, lines: list[dict], size: int | None, shard: tuple[int, int], device: str, workers: int | None):
@@ -215,8 +202,9 @@ def run_all(
 
     `workers` processes decode batches (default: a core each on a CPU, none on an accelerator and for FEW responses)
     of `batch_size` responses (default: as many as memory holds). This process alone writes, so a kill loses at most
-    the batches under way. `shard` (i, n) computes one of n parts
-    into files named by it; with the folders of all parts copied together, a run without `shard` finds everything.
+    the batches under way; where another process has a run, this one waits and then takes what that one wrote.
+    `shard` (i, n) computes one of n parts into files named by it; with the folders of all parts copied together, a
+    run without `shard` finds everything. Raises UserError, and OSError where `folder` cannot be written.
     """
     runs = list(dict.fromkeys(runs))
     if any(get_task(run.task).kind == "code" for run in runs):
@@ -224,6 +212,20 @@ def run_all(
     folder.mkdir(parents=True, exist_ok=True)
     name = "" if shard == (0, 1) else f".{shard[0]}of{shard[1]}"
     paths = {run: folder / f"{file_id(run, device)}{name}.jsonl" for run in runs}
+    have = {run: lines_of(run, folder, device) for run in runs}
+    asked = [run for run in runs if pending(run, have[run], 1, shard)]
+    if not asked:
+        return have
+    with ExitStack() as locks:  # in one order, so that no two processes wait for each other
+        for path in sorted({paths[run] for run in asked}):
+            locks.enter_context(locked(path, f"the run {path.stem} in {folder}"))
+            cut(path)
+        _decode(asked, paths, folder, device, workers, batch_size, shard)
+        return {run: lines_of(run, folder, device) for run in runs}
+
+
+def _decode(runs: list[Run], paths: dict[Run, Path], folder: Path, device: str, workers, batch_size, shard) -> None:
+    """Decode what `runs` lack and append it to their files, which this process has locked."""
     units, planned = [], set()  # runs that differ in items or samples alone share a file, and with it responses
     for i, run in enumerate(runs):
         for rows in _batches(run, lines_of(run, folder, device), batch_size, shard, device, workers):
@@ -239,14 +241,16 @@ def run_all(
     if total < FEW and workers is None:
         workers = 0
     tokens = 0
-    with tqdm(total=total, unit="response", desc="decode", **({} if total else {"disable": True})) as bar:
-        for index, lines in results(_work, units, workers, device):
+    with (
+        tqdm(total=total, unit="response", desc="decode", **({} if total else {"disable": True})) as bar,
+        closing(results(_work, units, workers, device)) as decoded,
+    ):
+        for index, lines in decoded:
             with open(paths[runs[index]], "a") as file:
                 file.write("".join(json.dumps(line) + "\n" for line in lines))
             tokens += sum(line["tokens_kept"] for line in lines)
             bar.set_postfix_str(f"{tokens / max(bar.format_dict['elapsed'], 1e-9):.0f} tokens/s")
             bar.update(len(lines))
-    return {run: lines_of(run, folder, device) for run in runs}
 
 
 def _work(unit: tuple[int, Run, list[tuple[int, int]], str]) -> tuple[int, list[dict]]:

@@ -1,7 +1,9 @@
 """How many responses are decoded at once: as many as memory holds. A batch changes no response."""
 
-import os
+import resource
+from pathlib import Path
 
+import psutil
 import torch
 
 MOST = 64  # on a CPU more save nothing; a GPU takes four times as many
@@ -30,7 +32,29 @@ def bytes_a_row(config, diffusion: bool, prompt: int, response: int) -> int:
 
 
 def free(device: str) -> int:
-    """Bytes of memory that are free on a device."""
+    """Bytes of memory that are free on a device; on a CPU no more than what a container or a limit of this process
+    (`ulimit -v`) leaves."""
     if device != "cpu":
         return torch.cuda.mem_get_info(device)[0]
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(0, min([psutil.virtual_memory().available, *_container(), *_limit()]))
+
+
+def _limit() -> list[int]:
+    """What the process's own limit of address space leaves, where it has one."""
+    most = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return [] if most == resource.RLIM_INFINITY else [most - psutil.Process().memory_info().vms]
+
+
+def _container(root: Path = Path("/sys/fs/cgroup")) -> list[int]:
+    """What the limit of a Linux container leaves, where it has one; files kept in memory count as free."""
+    for folder, most, used, files in (
+        (root, "memory.max", "memory.current", "inactive_file"),
+        (root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        try:
+            limit, taken = (folder / most).read_text().strip(), int((folder / used).read_text())
+            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        except (OSError, ValueError):
+            continue
+        return [] if limit == "max" else [int(limit) - taken + int(stat.get(files, 0))]
+    return []

@@ -15,6 +15,7 @@ from random import Random
 import torch
 from tqdm import tqdm
 
+from lib.running import index
 from lib.running.committed import file_hashes, stored_lines
 from lib.running.cost import device_name
 from lib.running.evaluation import Run, model_of, responses, run_of
@@ -136,6 +137,7 @@ def _note(unit: Unit, found: Replay, seed: int, more: dict) -> None:
     staging = path.with_suffix(".tmp")
     staging.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
     os.replace(staging, path)
+    index.note(path)
 
 
 def _replayed(unit: Unit) -> tuple[Unit, Replay]:

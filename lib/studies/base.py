@@ -1,8 +1,9 @@
 """What every study shares: its parameters, running or reading its runs, writing its results."""
 
+import ast
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +25,37 @@ from lib.running.identity import digest_of, items_of
 SHORT = {"math": "gsm_symbolic", "qa": "country_facts", "code": "small_functions"}
 PAPERS = ROOT / "lib" / "reporting" / "papers"
 REPORTING = ("lib.studies", "lib.reporting", "lib.analysis", "lib.tasks.metrics")
+# What makes the page of an executed notebook, named because no study uses it.
+PAGE = tuple(("lib.reporting." + module, name) for module, name in (
+    ("render", "normalise"), ("html", "prepared"), ("html", "page_of"), ("inert", "csv_table")))  # fmt: skip
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", tuple: "a list, in [ ]"}
+MOST = 1_000_000  # of whatever is counted: more is a slip of the keyboard, and would not end
+MAY_BE_EMPTY = ("elsewhere",)  # lists whose every entry is one comparison more
+
+
+def _require_kind(name: str, value, kind: type) -> None:
+    """UserError for a value of another type, and for a number that nothing can be done with."""
+    if type(value) is not kind and (kind, type(value)) != (float, int):
+        raise UserError(f"{name} must be {KINDS[kind]}, not {value!r}")
+    if kind in (int, float) and not abs(value) <= MOST:  # NaN too
+        raise UserError(f"{name} must be a number up to {MOST:,}, not {value!r}")
+
+
+def _require_list(name: str, values: tuple, default: tuple) -> None:
+    """UserError for an empty list, an entry of another type than those of the default, and one that stands twice."""
+    if not values and name not in MAY_BE_EMPTY:
+        raise UserError(f"{name} must name one at least, such as {list(default)}, not []")
+    for value in values:
+        _require_kind(f"an entry of {name}", value, type(default[0]))
+        if values.count(value) > 1:
+            raise UserError(f"{name} must name {value!r} once, not {list(values)}")
+
+
+def _injected(cells: Sequence[str]) -> list[str]:
+    """The names that papermill was given, by the cell that it puts in: one with a comment of its own."""
+    found = [cell for cell in cells if cell.startswith("# Parameters\n")]
+    nodes = ast.parse(found[-1]).body if found else []
+    return [target.id for node in nodes if isinstance(node, ast.Assign) for target in node.targets]
 
 
 @dataclass(frozen=True)
@@ -52,33 +83,41 @@ class BaseStudy:
     @classmethod
     def of(cls, parameters: dict) -> "BaseStudy":
         """A study from a mapping, as YAML gives it; names that it has not and values of another type are errors."""
-        known = {f.name: type(f.default) for f in fields(cls)}
+        defaults = {f.name: f.default for f in fields(cls)}
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in parameters.items()}
         for name, value in values.items():
-            if name not in known:
-                raise UserError(f"{cls.notebook} has no parameter {name!r}; it has {', '.join(known)}")
-            if known[name] is float and type(value) is int:
-                continue
-            if type(value) is not known[name]:
-                raise UserError(f"{name} must be {KINDS[known[name]]}, not {value!r}")
+            if name not in defaults:
+                raise UserError(f"{cls.notebook} has no parameter {name!r}; it has {', '.join(defaults)}")
+            _require_kind(name, value, type(defaults[name]))
+            if isinstance(value, tuple):
+                _require_list(name, value, defaults[name])
         return cls(**values)
 
     @classmethod
     def of_cell(cls, names: dict) -> "BaseStudy":
         """A study from all names of a notebook, as `globals()` gives them: its parameters are taken from among them,
-        the other names are left alone. Values of another type are errors, as in `of`."""
-        return cls.of({f.name: names[f.name] for f in fields(cls) if f.name in names})
+        the other names are left alone. Values of another type are errors, as in `of`, and so is a parameter that
+        papermill was given and that the study has not."""
+        known = [f.name for f in fields(cls)]
+        for name in _injected(names.get("In", ())):
+            if name not in known:
+                raise UserError(f"{cls.notebook} has no parameter {name!r}; it has {', '.join(known)}")
+        return cls.of({name: names[name] for name in known if name in names})
 
     def require_device(self) -> None:
         if self.device != "cpu" and not torch.cuda.is_available():
             raise UserError(f"device is {self.device!r} and this machine has no CUDA GPU: set it to 'cpu'")
 
     @classmethod
-    def sources(cls) -> str:
-        """A hash of what makes tables, figures and words of the responses: code, printed cells, the notebook."""
+    def sources(cls, root: Path = ROOT) -> str:
+        """A hash of what makes tables, figures and words of the responses: code, printed cells, the notebook.
+
+        `root`: where the library lies whose code is read.
+        """
         files = [PAPERS / f"{cls.printed_in}.csv"] if cls.printed_in else []
         files.append(NOTEBOOKS / f"{cls.notebook}.ipynb")
-        return digest_of([hash_of([(cls.__module__, cls.__name__)], REPORTING), files_hash(files), cls.measures()])
+        code = hash_of([(cls.__module__, cls.__name__), *PAGE], REPORTING, root)
+        return digest_of([code, files_hash(files), cls.measures()])
 
     @classmethod
     def measures(cls) -> str | None:

@@ -1,18 +1,50 @@
 """What a training left beside its weights: how the loss fell, and what it took."""
 
-import json
+from typing import Annotated
 
 import pandas as pd
+from pydantic import AllowInfNan, BaseModel, Field
 
+from lib.errors import UserError
+from lib.models.files import json_of
 from lib.paths import CHECKPOINTS
+from lib.running.schema import checked, parsed
+
+CURE = "`git checkout results/checkpoints`, or `make train`"
+Number = Annotated[float, AllowInfNan(False)]
+
+
+class Row(BaseModel):
+    """A row of a curve: its step, its loss, and what else the training wrote down."""
+
+    model_config = {"extra": "allow"}
+    __pydantic_extra__: dict[str, Number]
+
+    step: Annotated[int, Field(ge=1)]
+    loss: Number
+
+
+class Record(BaseModel):
+    """What a training of heads took."""
+
+    positions: Annotated[int, Field(ge=1)]
+    seconds: Annotated[float, Field(ge=0), AllowInfNan(False)]
+    device: str
 
 
 def learning_curve(name: str) -> pd.DataFrame:
-    """The committed curve of a training, a row a logged step: step, loss, and what else that training wrote down."""
-    lines = (CHECKPOINTS / name / "curve.jsonl").read_text().splitlines()
-    return pd.DataFrame(map(json.loads, lines))
+    """The committed curve of a training, a row a logged step: step, loss, and what else that training wrote down.
+
+    Raises UserError for a file that is missing, empty or damaged.
+    """
+    path = CHECKPOINTS / name / "curve.jsonl"
+    lines = path.read_bytes().splitlines() if path.is_file() else []
+    if not lines:
+        raise UserError(f"no learning curve at {path}: {CURE}")
+    places = [(f"{path}, line {number}", line) for number, line in enumerate(lines, 1)]
+    return pd.DataFrame(checked(Row, parsed(line, place, CURE), place, CURE) for place, line in places)
 
 
 def training_record(name: str) -> dict:
     """Of heads: positions trained on, and seconds of training on which device, as the training command wrote them."""
-    return json.loads((CHECKPOINTS / name / "measured.json").read_text())
+    return json_of(CHECKPOINTS / name / "measured.json", Record, CURE)

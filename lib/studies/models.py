@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,8 +12,11 @@ import torch
 
 from lib.analysis.stats import Estimate, mean_interval
 from lib.decoding.bidirectional import position_ids
+from lib.paths import CHECKPOINTS
+from lib.reporting.inert import inert
 from lib.reporting.result_folder import headline
 from lib.reporting.tables import accuracy_cells, percent, summary_row
+from lib.running.code import Name
 from lib.running.evaluation import Run, model_of
 from lib.running.identity import items_of
 from lib.studies.base import SHORT, BaseStudy
@@ -45,6 +49,11 @@ class Study(BaseStudy):
                 )
         return runs
 
+    @classmethod
+    def measured_by(cls) -> tuple[list[Name], list[Path]]:
+        """The curves that the training left."""
+        return [], [CHECKPOINTS / name / "curve.jsonl" for name in RECIPES]
+
     @cached_property
     def summary(self) -> pd.DataFrame:
         return pd.DataFrame(
@@ -63,10 +72,11 @@ class Study(BaseStudy):
         for short, task in SHORT.items():
             for item in items_of(task, "test", self.items)[:2]:
                 said = {
-                    which: next(line["text"] for line in self.lines[short, which] if line["item"] == item.id)
+                    which: next(inert(line["text"]) for line in self.lines[short, which] if line["item"] == item.id)
                     for which in ("study-ar", "study-dlm", "study-dlm, 8 a forward")
                 }
-                rows.append({"task": short, "prompt": item.prompt.strip(), "target": item.target.strip(), **said})
+                asked = {"prompt": inert(item.prompt.strip()), "target": inert(item.target.strip())}
+                rows.append({"task": short, **asked, **said})
         return pd.DataFrame(rows)
 
     def shapes(self) -> pd.DataFrame:

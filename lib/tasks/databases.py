@@ -5,6 +5,7 @@ import re
 import sqlite3
 
 ROWS = 30  # a table
+MOST_COUNTED = 1000  # a larger number that a query counts up to gets no more rows
 STEPS = 2_000_000  # of SQLite's machine, after which a query has failed: no clock decides
 LONGEST, MOST = 10_000, 100_000  # bytes of a cell and of a query; cells of an answer
 HEAP = 64 * 2**20  # bytes that SQLite may take, for sorting above all
@@ -14,6 +15,8 @@ FUNCTIONS = frozenset(
     "rtrim substr substring sum total trim upper".split()
 )
 LITERAL = r"'[^']*'|\"[^\"]*\"|-?\d+(?:\.\d+)?"
+COUNTED = re.compile(r"\bcount\s*\([^()]*\)\s*(?:>=|<=|!=|<>|=|<|>)\s*(\d+)", re.I)
+AVERAGED = re.compile(r"\b(?:avg|sum)\s*\(\s*(?:distinct\s+)?([\w.]+)\s*\)", re.I)
 COMPARED = re.compile(
     rf"([\w.]+)\s*(?:>=|<=|!=|<>|=|<|>|(?:not\s+)?like|(?:not\s+)?between|(?:not\s+)?in\s*\()\s*({LITERAL})"
     rf"(?:\s*(?:and|,)\s*({LITERAL}))?",
@@ -37,7 +40,8 @@ def database(schema: dict, query: str, seed: int, backwards: bool = False) -> sq
     Columns that foreign keys or `query` join have their values from one domain, of which a primary key takes each
     once. Values that `query` compares a column with are among that column's, numbers beside their neighbours, for
     else most conditions would hold nowhere. Other columns have few values in some databases, so that there are
-    groups, and each its own in others, so that there are no ties.
+    groups, and each its own in others, so that there are no ties. Where `query` counts up to a number, there are rows
+    enough for it; where it takes an average of text, the text is numbers.
     """
     chooser = random.Random(f"{schema['db_id']}/{seed}")
     connection = sqlite3.connect(":memory:")
@@ -45,6 +49,8 @@ def database(schema: dict, query: str, seed: int, backwards: bool = False) -> sq
     connection.execute(f"PRAGMA hard_heap_limit = {HEAP}")
     tables, columns = schema["table_names_original"], schema["column_names_original"]
     wanted, joined = literals(query), _joined(schema, query)
+    size = max([ROWS, *(4 * int(number) for number in COUNTED.findall(query) if int(number) < MOST_COUNTED)])
+    averaged = {column.split(".")[-1].lower() for column in AVERAGED.findall(query)}
     domains: dict[int, list] = {}
     filled: dict[int, list[list]] = {table: [] for table in range(len(tables))}
     for place, (table, _) in enumerate(columns):
@@ -57,10 +63,11 @@ def database(schema: dict, query: str, seed: int, backwards: bool = False) -> sq
             together = [value for other, root in joined.items() if root == group
                         for value in wanted.get(columns[other][1].lower(), [])]  # fmt: skip
             closed = key or list(joined.values()).count(group) > 1
-            domains[group] = _domain(kind, together, closed, chooser)
+            digits = any(columns[other][1].lower() in averaged for other, root in joined.items() if root == group)
+            domains[group] = _domain(kind, together, closed, chooser, size, digits)
         domain = domains[group]
-        once = key or list(joined.values()).count(group) == 1 and len(set(domain)) == ROWS
-        filled[table].append(chooser.sample(domain, ROWS) if once else _drawn(domain, chooser))
+        once = key or list(joined.values()).count(group) == 1 and len(set(domain)) == size
+        filled[table].append(chooser.sample(domain, size) if once else _drawn(domain, chooser, size))
     for table, name in enumerate(tables):
         if name.startswith("sqlite_"):  # SQLite's own, which a dump has listed
             continue
@@ -89,11 +96,12 @@ def _joined(schema: dict, query: str) -> dict[int, int]:
     return root
 
 
-def _domain(kind: str, wanted: list[str], closed: bool, chooser: random.Random) -> list:
-    """The values of a column; `closed`: of a key, all different and as many as a table has rows."""
+def _domain(kind: str, wanted: list[str], closed: bool, chooser: random.Random, rows: int, digits: bool) -> list:
+    """The values of a column; `closed`: of a key, all different and as many as a table has `rows`; `digits`: numbers
+    even in text."""
     many = closed or chooser.random() < 0.5
-    size = ROWS if many else chooser.randint(3, 6)
-    number_like = kind == "text" and chooser.random() < 0.25  # numbers are kept as text in some tables
+    size = rows if many else chooser.randint(3, 6)
+    number_like = kind == "text" and (digits or chooser.random() < 0.25)  # numbers are kept as text in some tables
 
     def value():
         if kind == "number" or number_like:
@@ -112,16 +120,16 @@ def _domain(kind: str, wanted: list[str], closed: bool, chooser: random.Random) 
     extra = list(dict.fromkeys(extra))
     if closed:
         different = dict.fromkeys([*extra, *values])
-        while len(different) < ROWS:
+        while len(different) < rows:
             different[value()] = None
-        return list(different)[:ROWS]
+        return list(different)[:rows]
     return values + extra * max(1, len(values) // max(1, len(extra)))  # as often as all others together
 
 
-def _drawn(domain: list, chooser: random.Random) -> list:
-    """ROWS draws, some values oftener than others, so that groups differ in size."""
+def _drawn(domain: list, chooser: random.Random, rows: int) -> list:
+    """`rows` draws, some values oftener than others, so that groups differ in size."""
     weights = [chooser.random() ** 2 + 0.05 for _ in domain]
-    return chooser.choices(domain, weights, k=ROWS)
+    return chooser.choices(domain, weights, k=rows)
 
 
 def answer(connection: sqlite3.Connection, query: str) -> tuple[list[tuple] | None, str]:

@@ -12,6 +12,8 @@ from lib.errors import UserError
 from lib.tasks.base import Item, Score, Task
 from lib.tasks.rows import load_rows
 
+LETTERS = "keywords:letter_frequency"
+
 
 def stream(split: str) -> Iterator[Item]:
     """The 541 prompts in the file's order. Raises UserError for any split but test: there is no other."""
@@ -44,6 +46,7 @@ def _checkers():
         import nltk.tokenize
         import punkt
         from if_verifiable.common import evaluate_instructions
+        from if_verifiable.ifeval import instructions as checkers
         from if_verifiable.ifeval import instructions_util
         from if_verifiable.ifeval.instructions_registry import INSTRUCTION_DICT
     except ImportError as error:
@@ -53,7 +56,30 @@ def _checkers():
     sentences = punkt.PunktSentenceTokenizer(punkt.load_model("english"))
     nltk.tokenize._get_punkt_tokenizer = lambda language="english": sentences
     instructions_util._get_sentence_tokenizer = lambda: sentences
-    return evaluate_instructions, INSTRUCTION_DICT
+    # Where a parameter is missing, the checkers draw one: the same text would be right today and wrong tomorrow.
+    checkers.random = instructions_util.random = _NoChance()
+
+    class LetterFrequency(INSTRUCTION_DICT[LETTERS]):
+        """Counts whatever sign is asked for; the paper's checker knows a to z, and draws a letter for another."""
+
+        def build_description(self, *, letter=None, **given):
+            sign = (letter or "").strip().lower()
+            if len(sign) != 1:
+                raise UserError(f"{LETTERS} needs one sign as its letter, not {letter!r}: mend the row's kwargs")
+            description = super().build_description(letter="a", **given)
+            self._letter = sign
+            return description
+
+    return evaluate_instructions, INSTRUCTION_DICT | {LETTERS: LetterFrequency}
+
+
+class _NoChance:
+    """Stands for the module `random`."""
+
+    def __getattr__(self, name: str):
+        raise UserError(
+            "an IFEval instruction lacks a parameter, and would be judged by a random one: mend its kwargs"
+        )
 
 
 TASK = Task(

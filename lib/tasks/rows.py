@@ -1,11 +1,23 @@
 """Rows of public data sets: from a folder of JSON Lines (`DATA_DIR`), from `data/` here, or from the hub."""
 
+import gzip
 import os
+import zlib
+from codecs import BOM_UTF8
+from collections.abc import Iterable
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from lib.errors import UserError
+from lib.running.schema import checked, parsed
+from lib.tasks.row_shapes import SHAPES
 
 COMMITTED = Path(__file__).parent / "data"  # see its SOURCES.md
+
+
+class _Object(BaseModel):
+    """A row of a file that SHAPES does not know."""
 
 
 def load_rows(hub_id: str, config: str | None, split: str, file: str, revision: str | None = None) -> list[dict]:
@@ -13,24 +25,57 @@ def load_rows(hub_id: str, config: str | None, split: str, file: str, revision: 
 
     With DATA_DIR set they are the lines of `$DATA_DIR/<file>`, else those committed here, and where there are none
     they come from the hub at `revision` (None: the newest). Raises UserError where that one place does not have
-    them: no other is tried.
+    them: no other is tried; and for a row that is not of the file's shape, or repeats another's id.
     """
     folder, here = os.environ.get("DATA_DIR"), COMMITTED / f"{file}.gz"
     path = Path(folder, file) if folder else here if here.is_file() else None
-    if path and not path.is_file():
+    if path is None:
+        return _sound(_of_the_hub(hub_id, config, split, file, revision), file, f"take another revision of {hub_id}")
+    if not path.is_file():
         raise UserError(f"no file {path}: put {hub_id} ({split}) there as JSON Lines, or unset DATA_DIR")
+    cure = "correct it, or unset DATA_DIR" if folder else "`git checkout lib/tasks/data`"
+    return _sound(_lines(path, cure), file, cure)
+
+
+def _lines(path: Path, cure: str) -> list[tuple[str, dict]]:
+    """The rows of a file, each with its place. Raises UserError for a line that is no JSON."""
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path} cannot be read ({error}): {cure}") from error
+    found = []
+    for number, line in enumerate(raw.removeprefix(BOM_UTF8).split(b"\n"), 1):
+        if line.strip():
+            at = f"{path}, line {number}"
+            found.append((at, parsed(line, f"{path} is not JSON Lines: line {number}", cure)))
+    if not found:
+        raise UserError(f"{path} has no rows: {cure}")
+    return found
+
+
+def _sound(rows: Iterable[tuple[str, dict]], file: str, cure: str) -> list[dict]:
+    """Rows without their places. Raises UserError where one has not the shape of its file, or an id stands twice."""
+    shape, identity = SHAPES.get(file, (_Object, None))
+    found, places = [], {}
+    for place, row in rows:
+        found.append(checked(shape, row, place, cure))
+        if identity and places.setdefault(row[identity], place) != place:
+            raise UserError(f"{place}: {identity} {row[identity]!r} is that of {places[row[identity]]} too: {cure}")
+    return found
+
+
+def _of_the_hub(
+    hub_id: str, config: str | None, split: str, file: str, revision: str | None
+) -> list[tuple[str, dict]]:
     import datasets  # imported late: it takes seconds
 
     datasets.disable_progress_bars()
     try:
-        if path:
-            return datasets.load_dataset("json", data_files=str(path), split="train").to_list()
-        return datasets.load_dataset(hub_id, config, split=split, revision=revision).to_list()
+        rows = datasets.load_dataset(hub_id, config, split=split, revision=revision).to_list()
     except Exception as error:  # `datasets` raises many kinds, from three libraries
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-        if path:
-            raise UserError(f"{path} is not JSON Lines with one set of fields: {reason}") from error
         raise UserError(
             f"{hub_id} (split {split}) did not load from the Hugging Face hub: set DATA_DIR to a folder with "
             f"{file} ({reason})"
         ) from error
+    return [(f"{hub_id} (split {split}), row {number}", row) for number, row in enumerate(rows, 1)]

@@ -2,13 +2,13 @@
 
 A function filters a list, maps it and folds it, or is a rule on one number. Half of the docstrings say so
 in words, half show only two calls and their results, so that the rule must be induced. Unit tests come
-from the canonical body; a response is right where they pass in the sandbox.
+from the canonical body; a response is right where the function gives in the sandbox what they say.
 """
 
 from random import Random
 
 from lib.tasks.base import Item, Score, Task, generated
-from lib.tasks.sandbox import run_programs
+from lib.tasks.sandbox import Job, run_calls
 
 NAMES = ("f", "g", "h", "solve", "compute", "answer")
 LISTS = ("xs", "nums", "values")
@@ -91,22 +91,22 @@ def draw(index: int) -> Item:
     )
 
 
-def program(item: Item, text: str) -> str:
-    """The program that the sandbox runs: prompt, response and the item's unit tests."""
-    calls = "\n".join(
-        f"assert {item.reference['entry_point']}({argument!r}) == {expected!r}"
-        for argument, expected in item.reference["tests"]
-    )
-    return f"{item.prompt}{text}\n\n{calls}\n"
+def job(item: Item, text: str) -> Job:
+    """What the sandbox is given: prompt and response, and the inputs of the item's unit tests."""
+    calls = tuple((argument,) for argument, _ in item.reference["tests"])
+    return Job(f"{item.prompt}{text}\n", item.reference["entry_point"], calls)
 
 
 def score_many(pairs: list[tuple[Item, str]]) -> list[Score]:
-    """Right where every unit test passes in the sandbox."""
-    outcomes = run_programs([program(item, text) for item, text in pairs])
-    return [
-        Score(int(outcome == "passed"), text.strip(), "timeout" if outcome == "timeout" else "ok")
-        for (_, text), outcome in zip(pairs, outcomes, strict=True)
-    ]
+    """Right where every unit test's input gives its value; the values are compared here, not in the program."""
+    outcomes = run_calls([job(item, text) for item, text in pairs])
+    scores = []
+    for (item, text), outcome in zip(pairs, outcomes, strict=True):
+        right = outcome.status == "ran" and all(
+            given == expected for given, (_, expected) in zip(outcome.values, item.reference["tests"], strict=True)
+        )
+        scores.append(Score(int(right), text.strip(), "timeout" if outcome.status == "timeout" else "ok"))
+    return scores
 
 
 TASK = Task(

@@ -1,16 +1,28 @@
 """The loop that every training here shares: seeded by the step, resumable, with a curve."""
 
-import os
 import time
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
 import torch
+from pydantic import BaseModel
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from lib.errors import UserError
+from lib.training.state import CURE, Number, Step, read_state, save_state
+
+
+class State(BaseModel):
+    """What is kept of a training that goes on."""
+
+    key: str
+    parameters: dict
+    optimiser: dict
+    step: Step
+    curve: list[dict[str, Number]]
+    seconds: Number
 
 
 def optimise(
@@ -29,7 +41,7 @@ def optimise(
     `loss_at(step)` gives the loss and what the curve shows of it, every ten steps a row; all its randomness comes
     from the step. `trained`: modules by name, of which the parameters that require a gradient are trained and
     saved. Every `every` steps the state goes to `path`, and a run that finds one there goes on from it; `key` says
-    what it was made of. Raises UserError where that was something else.
+    what it was made of. Raises UserError where that was something else, or where the state is damaged.
     """
     parameters = {
         f"{name}.{part}": p
@@ -40,13 +52,16 @@ def optimise(
     optimiser = torch.optim.AdamW(parameters.values(), lr=learning_rate)
     done, curve, seconds, name = 0, [], 0.0, sha256(key.encode()).hexdigest()
     if path.exists():
-        saved = torch.load(path, weights_only=True, map_location=device)
+        saved = read_state(path, State, device)
         if saved["key"] != name:
             raise UserError(f"{path} was made by another recipe or from other data: remove it to train anew")
-        with torch.no_grad():
-            for part, p in parameters.items():
-                p.copy_(saved["parameters"][part])
-        optimiser.load_state_dict(saved["optimiser"])
+        try:
+            with torch.no_grad():
+                for part, p in parameters.items():
+                    p.copy_(saved["parameters"][part])
+            optimiser.load_state_dict(saved["optimiser"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise UserError(f"{path} is of other parameters than those trained here: {CURE}") from error
         done, curve, seconds = saved["step"], saved["curve"], saved["seconds"]
     start = time.perf_counter() - seconds
     bar = tqdm(range(done, steps), initial=done, total=steps, desc=path.stem, unit="step")
@@ -66,7 +81,5 @@ def optimise(
             seconds = time.perf_counter() - start
             state = {"key": name, "optimiser": optimiser.state_dict(), "step": step + 1, "curve": curve}
             state |= {"parameters": {k: p.detach() for k, p in parameters.items()}, "seconds": seconds}
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(state, path.with_suffix(".tmp"))
-            os.replace(path.with_suffix(".tmp"), path)
+            save_state(state, path)
     return curve, time.perf_counter() - start

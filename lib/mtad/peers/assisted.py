@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from transformers import LogitsProcessor, LogitsProcessorList
 
+from lib.decoding.distributions import COLDEST, check_nan, refuse_nan
 from lib.decoding.family import Family
 from lib.decoding.options import Options
 from lib.decoding.randomness import RowGenerator
@@ -63,7 +65,7 @@ def decode(
     require_pair(model, draft)
     sampling = {"do_sample": False}
     if options.temperature:
-        sampling = {"do_sample": True, "temperature": options.temperature, "top_p": options.top_p}
+        sampling = {"do_sample": True, "temperature": max(options.temperature, COLDEST), "top_p": options.top_p}
         sampling["top_k"] = options.top_k
     if options.ensemble < 1:
         if not hasattr(model.generation_config, "assistant_ensemble_weight"):
@@ -97,6 +99,14 @@ def _assistant(draft, own, options: Assisted):
     draft.generation_config.num_assistant_tokens_schedule = "constant"
     draft.generation_config.assistant_confidence_threshold = options.confidence
     return draft
+
+
+class RefuseNan(LogitsProcessor):
+    """`generate` takes the first token where all logits are NaN and nothing is drawn; here that is a UserError."""
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        refuse_nan(scores.amax(-1))  # the largest of a row with one NaN is NaN
+        return scores
 
 
 class Count:
@@ -137,6 +147,7 @@ def _rows(model, input_ids, mask, limit, generator, family, record, draft, argum
                     max_new_tokens=limit,
                     eos_token_id=list(family.eot_ids),
                     pad_token_id=family.eot_ids[0],
+                    logits_processor=LogitsProcessorList([RefuseNan()]),
                     **arguments(),
                 )
             finally:
@@ -147,5 +158,6 @@ def _rows(model, input_ids, mask, limit, generator, family, record, draft, argum
         trace.target_forwards[i], trace.positions[i] = counts[0].calls, counts[0].positions
         if draft is not None:
             trace.draft_forwards[i], trace.draft_positions[i] = counts[1].calls, counts[1].positions
+    check_nan()
     trace.batch_forwards = int(trace.target_forwards.sum())
     return Decoded.close(responses, family.eot_ids, trace)

@@ -10,6 +10,7 @@ import torch
 
 from lib.models.registry import Model
 from lib.reporting.claims import OWN, Claim, at_least, at_most, more
+from lib.reporting.inert import label_text
 from lib.reporting.papers import printed
 from lib.running.evaluation import model_of
 from lib.running.identity import items_of
@@ -182,4 +183,5 @@ def _along(model: Model, prompt: str, instruction: str, text: str) -> tuple[np.n
     response = [*model.tokenizer.encode(text, add_special_tokens=False), model.family.eot_ids[0]]
     out = model.network(input_ids=torch.cat([ids, ids.new_tensor([response])], 1))
     settings = torch.stack([out.temperature[0], out.top_p[0]])[:, ids.shape[1] - 1 : -1]
-    return settings.float().cpu().numpy(), [model.tokenizer.decode([i]) for i in response[:-1]] + ["\u25a0"]
+    labels = [label_text(model.tokenizer.decode([i])) for i in response[:-1]]
+    return settings.float().cpu().numpy(), [*labels, "\u25a0"]

@@ -9,6 +9,7 @@ import pandas as pd
 import seaborn as sns
 import torch
 
+from lib.reporting.inert import inert
 from lib.running.evaluation import Run, model_of
 from lib.running.identity import items_of
 from lib.running.respond import respond
@@ -178,7 +179,7 @@ def _layout(tokens: pd.DataFrame) -> list[list[tuple]]:
         lines.append([(0, f"{task}, {item}", None)])
         line, x = [], 2
         for row in rows.to_dict("records"):
-            text = row["text"].replace("\n", "\u21b5") or "\u25a0"
+            text = inert(row["text"]).replace("\n", "\u21b5") or "\u25a0"
             if x + len(text) > COLUMNS:
                 lines.append(line)
                 line, x = [], 2

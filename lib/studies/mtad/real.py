@@ -11,6 +11,7 @@ from scipy.stats import norm
 
 from lib.analysis.stats import Estimate
 from lib.analysis.totals import difference_of_shares
+from lib.errors import require_known
 from lib.paths import CHECKPOINTS
 from lib.reporting.claims import OWN, Claim, above_floor, more
 from lib.reporting.papers import printed
@@ -42,6 +43,10 @@ class Study(DraftingStudy):
     methods: tuple[str, ...] = DEFAULT_WAYS
 
     notebook = "35_mtad_real"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_known("method", self.methods, WAYS)
 
     def runs(self) -> dict[tuple, Run]:
         """Keys are (task, name)."""

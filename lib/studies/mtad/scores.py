@@ -6,6 +6,7 @@ from functools import cached_property
 import pandas as pd
 
 from lib.analysis.stats import corrected
+from lib.errors import require_known
 from lib.reporting.claims import OWN, Claim, more
 from lib.reporting.result_folder import headline
 from lib.running.evaluation import Run
@@ -26,6 +27,10 @@ class Study(DraftingStudy):
     methods: tuple[str, ...] = tuple(WAYS)
 
     notebook = "30_mtad_scores"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_known("method", self.methods, WAYS)
 
     def runs(self) -> dict[tuple, Run]:
         """Keys are (task, name)."""

@@ -1,19 +1,21 @@
 """What refinement does: canvases step by step, answers it fixes and breaks, the kinds of error that are left."""
 
-import re
+from base64 import b64encode
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
+from io import BytesIO
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
-from matplotlib.animation import FuncAnimation
 
 from lib.analysis.stats import corrected, paired_difference
 from lib.decoding.trace import Decoded, Trace
 from lib.reporting.claims import OWN, Claim, above_floor, more
+from lib.reporting.inert import inert
 from lib.reporting.tables import percent
 from lib.running.evaluation import Run, model_of
 from lib.running.identity import items_of
@@ -197,20 +199,20 @@ class Study(DiffusionStudy):
         return figure
 
     def slider(self, task: str, method: str = "tolerator", item: int = 0) -> str:
-        """HTML with a slider over all steps of one response."""
-        frames = self._frames(task, method, item)
-        figure, axis = plt.subplots(figsize=(0.3 * canvas_of(task) + 1.5, 0.7))
-
-        def show(i: int):
-            axis.clear()
-            _draw(axis, 0, frames[i])
+        """HTML without a script: every step of one response, a picture a step, in a box that scrolls."""
+        pictures = []
+        for frame in self._frames(task, method, item):
+            figure, axis = plt.subplots(figsize=(0.3 * canvas_of(task) + 1.5, 0.35))
+            _draw(axis, 0, frame)
             axis.set(xlim=(-6, canvas_of(task)), ylim=(-0.6, 0.6))
             axis.axis("off")
-            return []
-
-        html = FuncAnimation(figure, show, frames=len(frames)).to_jshtml(default_mode="once")
-        plt.close(figure)
-        return re.sub(r"[0-9a-f]{32}", f"{task}{method}{item}", html)  # matplotlib's ids are random
+            file = BytesIO()
+            figure.savefig(file, format="png", dpi=80, metadata={"Software": None})
+            plt.close(figure)
+            said = escape(f"{frame['label']}: {''.join(text or '_' for text in frame['texts'])}")
+            picture = b64encode(file.getvalue()).decode()
+            pictures.append(f'<img alt="{said}" src="data:image/png;base64,{picture}">')
+        return f'<div style="max-height: 22rem; overflow-y: auto">{"<br>".join(pictures)}</div>'
 
     def _frames(self, task: str, method: str, item: int) -> list[dict]:
         """One response step by step: label, tokens as text, and the colour of each position."""
@@ -223,7 +225,7 @@ class Study(DiffusionStudy):
                 MASK if i == model.family.mask_id else CHANGED if n else REDRAWN if r else "white"
                 for i, n, r in zip(tokens.tolist(), new.tolist(), redrawn.tolist(), strict=True)
             ]
-            texts = [shown.get(i, model.tokenizer.decode([i])) for i in tokens.tolist()]
+            texts = [inert(shown.get(i, model.tokenizer.decode([i]))) for i in tokens.tolist()]
             frames.append({"label": f"{event['stage']} {number}", "texts": texts, "colours": colours})
             before = tokens
         return frames
@@ -282,4 +284,5 @@ def _draw(axis, y: float, frame: dict) -> None:
     axis.text(-0.5, y, frame["label"], fontsize=8, color="0.4", ha="right", va="center")
     for x, (text, colour) in enumerate(zip(frame["texts"], frame["colours"], strict=True)):
         axis.add_patch(plt.Rectangle((x, y - 0.45), 1, 0.9, color=colour, ec="white", lw=0.5))
-        axis.text(x + 0.5, y, text, family="monospace", fontsize=7, ha="center", va="center", clip_on=True)
+        at = {"fontsize": 7, "ha": "center", "va": "center", "clip_on": True}
+        axis.text(x + 0.5, y, text, family="monospace", parse_math=False, **at)

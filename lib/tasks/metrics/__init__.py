@@ -1,4 +1,7 @@
-"""The maths of the metrics as plain functions; `load` gives the same as `evaluate` modules, offline."""
+"""The maths of the metrics as plain functions, which the reports use; `load` gives the same as `evaluate` modules.
+
+Those are for users of `evaluate`: its loader copies a module into the user's home and reads it there.
+"""
 
 from collections.abc import Sequence
 from math import comb

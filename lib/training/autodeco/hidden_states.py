@@ -5,8 +5,10 @@ import os
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from pydantic import BaseModel, Field
 from torch import Tensor
 from tqdm import tqdm
 
@@ -14,9 +16,19 @@ from lib.autodeco.attach import entering_the_unembedding
 from lib.decoding.autoregressive import Autoregressive
 from lib.decoding.bidirectional import position_ids
 from lib.models.registry import Model
-from lib.running.evaluation import read_lines
+from lib.running.lines import Count, cut, read_lines
 from lib.running.respond import respond
 from lib.tasks.base import Task, rows_hash
+
+
+class Drawn(BaseModel):
+    """A line of the file of trajectories: a drawn response as token ids."""
+
+    item: str
+    row: str
+    sample: Count
+    correct: Annotated[int, Field(ge=0, le=1)]
+    response: Annotated[list[Count], Field(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -44,7 +56,8 @@ def trajectories(
     path.parent.mkdir(parents=True, exist_ok=True)
     items = task.items("train", prompts)
     row_of = {item.id: rows_hash([item])[:8] for item in items}
-    lines = [line for line in read_lines(path) if row_of.get(line["item"]) == line["row"]]
+    cut(path)
+    lines = [line for line in read_lines(path, Drawn) if row_of.get(line["item"]) == line["row"]]
     done = {(line["item"], line["sample"]) for line in lines}
 
     instruction = task.instruction if model.family.chat else ""

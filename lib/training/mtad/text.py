@@ -2,16 +2,20 @@
 
 import os
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
 from lib.decoding.autoregressive import Autoregressive, Next, loop, sample_step
 from lib.decoding.options import Options
 from lib.decoding.randomness import RowGenerator
+from lib.errors import UserError
+from lib.models.files import tensors_of
 from lib.models.registry import Model
 from lib.tasks import get_task
 from lib.tasks.base import Item, Task
@@ -66,10 +70,29 @@ def write(model: Model, text: Text, folder: Path) -> list[Written]:
     for index, (task, items) in enumerate(tqdm(text.batches(), desc="text", unit="batch")):
         path = folder / f"{index:04d}.safetensors"
         if not path.exists():
-            save_file(_write(model, task, items, text), path.with_suffix(".tmp"))
+            written = _write(model, task, items, text)
+            save_file(written, path.with_suffix(".tmp"), metadata={"digest": _digest(written)})
             os.replace(path.with_suffix(".tmp"), path)
-        found += _read(load_file(path))
+        found += _read(_checked(path))
     return found
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    """A hash of names, shapes and bytes."""
+    digest = sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode() + tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _checked(path: Path) -> dict[str, Tensor]:
+    """A written batch. Raises UserError where a bit of it changed: it would be learned from."""
+    cure = "remove it, it is written again"
+    tensors = tensors_of(path, cure, finite=False)
+    with safe_open(path, "pt") as file:
+        if (file.metadata() or {}).get("digest") != _digest(tensors):
+            raise UserError(f"{path} is damaged (its checksum does not hold): {cure}")
+    return tensors
 
 
 def _write(model: Model, task: Task, items: list[Item], text: Text) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ import sys
 from dataclasses import asdict
 
 import torch
+from pydantic import BaseModel
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
@@ -15,11 +16,20 @@ from lib.errors import UserError, exit_status, require_known
 from lib.models.registry import load
 from lib.models.study import build_model, build_tokenizer
 from lib.paths import BUILD, CHECKPOINTS
+from lib.training.state import CURE, Step, read_state
 from lib.training.study.data import texts
 from lib.training.study.loop import train
 from lib.training.study.recipe import BED, RECIPES, Recipe
 
 TRAINING = BUILD / "training"
+
+
+class Finished(BaseModel):
+    """What is read of the state of a training for its weights."""
+
+    recipe: dict
+    step: Step
+    model: dict
 
 
 def tokenizer(recipe: Recipe):
@@ -35,12 +45,12 @@ def tokenizer(recipe: Recipe):
 def trained(name: str):
     """A study model in the full precision of its finished training; without one, the committed weights.
 
-    Raises UserError where its training has begun and not ended, or was by another recipe.
+    Raises UserError where its training has begun and not ended, or was by another recipe, or its state is damaged.
     """
     path = TRAINING / name / "state.pt"
     if not path.exists():
         return load(name).network
-    state = torch.load(path, weights_only=True, map_location="cpu")
+    state = read_state(path, Finished)
     recipe = (RECIPES | BED)[name]
     if state["recipe"] != asdict(recipe) or state["step"] != recipe.steps:
         raise UserError(
@@ -48,7 +58,10 @@ def trained(name: str):
             f"(`python -m lib.training.study {name}`), or remove the folder"
         )
     model = build_model(recipe.shape or name)
-    model.load_state_dict(state["model"])
+    try:
+        model.load_state_dict(state["model"])
+    except RuntimeError as error:
+        raise UserError(f"{path} is of another network than {name}: {CURE}") from error
     return model.eval()
 
 

@@ -6,27 +6,58 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from pydantic import BaseModel
+from safetensors.torch import save_file
 from tqdm import tqdm
 
 from lib.errors import UserError
 from lib.models.study import build_model
+from lib.running.lock import locked
+from lib.running.schema import checked, parsed
+from lib.training.state import CURE, Number, Step, read_state, save_state
 from lib.training.study.data import Batch, by_length, collate, examples, order
 from lib.training.study.objectives import OBJECTIVES
 from lib.training.study.recipe import Recipe
 
 SAVE_EVERY = 100
 PARTS = 4
+CURVE_CURE = "remove the folder to train anew"
+
+
+class Row(BaseModel):
+    """A row of the curve."""
+
+    step: Step
+    loss: Number
+    learning_rate: Number
+    validation_loss: Number | None = None
+
+
+class State(BaseModel):
+    """What `state.pt` holds."""
+
+    recipe: dict
+    step: Step
+    model: dict
+    optimiser: dict
+    curve: list[Row] | None = None  # an earlier version left it to curve.jsonl
 
 
 def train(recipe: Recipe, tokenizer, folder: Path, *, load, device: str = "cpu"):
-    """Train one study model and return it.
+    """Train one study model and return it; a second process on one `folder` waits for the first.
 
-    `folder` holds `state.pt` (weights, optimiser, step) and `curve.jsonl` (a line every ten steps); a run
-    that finds them goes on from there. `load(name)` returns an already trained model.
+    `folder` holds `state.pt` (weights, optimiser, step, curve); a run that finds it goes on from there. The curve, a
+    line every ten steps, is written beside it as `curve.jsonl`. `load(name)` returns an already trained model.
+    Raises UserError for a state that is damaged or of another recipe.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / "state", f"the training of {recipe.name}"):
+        return _train(recipe, tokenizer, folder, load, device)
+
+
+def _train(recipe: Recipe, tokenizer, folder: Path, load, device: str):
     torch.manual_seed(recipe.seed)
-    model = build_model(recipe.name).to(device)
+    model = build_model(recipe.shape or recipe.name).to(device)
     if recipe.start:
         model.load_state_dict(load(recipe.start).state_dict())
     teacher = load(recipe.teacher).to(device).eval() if recipe.teacher else None
@@ -37,8 +68,7 @@ def train(recipe: Recipe, tokenizer, folder: Path, *, load, device: str = "cpu")
         lr=recipe.learning_rate,
         betas=(0.9, 0.98),
     )
-    done = _resume(folder, recipe, model, optimiser)
-    curve = _curve(folder, done)
+    done, curve = _resume(folder, recipe, model, optimiser)
 
     held_out = examples(tokenizer, 512, split="validation")
     full_canvas = recipe.objective == "masked_diffusion"
@@ -92,6 +122,8 @@ def train(recipe: Recipe, tokenizer, folder: Path, *, load, device: str = "cpu")
             bar.set_postfix(loss=f"{row['loss']:.3f}")
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == recipe.steps:
             _save(folder, recipe, model, optimiser, step + 1, curve)
+        if step + 1 in recipe.kept:
+            _keep(model, folder / f"step-{step + 1}.safetensors")
     return model.eval()
 
 
@@ -111,31 +143,50 @@ def _validation(model, rows, objective, recipe, tokenizer, full_canvas, given, d
 
 
 def _save(folder: Path, recipe: Recipe, model, optimiser, step: int, curve: list[dict]) -> None:
-    state = {
-        "recipe": asdict(recipe),
-        "step": step,
-        "model": model.state_dict(),
-        "optimiser": optimiser.state_dict(),
-    }
-    torch.save(state, folder / "state.tmp")
+    weights, moments = model.state_dict(), optimiser.state_dict()
+    state = {"recipe": asdict(recipe), "step": step, "model": weights, "optimiser": moments, "curve": curve}
+    save_state(state, folder / "state.pt")
+    _write_curve(folder, curve)
+
+
+def _keep(model, path: Path) -> None:
+    """Weights as they are committed: bfloat16, the tied head once."""
+    weights = {key: value.detach().to("cpu", torch.bfloat16) for key, value in model.state_dict().items()}
+    weights.pop("lm_head.weight")
+    save_file(weights, path.with_suffix(".tmp"), metadata={"format": "pt"})
+    os.replace(path.with_suffix(".tmp"), path)
+
+
+def _write_curve(folder: Path, curve: list[dict]) -> None:
     (folder / "curve.tmp").write_text("".join(json.dumps(row) + "\n" for row in curve))
     os.replace(folder / "curve.tmp", folder / "curve.jsonl")
-    os.replace(folder / "state.tmp", folder / "state.pt")
 
 
-def _resume(folder: Path, recipe: Recipe, model, optimiser) -> int:
+def _resume(folder: Path, recipe: Recipe, model, optimiser) -> tuple[int, list[dict]]:
+    """The step that `folder` holds, 0 without one, and the curve up to it."""
     path = folder / "state.pt"
     if not path.exists():
-        return 0
-    state = torch.load(path, weights_only=True, map_location="cpu")
+        return 0, []
+    state = read_state(path, State)
     if state["recipe"] != asdict(recipe):
         raise UserError(f"{path} was made by another recipe: remove the folder to train anew")
-    model.load_state_dict(state["model"])
-    optimiser.load_state_dict(state["optimiser"])
-    return state["step"]
+    try:
+        model.load_state_dict(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+    except (RuntimeError, ValueError, KeyError) as error:  # the shapes of the network are no part of a recipe
+        raise UserError(f"{path} is of another network than {recipe.name}: {CURE}") from error
+    curve = state["curve"] if "curve" in state else _curve_beside(folder, state["step"])
+    _write_curve(folder, curve)
+    return state["step"], curve
 
 
-def _curve(folder: Path, done: int) -> list[dict]:
-    path = folder / "curve.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    return [row for row in rows if row["step"] <= done]
+def _curve_beside(folder: Path, done: int) -> list[dict]:
+    """The rows of `curve.jsonl` up to a step, for a state of an earlier version. Raises UserError where some lack."""
+    path, rows = folder / "curve.jsonl", []
+    for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else (), 1):
+        place = f"{path}, line {number}"
+        rows.append(checked(Row, parsed(line, place, CURVE_CURE), place, CURVE_CURE))
+    rows = [row for row in rows if row["step"] <= done]
+    if [row["step"] for row in rows] != list(range(10, done + 1, 10)):
+        raise UserError(f"{path} does not hold a row for every ten of the {done} steps of state.pt: {CURVE_CURE}")
+    return rows
