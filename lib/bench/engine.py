@@ -188,7 +188,7 @@ def cases(rounds: int) -> Iterator[Row]:
     yield against_generate("smollm2-b1", "smollm2-135m", 1, rounds)
     yield speculative(rounds)
     yield mtad_outside(rounds)
-    yield autodeco_extra(6 * rounds)
+    yield autodeco_extra(3 * rounds)
     yield from bandwidth(rounds)
     yield memory()
     yield samples_of_a_prompt(rounds)

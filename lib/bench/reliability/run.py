@@ -5,7 +5,9 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from itertools import chain
+from multiprocessing import get_context
 from pathlib import Path
 
 from tqdm import tqdm
@@ -29,12 +31,13 @@ LOG = BUILD / "torture.jsonl"
 
 
 def torture(minutes: float = SOAK_MINUTES, folder: Path = RESULTS / "bench", log: Path = LOG) -> dict:
-    """Every case once, then the soak. `log` keeps what was tried, so that a killed run goes on; remove it to begin
-    anew."""
+    """Every case once, and the soak beside them. `log` keeps what was tried, so that a killed run goes on; remove it
+    to begin anew."""
     log.parent.mkdir(parents=True, exist_ok=True)
     done = {row["name"]: row for row in map(json.loads, log.read_text().splitlines())} if log.exists() else {}
     found = {}
-    with log.open("a") as file:
+    with log.open("a") as file, ProcessPoolExecutor(1, get_context("spawn")) as beside:
+        soak = beside.submit(growth, minutes)
         for kind, (cases, _, _) in KINDS.items():
             found[kind] = []
             for case in tqdm(list(cases()), desc=kind, unit="case"):
@@ -44,7 +47,7 @@ def torture(minutes: float = SOAK_MINUTES, folder: Path = RESULTS / "bench", log
                     file.write(json.dumps(done[name]) + "\n")
                     file.flush()
                 found[kind].append(done[name])
-    grown = growth(minutes)
+        grown = soak.result()
     folder.mkdir(parents=True, exist_ok=True)
     summary = as_json(found, minutes, grown)
     (folder / "reliability.json").write_text(json.dumps(summary, indent=1) + "\n")
