@@ -19,6 +19,7 @@ from lib.decoding.distributions import categorical, draw, warp
 from lib.decoding.llama import Llama
 from lib.decoding.session import Session, watching
 from lib.errors import UserError
+from lib.mtad import Speculative
 from lib.running import memory
 from lib.tolerator import Rcr, Remdm, Settle, Tolerator, Vanilla
 
@@ -198,6 +199,17 @@ def test_compiled_batches_shrink_by_halves(monkeypatch):
     assert torch.equal(out.responses, plain.responses)
     assert torch.equal(out.trace.target_forwards, plain.trace.target_forwards)
     assert set(sizes) <= {9, 8, 4, 2, 1} and len(set(sizes)) > 1
+
+
+def test_drafts_that_run_past_a_compiled_room_go_by_the_plain_step(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda step, **_: step)
+    options, given = Speculative(100, gamma=3, temperature=1.0), {"generator": 3, "family": AR}
+    texts = []
+    for word in ("on", "off"):
+        monkeypatch.setenv("DECODING_COMPILE", word)
+        texts.append(decode(tiny(seed=3), torch.tensor([[3, 4, 5]]), options, draft=tiny(seed=12), **given))
+    assert texts[0].lengths.item() == 100, "long enough to pass the room"
+    assert torch.equal(texts[0].responses, texts[1].responses) and not compiled._FAILED
 
 
 def test_what_cannot_be_compiled_is_said_and_goes_on(prompts, monkeypatch, capsys):

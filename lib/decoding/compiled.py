@@ -33,7 +33,8 @@ _STEPS: WeakKeyDictionary = WeakKeyDictionary()  # of each network, for compilin
 
 
 def compiled_step(network, fast: Llama) -> "CompiledStep":
-    """The compiled step of a network, made once and again after its weights changed."""
+    """The compiled step of a network, made once and again after its weights changed: in place or by others, but for a
+    change through `.data` or inside inference mode, of which torch keeps no count."""
     stamp = [(p.data_ptr(), 0 if p.is_inference() else p._version) for p in network.parameters()]
     step = _STEPS.get(network)
     if step is None or step.stamp != stamp:
@@ -74,7 +75,7 @@ class CompiledStep:
             with nullcontext() if mask.shape in self.shapes else self._compiling():
                 found = self.run(tokens, cos, sin, mask, place, keys, values)
         except Exception as error:  # of many kinds: no compiler, an operation that it does not know
-            _FAILED.append(str(error).strip().splitlines()[0])
+            _FAILED.append((str(error).strip() or type(error).__name__).splitlines()[0])
             print(f"steps are not compiled here ({_FAILED[-1]}): going on without", file=sys.stderr)
             return None
         self.shapes.add(mask.shape)

@@ -107,9 +107,13 @@ class Llama:
         """What the language-model head sees of `states`."""
         return F.rms_norm(states, (self.width,), self.norm, self.eps)
 
+    def head_is_hooked(self) -> bool:
+        """Whether the language-model head must be called as a module."""
+        return _hooked(self.head)
+
     def logits(self, normed: Tensor) -> Tensor:
         """Of the language-model head, by its module where that is hooked or no plain one."""
-        if type(self.head) is not nn.Linear or _hooked(self.head):
+        if type(self.head) is not nn.Linear or self.head_is_hooked():
             return self.head(normed)
         return linear(normed, self.head.weight, self.head.bias)
 

@@ -150,7 +150,8 @@ class Session:
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             return grouped_attention(q, *self.cache.layers[layer].update(k, v), mask)
 
-        found = self._by_graph(tokens, cos, sin, mask) if self.compiled and tokens.shape[1] == 1 else None
+        single = tokens.shape[1] == 1 and self.slots <= self._room() and not self.fast.head_is_hooked()
+        found = self._by_graph(tokens, cos, sin, mask) if self.compiled and single else None
         if found is None:
             self.hidden = self.fast.normed(self.fast.states(tokens, cos, sin, attend)[:, -heads:])
             logits = self.fast.logits(self.hidden)

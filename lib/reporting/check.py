@@ -75,9 +75,11 @@ def _of_result(folder: Path, manifest: dict, study, values: dict) -> list[str]:
     """What is not current in one result. `values`: the parameters that the profile gives it today."""
     reasons = []
     values = {k: v for k, v in values.items() if k in manifest["parameters"]}
-    for key, value in values.items():
-        if manifest["parameters"][key] != value:
-            reasons.append(f"{key} was {manifest['parameters'][key]!r}, the profile now says {value!r}")
+    today = json.loads(json.dumps(study.of(values).parameters()))  # what the profile leaves out is at its default
+    for key, value in today.items():
+        then = manifest["parameters"].get(key, value)
+        if key not in ("profile", "device") and then != value:
+            reasons.append(f"{key} was {then!r}, the profile now says {value!r}")
     if other := _differing(manifest["files"], file_hashes(folder)):
         reasons.append(f"its files are not those that were written: {', '.join(other)}")
     if manifest.get("measures") != study.measures():

@@ -51,8 +51,8 @@ def _put(files: list[Path], target: Path) -> None:
     new.mkdir(parents=True)
     try:
         for file in files:
-            shutil.move(file, new / file.name)
-    except OSError:  # such as a full disk
+            shutil.copy2(file, new / file.name)
+    except OSError:  # such as a full disk; the files are where they were
         shutil.rmtree(new, ignore_errors=True)
         raise
     if not target.exists():
@@ -62,6 +62,8 @@ def _put(files: list[Path], target: Path) -> None:
         os.replace(new, target)
     for left in (new, old):  # one of them is the earlier result now
         shutil.rmtree(left, ignore_errors=True)
+    for file in files:
+        file.unlink()
 
 
 def exchange(one: Path, other: Path) -> bool:

@@ -14,12 +14,13 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from lib.paths import RESULTS, ROOT
+from lib.running.lock import locked
 from lib.running.schema import checked, parsed
 
 NAME = "index.json"
 NEVER_COMMITTED = ("smoke",)
 CURE = "`git checkout results/index.json`, or `make report`"
-NUMBER = re.compile(r"\d[\d,.]*")
+NUMBER = re.compile(r"[-−+]?\d[\d,.]*")
 
 
 class Index(BaseModel):
@@ -45,9 +46,10 @@ def write(results: Path = RESULTS, readme: Path = ROOT / "README.md", lock: Path
 def note(path: Path, results: Path = RESULTS) -> None:
     """Take one file for right, such as a manifest that a replay wrote into; nothing where there is no index."""
     if (results / NAME).exists() and path.is_relative_to(results):
-        found = read(results)
-        found["files"][path.relative_to(results).as_posix()] = _hash(path.read_bytes())
-        _replace(results / NAME, found)
+        with locked(results / f".{NAME}", "the index of results"):
+            found = read(results)
+            found["files"][path.relative_to(results).as_posix()] = _hash(path.read_bytes())
+            _replace(results / NAME, found)
 
 
 def read(results: Path = RESULTS) -> dict | None:
@@ -59,7 +61,7 @@ def read(results: Path = RESULTS) -> dict | None:
 
 
 def _replace(path: Path, value: dict) -> None:
-    staging = path.with_suffix(".tmp")
+    staging = path.with_suffix(f".{os.getpid()}.tmp")
     staging.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     os.replace(staging, path)
 

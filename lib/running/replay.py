@@ -15,6 +15,7 @@ from random import Random
 import torch
 from tqdm import tqdm
 
+from lib.errors import UserError
 from lib.running import index
 from lib.running.committed import file_hashes, stored_lines
 from lib.running.cost import device_name
@@ -52,6 +53,11 @@ class Unit:
     change: tuple[str, str] | None  # the code then and now, where it changed
     before: dict  # what the manifest says of an earlier replay
 
+    @property
+    def kind(self) -> tuple:
+        """Runs of one kind certify one another."""
+        return self.device, self.change
+
 
 def replay(folders: list[Path], count: int, seed: int = 0) -> Iterator[tuple[Path, Replay]]:
     """Decode `count` responses of every run of some results again, chosen by `seed`; see `certify`.
@@ -60,8 +66,10 @@ def replay(folders: list[Path], count: int, seed: int = 0) -> Iterator[tuple[Pat
     those of today, one that was replayed so before, a result of another device, and a folder whose files were
     changed. The study models come first, for they are quick.
     """
+    if os.environ.get("DECODING_COMPILE", "auto") != "auto":
+        raise UserError("a replay decodes as results are decoded: leave DECODING_COMPILE out")
     found = [_units(folder) for folder in folders]
-    alike = Counter(unit.change for units in found for unit in units)
+    alike = Counter(unit.kind for units in found for unit in units)
     units = [unit for units in found for unit in _chosen(units, count, alike, seed)]
     units.sort(key=lambda unit: (not unit.run.model.startswith("study"), unit.change or ()))
     for device in ("cpu", "cuda"):
@@ -70,7 +78,8 @@ def replay(folders: list[Path], count: int, seed: int = 0) -> Iterator[tuple[Pat
         left, done = Counter(unit.change for unit in todo), defaultdict(list)
         for unit, outcome in tqdm(found, total=len(todo), desc="replay", unit="run", disable=not todo):
             done[unit.change].append((unit, outcome))
-            if unit.change is None or len(done[unit.change]) == left[unit.change]:
+            certify([(unit, outcome)], seed)  # at once, where its own responses are enough
+            if unit.change and len(done[unit.change]) == left[unit.change]:
                 certify(done.pop(unit.change), seed)
             yield unit.folder, outcome
 
@@ -98,7 +107,8 @@ def _chosen(units: list[Unit], count: int, alike: Counter, seed: int) -> Iterato
     stored = None
     for unit in units:
         if unit.change:
-            wanted = max(count, FEW, min(CERTIFIES, -(-TOGETHER // alike[unit.change])))
+            # Some of its kind may have fewer responses than are wanted, so that the others give one more.
+            wanted = max(count, FEW, min(CERTIFIES, -(-TOGETHER // alike[unit.kind]) + 1))
         else:
             wanted, before = count, unit.before
             if before.get("seed") == seed and (before["responses"] >= count or "whole" in before):
@@ -125,7 +135,9 @@ def certify(found: list[tuple[Unit, Replay]], seed: int) -> None:
 def _note(unit: Unit, found: Replay, seed: int, more: dict) -> None:
     path = unit.folder / "manifest.json"
     manifest = json.loads(path.read_text())
-    entry = manifest["runs"][found.run]
+    entry = manifest["runs"].get(found.run)
+    if entry is None or unit.change and entry["code"] != unit.change[0]:
+        return  # noted before, or another result was published meanwhile
     entry["replayed"] = {"responses": found.responses, "ties": found.ties, "seed": seed} | more
     if found.responses == unit.total:
         entry["replayed"]["whole"] = True

@@ -2,9 +2,12 @@
 
 The docstring says the rule in words and shows two or three calls with their results. At level 1 one added number is
 left out of the words, at level 2 one factor, at level 3 both: they must be found from the calls, and only one pair of
-numbers gives them. Unit tests at other inputs tell a near miss apart.
+numbers gives them. Unit tests at other inputs tell a near miss apart. A split holds out whole rules: expression and
+numbers, whatever the names, the words' order or the calls.
 """
 
+from collections.abc import Iterator
+from functools import partial
 from itertools import product
 from random import Random
 
@@ -79,23 +82,23 @@ def draw(level: int, index: int) -> Item:
         target=f"    return {expression}",
         reference={
             "entry_point": name,
-            "tests": [[i, function(i)] for i in inputs],
+            "tests": [[i, function(i)] for i in inputs[len(shown) :]],
             "level": level,
-            "rule": f"{body}/{m}/{k}/{shown}",
+            "rule": f"{body}/{m}/{k}",
         },
     )
 
 
 def _task(level: int) -> Task:
-    def key(item: Item) -> str:  # the docstring up to names
-        return item.reference["rule"]
+    def stream(split: str) -> Iterator[Item]:
+        return generated(partial(draw, level), split, lambda item: item.reference["rule"], lambda item: item.prompt)
 
     return Task(
         name=f"graded_functions_{level}",
         kind="code",
         licence="MIT (this repository)",
         max_new_tokens=24,
-        stream=lambda split: generated(lambda index: draw(level, index), split, key=key),
+        stream=stream,
         score=lambda item, text: score_many([(item, text)])[0],
         score_many=score_many,
     )

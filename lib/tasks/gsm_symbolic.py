@@ -118,10 +118,16 @@ def draw(index: int) -> Item:
     )
 
 
+def marked(text: str) -> str | None:
+    """The whole number that stands alone behind the last mark, of one sign or of four; None where there is none."""
+    found = re.findall(rf"{MARK}([^{MARK}\n]*)", text)
+    last = found[-1].replace("$", "").strip().removesuffix(".") if found else ""
+    return last if re.fullmatch(r"-?\d+", last) else None
+
+
 def score(item: Item, text: str) -> Score:
-    """Right where the number after the last mark equals the answer."""
-    found = re.findall(rf"{MARK}\s*(-?\d+)", text)
-    answer = found[-1] if found else None
+    """Right where the number behind the last mark equals the answer."""
+    answer = marked(text)
     return Score(int(answer is not None and int(answer) == int(item.reference["answer"])), answer)
 
 

@@ -86,6 +86,7 @@ def _outcome(job: dict, settings: dict) -> bytes:
     while not done and len(message) <= MOST and time.monotonic() < deadline:
         done, status = os.waitpid(pid, os.WNOHANG)
         time.sleep(0 if done else 0.0002)
+    message += _rest(heard, MOST + 1 - len(message)) if done else b""
     os.close(heard)
     for kill in (os.killpg, os.kill):
         try:
@@ -105,6 +106,21 @@ def _outcome(job: dict, settings: dict) -> bytes:
     if not done or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU):
         return TIMEOUT
     return RAN + message[1:] if status == 0 else FAILED
+
+
+def _rest(heard: int, most: int) -> bytes:
+    """What a program that has ended left in the pipe between the last look and its end."""
+    os.set_blocking(heard, False)
+    found = b""
+    while len(found) < most:
+        try:
+            part = os.read(heard, 1 << 16)
+        except BlockingIOError:  # a process that it made holds the pipe
+            break
+        if not part:
+            break
+        found += part
+    return found
 
 
 def _child(job: dict, settings: dict, folder: str, said: int) -> None:

@@ -19,7 +19,7 @@ from lib.paths import BUILD, CHECKPOINTS
 from lib.training.state import CURE, Step, read_state
 from lib.training.study.data import texts
 from lib.training.study.loop import train
-from lib.training.study.recipe import BED, RECIPES, Recipe
+from lib.training.study.recipe import BED, RECIPES, Recipe, same_recipe
 
 TRAINING = BUILD / "training"
 
@@ -52,7 +52,7 @@ def trained(name: str):
         return load(name).network
     state = read_state(path, Finished)
     recipe = (RECIPES | BED)[name]
-    if state["recipe"] != asdict(recipe) or state["step"] != recipe.steps:
+    if not same_recipe(state["recipe"], recipe) or state["step"] != recipe.steps:
         raise UserError(
             f"the training of {name} in {path.parent} is not the finished one of today's recipe: finish it "
             f"(`python -m lib.training.study {name}`), or remove the folder"

@@ -17,7 +17,7 @@ from lib.running.schema import checked, parsed
 from lib.training.state import CURE, Number, Step, read_state, save_state
 from lib.training.study.data import Batch, by_length, collate, examples, order
 from lib.training.study.objectives import OBJECTIVES
-from lib.training.study.recipe import Recipe
+from lib.training.study.recipe import Recipe, same_recipe
 
 SAVE_EVERY = 100
 PARTS = 4
@@ -70,7 +70,7 @@ def _train(recipe: Recipe, tokenizer, folder: Path, load, device: str):
     )
     done, curve = _resume(folder, recipe, model, optimiser)
 
-    held_out = examples(tokenizer, 512, split="validation")
+    held_out = examples(tokenizer, 512, recipe.stages[-1][1], "validation")
     full_canvas = recipe.objective == "masked_diffusion"
     objective = OBJECTIVES[recipe.objective]
     given = {
@@ -120,10 +120,10 @@ def _train(recipe: Recipe, tokenizer, folder: Path, load, device: str):
                 )
             curve.append(row)
             bar.set_postfix(loss=f"{row['loss']:.3f}")
+        if step + 1 in recipe.kept:  # before the state, or a kill between the two would lose it
+            _keep(model, folder / f"step-{step + 1}.safetensors")
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == recipe.steps:
             _save(folder, recipe, model, optimiser, step + 1, curve)
-        if step + 1 in recipe.kept:
-            _keep(model, folder / f"step-{step + 1}.safetensors")
     return model.eval()
 
 
@@ -168,7 +168,7 @@ def _resume(folder: Path, recipe: Recipe, model, optimiser) -> tuple[int, list[d
     if not path.exists():
         return 0, []
     state = read_state(path, State)
-    if state["recipe"] != asdict(recipe):
+    if not same_recipe(state["recipe"], recipe):
         raise UserError(f"{path} was made by another recipe: remove the folder to train anew")
     try:
         model.load_state_dict(state["model"])

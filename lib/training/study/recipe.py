@@ -1,6 +1,6 @@
 """What is trained, from what, for how long: the recipe behind the committed weights."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,12 @@ class Recipe:
         rise = min(1.0, (step + 1) / self.warmup)
         fall = 1.0 if step < decay else max(0.0, (self.steps - step) / (self.steps - decay))
         return self.learning_rate * rise * fall
+
+
+def same_recipe(stored: dict, recipe: Recipe) -> bool:
+    """Whether a stored recipe is this one; a field that was not there yet was at its default."""
+    now = asdict(recipe)
+    return set(stored) <= set(now) and {f.name: f.default for f in fields(Recipe)} | stored == now
 
 
 RECIPES = {
