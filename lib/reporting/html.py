@@ -54,6 +54,7 @@ thead th { border-bottom: 2px solid var(--line) } tbody th { text-align: left; f
 pre { font: .8rem/1.45 ui-monospace, monospace; white-space: pre-wrap }
 img { max-width: 100%; height: auto; background: #fff }
 """
+LINK = re.compile(r"https?:|mailto:|[^:]*$", re.IGNORECASE)
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -107,7 +108,6 @@ def page_of(notebook: NotebookNode, stem: str) -> str:
         exclude_input=True,
         exclude_input_prompt=True,
         exclude_output_prompt=True,
-        embed_images=True,
     )
     body = clean(exporter.from_notebook_node(node, resources={"metadata": {"name": stem}})[0])
     titles = (re.match(r"# (.+)", cell.source) for cell in node.cells if cell.cell_type == "markdown")
@@ -134,7 +134,7 @@ def _attribute(tag: str, name: str, value: str) -> str | None:
     """The value as it is, or None for one that would reach outside of the page."""
     if name == "src" and not PICTURE.fullmatch(value):
         return None
-    if name == "href" and value.strip().lower().startswith("data:"):
+    if name == "href" and not LINK.match(re.sub(r"[\x00-\x20]", "", value)):  # a browser leaves those out, too
         return None
     return value
 
