@@ -226,7 +226,7 @@ def test_a_full_disk_loses_nothing_that_was_written(tmp_path):
     assert "make room" in lacking(error.value)
     path = next((tmp_path / "full").glob("*.jsonl"))
     kept = read_lines(path)
-    assert 0 < len(kept) < 10 and path.read_bytes()[-1:] != b"\n"
+    assert 0 < len(kept) < 10
     again = run_all([run()], tmp_path / "full", workers=0, batch_size=1)[run()]
     assert equal(again) == equal(whole) and all(line in again for line in kept)
 

@@ -118,7 +118,7 @@ SCORERS = {
         "lib/tasks/gsm_symbolic.py",
         "    return Score(int(",
         "    return Score(1 - int(",
-        {"gsm_symbolic"},
+        {"gsm_symbolic", "worded_math", "terse_math", "worded_math_new"},
     ),
     "what is kept of a score": (
         "lib/running/evaluation.py",
