@@ -59,6 +59,11 @@ class Terminated(KeyboardInterrupt):
         self.status = 128 + number
 
 
+def why(error: BaseException) -> str:
+    """The first line of an error's words, or its kind where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def require_known(kind: str, names: Collection[str], known: Collection[str]) -> None:
     """UserError for the first of `names` that is not known."""
     for name in names:

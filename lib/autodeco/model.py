@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from lib.autodeco.attach import forwards
 from lib.autodeco.generate import Generates
 from lib.autodeco.heads import HEADS, Heads, HeadsConfig
-from lib.errors import UserError
+from lib.errors import UserError, why
 from lib.models.files import json_of, tensors_of
 
 WEIGHTS = "autodeco_heads.safetensors"  # the name and the keys of the authors' published files
@@ -142,7 +142,7 @@ def _folder(folder: str | Path) -> Path:
         try:
             local = Path(snapshot_download(str(folder), allow_patterns=["*.json", "*.safetensors"]))
         except Exception as error:  # the hub raises many kinds
-            reason = str(error).splitlines()[0]
+            reason = why(error)
             raise UserError(f"{folder} is no folder, nor a hub repository that can be had: {reason}") from error
     return local
 
@@ -153,7 +153,7 @@ def _base(config: dict, folder, options: dict):
     try:
         return AutoModelForCausalLM.from_pretrained(name, revision=config.get("base_model_revision"), **options)
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = why(error)
         raise UserError(f"the base of {folder}, {name}, did not load ({reason}): load it and pass base=") from error
 
 

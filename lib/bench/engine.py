@@ -17,7 +17,7 @@ from lib.autodeco.decode import AutoDeco
 from lib.bench import peers
 from lib.bench.limits import bandwidth, memory
 from lib.bench.rows import Row, fastest, rows_of, share
-from lib.bench.work import NEW, compiled, endless, model, ours, prompts
+from lib.bench.work import NEW, compiling, endless, model, ours, prompts
 from lib.decoders import decode
 from lib.decoding.autoregressive import Autoregressive
 from lib.decoding.distributions import draw
@@ -38,7 +38,7 @@ def against_generate(case: str, name: str, batch: int, rounds: int) -> Row:
     twin, static = peers.compiled(network), {"cache_implementation": "static"}
     variants = {
         "ours": lambda: ours(name, ids),
-        "ours, compiled": compiled(lambda: ours(name, ids)),
+        "ours, compiled": compiling()(lambda: ours(name, ids)),
         "generate": lambda: peers.generate(network, ids, NEW),
         "generate, static cache, compiled": lambda: peers.generate(twin, ids, NEW, **static),
     }
@@ -87,10 +87,6 @@ def tolerator(case: str, batch: int, rounds: int, name: str = "study-dlm") -> Ro
             ]
         ),
     }
-
-    def plain(text: list[int], row: RowGenerator) -> list[int]:
-        return plain_tolerator(network, text, options, row, family)
-
     one, other = (run() for run in variants.values())
     if (one == other).double().mean() < 0.98:
         raise RuntimeError(f"{case}: not the same work")

@@ -8,7 +8,7 @@ import torch
 
 from lib.analysis.interleaved import interleaved
 from lib.bench.rows import Row, share
-from lib.bench.work import NEW, PROMPT, compiled, model, ours, prompts
+from lib.bench.work import NEW, PROMPT, compiling, model, ours, prompts
 from lib.decoding.autoregressive import Autoregressive
 from lib.decoding.llama import linear
 
@@ -33,8 +33,8 @@ def bandwidth(rounds: int) -> list[Row]:
 
     first = Autoregressive(1)  # the prompt's time is no token's
     variants = {
-        "decoded": (compiled(lambda: ours("smollm2-135m", ids)), NEW),
-        "prompt": (compiled(lambda: ours("smollm2-135m", ids, first)), 1),
+        "decoded": (compiling()(lambda: ours("smollm2-135m", ids)), NEW),
+        "prompt": (compiling()(lambda: ours("smollm2-135m", ids, first)), 1),
         "read": (read, 1),
         "multiplied": (multiply, 1),
     }

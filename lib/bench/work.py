@@ -43,7 +43,7 @@ def ours(name: str, ids: Tensor, options=None, network=None, **given) -> Tensor:
 
 @contextmanager
 def compiling(word: str = "on") -> Iterator[None]:
-    """Inside, the switch of lib/decoding/compiled.py is `word`."""
+    """Inside, or in a function under it, the switch of lib/decoding/compiled.py is `word`."""
     before = os.environ.get("DECODING_COMPILE")
     os.environ["DECODING_COMPILE"] = word
     try:
@@ -52,13 +52,3 @@ def compiling(word: str = "on") -> Iterator[None]:
         os.environ.pop("DECODING_COMPILE")
         if before is not None:
             os.environ["DECODING_COMPILE"] = before
-
-
-def compiled(run):
-    """The same with compiled steps."""
-
-    def inside():
-        with compiling():
-            return run()
-
-    return inside

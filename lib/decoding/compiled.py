@@ -18,7 +18,7 @@ import torch._inductor.config as inductor
 from torch import Tensor
 
 from lib.decoding.llama import Llama, grouped_attention
-from lib.errors import UserError
+from lib.errors import UserError, why
 
 SWITCH = ("auto", "on", "off")
 ROOM = 128  # a room is a multiple of these slots, so that a few compiled steps serve all prompts
@@ -75,7 +75,7 @@ class CompiledStep:
             with nullcontext() if mask.shape in self.shapes else self._compiling():
                 found = self.run(tokens, cos, sin, mask, place, keys, values)
         except Exception as error:  # of many kinds: no compiler, an operation that it does not know
-            _FAILED.append((str(error).strip() or type(error).__name__).splitlines()[0])
+            _FAILED.append(why(error))
             print(f"steps are not compiled here ({_FAILED[-1]}): going on without", file=sys.stderr)
             return None
         self.shapes.add(mask.shape)

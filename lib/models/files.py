@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from lib.errors import UserError
+from lib.errors import UserError, why
 from lib.running.schema import checked, parsed
 
 Size = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -45,7 +45,7 @@ def tensors_of(path: Path, cure: str, finite: bool = True) -> dict[str, Tensor]:
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is corrupt ({str(error).splitlines()[0]}): {cure}") from error
+        raise UserError(f"{path} is corrupt ({why(error)}): {cure}") from error
     for name, tensor in tensors.items():
         if finite and tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise UserError(f"{path} is corrupt ({name} holds what is no finite number): {cure}")
@@ -70,8 +70,7 @@ def llama_config(folder: Path, weights: dict[str, Tensor], cure: str):
                 wanted.pop("lm_head.weight")
             fits = wanted == {key: value.shape for key, value in weights.items()}
     except Exception as error:  # of many kinds: a value that no network can be made of
-        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-        raise UserError(f"{path} makes no network ({reason}): {cure}") from error
+        raise UserError(f"{path} makes no network ({why(error)}): {cure}") from error
     if not fits:
         raise UserError(f"{folder / 'model.safetensors'} does not fit its config.json: {cure}")
     return config

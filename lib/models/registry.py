@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from lib.decoding.family import Family
-from lib.errors import UserError, require_known
+from lib.errors import UserError, require_known, why
 from lib.models.texts import require_template, require_tokens, texts_of
 from lib.paths import CHECKPOINTS, ROOT
 
@@ -235,8 +235,7 @@ def _study(entry: Entry, dtype: torch.dtype):
         ends = tokenizer.eos_token_id == network.config.eos_token_id
         fits = ends and len(tokenizer) <= network.config.vocab_size and tokenizer.encode("a b 1")
     except Exception as error:  # of many kinds, from two libraries
-        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-        raise UserError(f"{CHECKPOINTS / 'tokenizer'} is corrupt ({reason}): {CURE}") from error
+        raise UserError(f"{CHECKPOINTS / 'tokenizer'} is corrupt ({why(error)}): {CURE}") from error
     if not fits:
         raise UserError(f"{CHECKPOINTS / 'tokenizer'} is not that of {folder}: {CURE}")
     return network, tokenizer
@@ -275,7 +274,7 @@ def _paper(entry: Entry, dtype: torch.dtype):
         network = kind.from_pretrained(entry.source, dtype=dtype, **options)
     except OSError as error:
         raise UserError(
-            f"{entry.source} cannot be loaded ({str(error).splitlines()[0]}): "
+            f"{entry.source} cannot be loaded ({why(error)}): "
             "`hf auth login` and a connection are needed, or the model in the hub's cache"
         ) from error
     except SafetensorError as error:

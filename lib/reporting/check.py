@@ -1,7 +1,6 @@
 """Whether the committed results are those that the committed code would make."""
 
 import json
-import tomllib
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
@@ -75,7 +74,8 @@ def _of_result(folder: Path, manifest: dict, study, values: dict) -> list[str]:
     """What is not current in one result. `values`: the parameters that the profile gives it today."""
     reasons = []
     values = {k: v for k, v in values.items() if k in manifest["parameters"]}
-    today = json.loads(json.dumps(study.of(values).parameters()))  # what the profile leaves out is at its default
+    now = study.of(values)
+    today = json.loads(json.dumps(now.parameters()))  # what the profile leaves out is at its default
     for key, value in today.items():
         then = manifest["parameters"].get(key, value)
         if key not in ("profile", "device") and then != value:
@@ -86,12 +86,12 @@ def _of_result(folder: Path, manifest: dict, study, values: dict) -> list[str]:
         reasons.append(f"{WAITS} to be measured anew, for what is measured in it, or what measures, changed")
     elif manifest["sources"] != study.sources():
         reasons.append(f"{WAITS} to be rendered, for the notebook or the code of its tables changed")
+    packages = _locked()
     for package, version in manifest["versions"].items():
-        locked = _locked().get(package)
+        locked = packages.get(package)
         if locked and version not in locked:
             now = " or ".join(locked)
             reasons.append(f"{WAITS} for REPLAY=16 and to be rendered, for {package} was {version}, is {now}")
-    now = study.of(values)
     runs = list(dict.fromkeys(now.runs().values()))
     if type(now).later_runs is not BaseStudy.later_runs:  # they follow from responses, which are read for them alone
         have = _readable(folder, now.device)
@@ -113,13 +113,7 @@ def _differing(then: dict[str, str], now: dict[str, str]) -> list[str]:
     return sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
 
 
-@cache
-def _locked() -> dict[str, list[str]]:
-    """The versions that uv.lock has of a package: several where Python versions need several."""
-    found: dict[str, list[str]] = {}
-    for package in tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))["package"]:
-        found.setdefault(package["name"], []).append(package["version"])
-    return found
+_locked = cache(index.locked_versions)  # one reading of a long file for all results
 
 
 def _changed(have: dict[str, dict], wanted: list[Run], device: str) -> list[str]:

@@ -1,14 +1,13 @@
 """What all results come to: results/headline.json, claims.json and claims.md, and the README's tables."""
 
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from lib.errors import UserError
-from lib.paths import RESULTS, ROOT, result_files
+from lib.paths import RESULTS, ROOT, result_files, write_whole
 from lib.reporting.claims import DIRECTION, FAILS, HOLDS, OPEN, OWN, UNTESTABLE, as_text
 from lib.reporting.inert import markdown_cell
 from lib.running import index
@@ -49,7 +48,7 @@ DESCRIPTIONS = {
 def write_all(results: Path = RESULTS, readme: Path = ROOT / "README.md") -> dict[str, dict]:
     """Everything anew from the results, and the index of them all; returns the headlines."""
     for path, text in collected(results, readme).items():
-        _write(path, text)
+        write_whole(path, text)
     index.write(results, readme)
     return headlines(results)
 
@@ -143,10 +142,3 @@ def _between(text: str, name: str, rows: list[str]) -> str:
         raise UserError(f"the README must hold {first} and {last} once each: between them `make report` writes")
     before, rest = text.split(first)
     return "\n".join([before + first, *rows, last + rest.split(last)[1]])
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    staging = path.with_suffix(".tmp")
-    staging.write_text(text, encoding="utf-8")
-    os.replace(staging, path)

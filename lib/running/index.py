@@ -5,7 +5,6 @@ checkpoints and the numbers of the README. `make report` writes the index, at th
 """
 
 import json
-import os
 import re
 import tomllib
 from hashlib import sha256
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from lib.paths import RESULTS, ROOT
+from lib.paths import RESULTS, ROOT, write_whole
 from lib.running.lock import locked
 from lib.running.schema import checked, parsed
 
@@ -61,9 +60,7 @@ def read(results: Path = RESULTS) -> dict | None:
 
 
 def _replace(path: Path, value: dict) -> None:
-    staging = path.with_suffix(f".{os.getpid()}.tmp")
-    staging.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(staging, path)
+    write_whole(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 
 def _is_committed(path: Path) -> bool:
@@ -83,11 +80,15 @@ def _parts(text: str) -> dict[str, str]:
 
 
 def _packages(lock: Path) -> dict[str, str]:
-    """Versions by package; of several, for several Python versions, all."""
+    return {name: ", ".join(versions) for name, versions in locked_versions(lock).items()}
+
+
+def locked_versions(lock: Path = ROOT / "uv.lock") -> dict[str, list[str]]:
+    """The versions that uv.lock has of a package: several where Python versions need several."""
     found: dict[str, list[str]] = {}
     for package in tomllib.loads(lock.read_text(encoding="utf-8"))["package"]:
         found.setdefault(package["name"], []).append(package["version"])
-    return {name: ", ".join(versions) for name, versions in found.items()}
+    return found
 
 
 def _hash(raw: bytes) -> str:

@@ -8,11 +8,10 @@ from typing import Annotated
 from pydantic import BaseModel, Field, InstanceOf
 
 from lib.errors import UserError
-from lib.running.schema import checked
+from lib.running.schema import Count, checked
 
 MEASURED = ("seconds", "joules")  # differ from run to run, so no part of what must be equal
 CURE = "remove that line and run again: its response is decoded anew"
-Count = Annotated[int, Field(ge=0)]
 Measured = Annotated[float, Field(ge=0)]
 
 

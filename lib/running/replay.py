@@ -16,6 +16,7 @@ import torch
 from tqdm import tqdm
 
 from lib.errors import UserError
+from lib.paths import write_whole
 from lib.running import index
 from lib.running.committed import file_hashes, stored_lines
 from lib.running.cost import device_name
@@ -77,10 +78,11 @@ def replay(folders: list[Path], count: int, seed: int = 0) -> Iterator[tuple[Pat
         found = results(_replayed, todo, device=device) if todo else ()
         left, done = Counter(unit.change for unit in todo), defaultdict(list)
         for unit, outcome in tqdm(found, total=len(todo), desc="replay", unit="run", disable=not todo):
-            done[unit.change].append((unit, outcome))
             certify([(unit, outcome)], seed)  # at once, where its own responses are enough
-            if unit.change and len(done[unit.change]) == left[unit.change]:
-                certify(done.pop(unit.change), seed)
+            if unit.change:
+                done[unit.change].append((unit, outcome))
+                if len(done[unit.change]) == left[unit.change]:
+                    certify(done.pop(unit.change), seed)
             yield unit.folder, outcome
 
 
@@ -146,9 +148,7 @@ def _note(unit: Unit, found: Replay, seed: int, more: dict) -> None:
     first = unit.before.get("code") or (unit.change and unit.change[0])
     if first:
         entry["replayed"]["code"] = first  # what decoded them
-    staging = path.with_suffix(".tmp")
-    staging.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
-    os.replace(staging, path)
+    write_whole(path, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
     index.note(path)
 
 

@@ -2,12 +2,15 @@
 
 import json
 import re
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AllowInfNan, BaseModel, Field, ValidationError
 
 from lib.errors import UserError
 
+Number = Annotated[float, AllowInfNan(False)]
+Count = Annotated[int, Field(ge=0)]
 SHOWN = 60  # characters of a value that is amiss
 
 
@@ -26,6 +29,16 @@ def parsed(raw: bytes, where: str, cure: str) -> Any:
         return json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_once, parse_constant=_refused)
     except (ValueError, RecursionError) as error:  # bytes that are no text, text that is no JSON
         raise UserError(f"{where} is not JSON ({error}): {cure}") from error
+
+
+def rows_of(path: Path, shape: type[BaseModel], cure: str) -> list[dict]:
+    """The rows of a file of JSON lines, none where there is no file. Raises UserError for the first that is amiss."""
+    places = [(f"{path}, line {number}", line) for number, line in enumerate(_lines(path), 1)]
+    return [checked(shape, parsed(line, place, cure), place, cure) for place, line in places]
+
+
+def _lines(path: Path) -> list[bytes]:
+    return path.read_bytes().splitlines() if path.is_file() else []
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict:

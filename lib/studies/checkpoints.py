@@ -8,10 +8,9 @@ from pydantic import AllowInfNan, BaseModel, Field
 from lib.errors import UserError
 from lib.models.files import json_of
 from lib.paths import CHECKPOINTS
-from lib.running.schema import checked, parsed
+from lib.running.schema import Number, rows_of
 
 CURE = "`git checkout results/checkpoints`, or `make train`"
-Number = Annotated[float, AllowInfNan(False)]
 
 
 class Row(BaseModel):
@@ -38,11 +37,10 @@ def learning_curve(name: str) -> pd.DataFrame:
     Raises UserError for a file that is missing, empty or damaged.
     """
     path = CHECKPOINTS / name / "curve.jsonl"
-    lines = path.read_bytes().splitlines() if path.is_file() else []
-    if not lines:
+    rows = rows_of(path, Row, CURE)
+    if not rows:
         raise UserError(f"no learning curve at {path}: {CURE}")
-    places = [(f"{path}, line {number}", line) for number, line in enumerate(lines, 1)]
-    return pd.DataFrame(checked(Row, parsed(line, place, CURE), place, CURE) for place, line in places)
+    return pd.DataFrame(rows)
 
 
 def training_record(name: str) -> dict:

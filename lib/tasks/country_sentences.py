@@ -22,6 +22,8 @@ SENTENCES = {
     "phone": "The calling code of {c} is {a}.",
     "country": "{c} is the capital of {a}.",
 }
+# Answers that are no names, as a pattern over a text in small letters.
+CODES = {"tld": r"(?<![\w.])\.[a-z]{2,3}(?![\w-])", "phone": r"(?<![\w-])\d+(?:-\d+)*(?![\w-])"}
 
 
 @cache
@@ -41,17 +43,18 @@ def _known(relation: str) -> frozenset[str]:
     return frozenset(answer for kind, _, answers in facts() if kind == relation for answer in answers)
 
 
+def form(relation: str, name: str) -> str:
+    """How a name is compared: a domain with its dot and a code with its digits as they are, else TriviaQA's way."""
+    return name if relation in CODES else normalise(name)
+
+
 def named(relation: str, text: str, names: Iterable[str]) -> list[str]:
-    """Those of `names` that stand in a text as words, the longest at each place; a domain with its dot, a code with
-    its digits."""
-    if relation in ("tld", "phone"):
-        pattern = r"(?<![\w.])\.[a-z]{2,3}(?![\w-])" if relation == "tld" else r"(?<![\w-])\d+(?:-\d+)*(?![\w-])"
-        said = re.findall(pattern, text.lower())
-        return [name for name in said if name in names]
-    by_form = {normalise(name): name for name in names}
-    forms = sorted(filter(None, by_form), key=len, reverse=True)
-    pattern = "|".join(map(re.escape, forms))
-    return [by_form[form] for form in re.findall(rf"(?<!\w)(?:{pattern})(?!\w)", normalise(text))] if forms else []
+    """Those of `names` that stand in a text as words, the longest at each place, in the form to compare."""
+    forms = {form(relation, name) for name in names} - {""}
+    if relation in CODES:
+        return [said for said in re.findall(CODES[relation], text.lower()) if said in forms]
+    pattern = "|".join(map(re.escape, sorted(forms, key=len, reverse=True)))
+    return re.findall(rf"(?<!\w)(?:{pattern})(?!\w)", normalise(text)) if forms else []
 
 
 def in_sentences(relation: str, subject: str) -> bool:
@@ -83,14 +86,9 @@ def score(item: Item, text: str) -> Score:
     """Right where the first line names the subject and an accepted answer, and no other answer to such a question."""
     line, reference = text.strip().split("\n")[0], item.reference
     relation, subject, right = reference["relation"], reference["subject"], set(reference["answers"])
-    about = named("", line, [subject])  # a domain or a code does not stand in its country's name
-    if relation in ("tld", "phone"):
-        said = named(relation, line, _known(relation) | right)
-    else:
-        said = [name for name in named(relation, line, _known(relation) | right | {subject}) if name != subject]
-    forms = {normalise(answer) if relation not in ("tld", "phone") else answer for answer in right}
-    given = {normalise(name) if relation not in ("tld", "phone") else name for name in said}
-    return Score(int(bool(about) and bool(given) and given <= forms), line)
+    about = named("", line, [subject])  # by its name even where the answer is a code
+    said = set(named(relation, line, _known(relation) | right | {subject})) - {form(relation, subject)}
+    return Score(int(bool(about) and bool(said) and said <= {form(relation, answer) for answer in right}), line)
 
 
 TASK = Task(

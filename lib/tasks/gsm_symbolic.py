@@ -7,6 +7,7 @@ The response is the chain, `13-10=3;13+3=16#16`: the answer stands after the mar
 """
 
 import re
+from collections.abc import Callable
 from functools import cache
 from random import Random
 
@@ -24,7 +25,7 @@ _EXPRESSION = re.compile(rf"{_TERM}(?:\s*[-+*/]\s*{_TERM})*$")
 
 
 @cache
-def _generators():
+def generators():
     # Imported late: the package takes a second and only this task needs it.
     from reasoning_gym.arithmetic.gsm_symbolic import generators_00_49, generators_50_99
 
@@ -67,31 +68,48 @@ def _true(expression: str, value: str) -> bool:
         return False
 
 
-def _example(template: int, seed: int) -> tuple[str, list[str] | None, str]:
-    row = _generators()[template](Random(seed), 1.0)
+def example(template: int, seed: int) -> tuple[str, str, str]:
+    """Question, worked solution and answer of a draw. Raises ValueError where the seed gives no numbers."""
+    row = generators()[template](Random(seed), 1.0)
     solution = row.get("answer_cot") or row["metadata"]["answer_cot"]
-    return row["question"], equations(solution), str(row["answer"])
+    return row["question"], solution, str(row["answer"])
 
 
-def fits(question: str, chain: list[str] | None, answer: str) -> bool:
-    """Whether one draw is short, over small integers, and its chain ends in the answer."""
-    if chain is None or not answer.isdigit() or not chain[-1].endswith(f"={answer}"):
-        return False
-    numbers = re.findall(_NUMBER, ";".join(chain))
-    return (
-        len(chain) <= MOST_EQUATIONS
+def chain_to(answer: str, solution: str) -> list[str] | None:
+    """The equations of a worked solution that end in a whole answer, None where they do not."""
+    chain = equations(solution)
+    return chain if chain and answer.isdigit() and chain[-1].endswith(f"={answer}") else None
+
+
+def small(text: str, largest: int) -> bool:
+    """Whether all numbers in a text are whole and no larger."""
+    return all("." not in number and int(number) <= largest for number in re.findall(_NUMBER, text))
+
+
+def pieces(text: str) -> int:
+    """Words, digits and signs."""
+    return len(re.findall(r"\d|\w+|[^\w\s]", text))
+
+
+def fits(question: str, solution: str, answer: str) -> list[str] | None:
+    """The chain of a draw that is short, over small integers, and ends in the answer; else None."""
+    chain = chain_to(answer, solution)
+    short = (
+        chain is not None
+        and len(chain) <= MOST_EQUATIONS
         and len(";".join(chain)) + len(answer) <= LONGEST_CHAIN
-        and len(re.findall(r"\d|\w+|[^\w\s]", question)) <= LONGEST_QUESTION
-        and all("." not in n and int(n) <= LARGEST for n in numbers)
+        and pieces(question) <= LONGEST_QUESTION
+        and small(";".join(chain), LARGEST)
     )
+    return chain if short else None
 
 
-def usable_share(template: int, draws: int = 200) -> float:
+def usable_share(template: int, draws: int = 200, fits: Callable = fits) -> float:
     """The share of a template's draws that fit: `TEMPLATES` are those at 0.3 or more."""
 
     def fit(seed: int) -> bool:
         try:
-            return fits(*_example(template, seed))
+            return fits(*example(template, seed)) is not None
         except ValueError:  # the generator found no numbers for this seed
             return False
 
@@ -107,9 +125,9 @@ def draw(index: int) -> Item:
     """Item `index` of the endless stream: a template and its numbers, both from one seeded generator."""
     rng = Random(f"gsm-symbolic/{index}")
     template = rng.choice(TEMPLATES)
-    question, chain, answer = _example(template, rng.getrandbits(32))
-    while not fits(question, chain, answer):
-        question, chain, answer = _example(template, rng.getrandbits(32))
+    while not (chain := fits(*(drawn := example(template, rng.getrandbits(32))))):
+        pass
+    question, _, answer = drawn
     return Item(
         id=f"gsm-symbolic/{index}",
         prompt=f"{question}\n",

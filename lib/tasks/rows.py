@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from lib.errors import UserError
+from lib.errors import UserError, why
 from lib.running.schema import checked, parsed
 from lib.tasks.row_shapes import SHAPES
 
@@ -73,7 +73,7 @@ def _of_the_hub(
     try:
         rows = datasets.load_dataset(hub_id, config, split=split, revision=revision).to_list()
     except Exception as error:  # `datasets` raises many kinds, from three libraries
-        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        reason = why(error)
         raise UserError(
             f"{hub_id} (split {split}) did not load from the Hugging Face hub: set DATA_DIR to a folder with "
             f"{file} ({reason})"

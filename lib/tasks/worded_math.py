@@ -8,52 +8,29 @@ A split holds out whole chains: no test question has the equations, in order, of
 words. `worded_math_new` asks templates that no training question has.
 """
 
-import re
 from random import Random
 
 from lib.tasks.base import Item, Task, generated
-from lib.tasks.gsm_symbolic import MARK, _generators, equations, score
+from lib.tasks.gsm_symbolic import MARK, chain_to, example, pieces, score, small
 
 LARGEST = 200
-LONGEST_QUESTION = 75  # words, digits and signs, as in PIECE
+LONGEST_QUESTION = 75  # words, digits and signs
 LONGEST_SOLUTION = 78
 CANVAS = 96
-PIECE = re.compile(r"\d|\w+|[^\w\s]")
-# Templates of which at least 0.3 of the draws fit, by `usable_share`, but for 14, whose question lacks a word; the
-# last were drawn by lot to be held out.
+# Templates of which at least 0.3 of the draws fit (`usable_share` with the `fits` below), but for 14, whose question
+# lacks a word; the last were drawn by lot to be held out.
 TEMPLATES = (4, 6, 16, 20, 24, 30, 31, 39, 40, 48, 57, 58, 62, 69, 72, 78, 95)
 HELD_OUT = (10, 34, 43, 54)
 
 
-def _example(template: int, seed: int) -> tuple[str, str, str]:
-    row = _generators()[template](Random(seed), 1.0)
-    solution = row.get("answer_cot") or row["metadata"]["answer_cot"]
-    return row["question"].strip(), solution.strip(), str(row["answer"])
-
-
 def fits(question: str, solution: str, answer: str) -> list[str] | None:
     """The equations of a draw that is short and over small whole numbers, and ends in the answer; else None."""
-    chain = equations(solution)
-    if chain is None or not answer.isdigit() or not chain[-1].endswith(f"={answer}"):
+    question, solution = question.strip(), solution.strip()
+    chain = chain_to(answer, solution)
+    short = pieces(question) <= LONGEST_QUESTION and pieces(solution) <= LONGEST_SOLUTION
+    if chain is None or not short or not solution.endswith(f"#### {answer}"):
         return None
-    if not solution.endswith(f"#### {answer}"):
-        return None
-    if len(PIECE.findall(question)) > LONGEST_QUESTION or len(PIECE.findall(solution)) > LONGEST_SOLUTION:
-        return None
-    numbers = re.findall(r"\d+(?:\.\d+)?", ";".join([*chain, solution]))
-    return chain if all("." not in number and int(number) <= LARGEST for number in numbers) else None
-
-
-def usable_share(template: int, draws: int = 200) -> float:
-    """The share of a template's draws that fit."""
-
-    def fit(seed: int) -> bool:
-        try:
-            return fits(*_example(template, seed)) is not None
-        except ValueError:  # the generator found no numbers for this seed
-            return False
-
-    return sum(map(fit, range(draws))) / draws
+    return chain if small(";".join([*chain, solution]), LARGEST) else None
 
 
 def _draw(index: int, stream: str, templates: tuple[int, ...]) -> tuple[str, str, str, list[str], int]:
@@ -62,11 +39,11 @@ def _draw(index: int, stream: str, templates: tuple[int, ...]) -> tuple[str, str
     template = rng.choice(templates)
     while True:
         try:
-            question, solution, answer = _example(template, rng.getrandbits(32))
+            question, solution, answer = example(template, rng.getrandbits(32))
         except ValueError:  # the generator found no numbers for this seed
             continue
         if chain := fits(question, solution, answer):
-            return question, solution, answer, chain, template
+            return question.strip(), solution.strip(), answer, chain, template
 
 
 def _item(index: int, form: str, templates: tuple[int, ...]) -> Item:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lib.errors import UserError
-from lib.training.state import CURE, Number, Step, read_state, save_state
+from lib.running.schema import Count, Number
+from lib.training.state import CURE, read_state, save_state
 
 
 class State(BaseModel):
@@ -20,7 +21,7 @@ class State(BaseModel):
     key: str
     parameters: dict
     optimiser: dict
-    step: Step
+    step: Count
     curve: list[dict[str, Number]]
     seconds: Number
 

@@ -5,16 +5,13 @@ import os
 import zipfile
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated
 
 import torch
-from pydantic import AllowInfNan, BaseModel, Field
+from pydantic import BaseModel
 
-from lib.errors import UserError, lacking
+from lib.errors import UserError, lacking, why
 from lib.running.schema import checked
 
-Number = Annotated[float, AllowInfNan(False)]
-Step = Annotated[int, Field(ge=0)]
 CURE = "remove it to train anew"
 DIGEST = 64  # characters of the hash behind the archive
 END = -22  # where an archive of `torch.save` without a hash has its last record, of an earlier version
@@ -48,8 +45,7 @@ def read_state(path: Path, shape: type[BaseModel], device: str = "cpu") -> dict:
     except Exception as error:  # of many kinds, as a damaged archive looks like anything
         if lacking(error):  # the machine's fault and not the file's
             raise
-        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-        raise UserError(f"{path} is damaged ({reason}): {CURE}") from error
+        raise UserError(f"{path} is damaged ({why(error)}): {CURE}") from error
     return checked(shape, state, str(path), CURE)
 
 

@@ -16,8 +16,9 @@ from lib.autodeco.attach import entering_the_unembedding
 from lib.decoding.autoregressive import Autoregressive
 from lib.decoding.bidirectional import position_ids
 from lib.models.registry import Model
-from lib.running.lines import Count, cut, read_lines
+from lib.running.lines import cut, read_lines
 from lib.running.respond import respond
+from lib.running.schema import Count
 from lib.tasks.base import Task, rows_hash
 
 

@@ -9,16 +9,16 @@ from dataclasses import asdict
 
 import torch
 from pydantic import BaseModel
-from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
 from lib.errors import UserError, exit_status, require_known
 from lib.models.registry import load
 from lib.models.study import build_model, build_tokenizer
 from lib.paths import BUILD, CHECKPOINTS
-from lib.training.state import CURE, Step, read_state
+from lib.running.schema import Count
+from lib.training.state import CURE, read_state
 from lib.training.study.data import texts
-from lib.training.study.loop import train
+from lib.training.study.loop import save_weights, train
 from lib.training.study.recipe import BED, RECIPES, Recipe, same_recipe
 
 TRAINING = BUILD / "training"
@@ -28,7 +28,7 @@ class Finished(BaseModel):
     """What is read of the state of a training for its weights."""
 
     recipe: dict
-    step: Step
+    step: Count
     model: dict
 
 
@@ -70,13 +70,7 @@ def export(recipe: Recipe, model) -> None:
     name = recipe.name
     folder = CHECKPOINTS / name
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {
-        key: value.detach().to("cpu", torch.bfloat16).contiguous()
-        for key, value in model.state_dict().items()
-        if key != "lm_head.weight"
-    }
-    save_file(weights, folder / "model.tmp", metadata={"format": "pt"})
-    os.replace(folder / "model.tmp", folder / "model.safetensors")
+    save_weights(model, folder / "model.safetensors")
     model.config.save_pretrained(folder)
     (folder / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n")
     shutil.copyfile(TRAINING / name / "curve.jsonl", folder / "curve.jsonl")

@@ -12,9 +12,10 @@ from tqdm import tqdm
 
 from lib.errors import UserError
 from lib.models.study import build_model
+from lib.paths import write_whole
 from lib.running.lock import locked
-from lib.running.schema import checked, parsed
-from lib.training.state import CURE, Number, Step, read_state, save_state
+from lib.running.schema import Count, Number, rows_of
+from lib.training.state import CURE, read_state, save_state
 from lib.training.study.data import Batch, by_length, collate, examples, order
 from lib.training.study.objectives import OBJECTIVES
 from lib.training.study.recipe import Recipe, same_recipe
@@ -27,7 +28,7 @@ CURVE_CURE = "remove the folder to train anew"
 class Row(BaseModel):
     """A row of the curve."""
 
-    step: Step
+    step: Count
     loss: Number
     learning_rate: Number
     validation_loss: Number | None = None
@@ -37,7 +38,7 @@ class State(BaseModel):
     """What `state.pt` holds."""
 
     recipe: dict
-    step: Step
+    step: Count
     model: dict
     optimiser: dict
     curve: list[Row] | None = None  # an earlier version left it to curve.jsonl
@@ -121,7 +122,7 @@ def _train(recipe: Recipe, tokenizer, folder: Path, load, device: str):
             curve.append(row)
             bar.set_postfix(loss=f"{row['loss']:.3f}")
         if step + 1 in recipe.kept:  # before the state, or a kill between the two would lose it
-            _keep(model, folder / f"step-{step + 1}.safetensors")
+            save_weights(model, folder / f"step-{step + 1}.safetensors")
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == recipe.steps:
             _save(folder, recipe, model, optimiser, step + 1, curve)
     return model.eval()
@@ -149,17 +150,19 @@ def _save(folder: Path, recipe: Recipe, model, optimiser, step: int, curve: list
     _write_curve(folder, curve)
 
 
-def _keep(model, path: Path) -> None:
+def save_weights(model, path: Path) -> None:
     """Weights as they are committed: bfloat16, the tied head once."""
-    weights = {key: value.detach().to("cpu", torch.bfloat16) for key, value in model.state_dict().items()}
-    weights.pop("lm_head.weight")
+    weights = {
+        key: value.detach().to("cpu", torch.bfloat16).contiguous()
+        for key, value in model.state_dict().items()
+        if key != "lm_head.weight"
+    }
     save_file(weights, path.with_suffix(".tmp"), metadata={"format": "pt"})
     os.replace(path.with_suffix(".tmp"), path)
 
 
 def _write_curve(folder: Path, curve: list[dict]) -> None:
-    (folder / "curve.tmp").write_text("".join(json.dumps(row) + "\n" for row in curve))
-    os.replace(folder / "curve.tmp", folder / "curve.jsonl")
+    write_whole(folder / "curve.jsonl", "".join(json.dumps(row) + "\n" for row in curve))
 
 
 def _resume(folder: Path, recipe: Recipe, model, optimiser) -> tuple[int, list[dict]]:
@@ -182,11 +185,8 @@ def _resume(folder: Path, recipe: Recipe, model, optimiser) -> tuple[int, list[d
 
 def _curve_beside(folder: Path, done: int) -> list[dict]:
     """The rows of `curve.jsonl` up to a step, for a state of an earlier version. Raises UserError where some lack."""
-    path, rows = folder / "curve.jsonl", []
-    for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else (), 1):
-        place = f"{path}, line {number}"
-        rows.append(checked(Row, parsed(line, place, CURVE_CURE), place, CURVE_CURE))
-    rows = [row for row in rows if row["step"] <= done]
+    path = folder / "curve.jsonl"
+    rows = [row for row in rows_of(path, Row, CURVE_CURE) if row["step"] <= done]
     if [row["step"] for row in rows] != list(range(10, done + 1, 10)):
         raise UserError(f"{path} does not hold a row for every ten of the {done} steps of state.pt: {CURVE_CURE}")
     return rows

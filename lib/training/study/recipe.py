@@ -51,7 +51,7 @@ RECIPES = {
     "study-draft": Recipe("study-draft", "distillation", 1000, 3e-3, teacher="study-ar"),
 }
 
-# The second edition's test bed, three sizes; by these names the models are trained, and not yet used.
+# The second edition's test bed, its first model: trained by this name, and not yet used.
 TREND = (1000, 2000, 4000)
 BED = {
     "ar-6m": Recipe(
