@@ -8,10 +8,12 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
+from lib.bench import gpu, work
 from lib.bench.engine import cases
 from lib.bench.rows import Row
 from lib.paths import RESULTS
 from lib.reporting.result_folder import style
+from lib.running.cost import device_name
 
 # Case -> what must be reached: at least for ratios, at most for shares that are lost.
 WANTED = {
@@ -40,13 +42,15 @@ WORDS = {
 }
 
 
-def bench(rounds: int, folder: Path = RESULTS / "bench") -> list[Row]:
-    """Measure every case and write `engine.json`, `engine.md` and the figure."""
-    rows = []
-    for row in cases(rounds):
+def bench(rounds: int, folder: Path | None = None) -> list[Row]:
+    """Measure every case and write `engine.json`, `engine.md` and the figure; with DEVICE=cuda a GPU's cases."""
+    on_gpu, rows = work.device() != "cpu", []
+    folder = folder or RESULTS / ("gpu/bench" if on_gpu else "bench")
+    for row in (gpu.cases if on_gpu else cases)(rounds):
         rows.append(row)
         print(f"{row.case}: {row.ratio.value:.2f} [{row.ratio.low:.2f}, {row.ratio.high:.2f}]", file=sys.stderr)
-    rows.sort(key=lambda row: list(WORDS).index(row.case))
+    known = list(gpu.WORDS if on_gpu else WORDS)
+    rows.sort(key=lambda row: known.index(row.case))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "engine.json").write_text(json.dumps(as_json(rows), indent=1) + "\n")
     (folder / "engine.md").write_text(page(rows))
@@ -78,7 +82,9 @@ def as_json(rows: list[Row]) -> dict:
 
 
 def device() -> str:
-    """The processor's name."""
+    """The GPU's or the processor's name."""
+    if work.device() != "cpu":
+        return device_name(work.device())
     info = Path("/proc/cpuinfo")
     names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
     return (names or [platform.processor() or platform.machine()])[0] if info.exists() else platform.machine()
@@ -109,7 +115,7 @@ def page(rows: list[Row]) -> str:
         e, unit = row.ratio, " %" if row.case in SHARES else ""
         value = f"{e.value:.2f} [{e.low:.2f}, {e.high:.2f}]{unit}"
         numbers = f"{row.ours:.4g} ({row.by}) | {row.peer:.4g} {row.unit} | {row.against}"
-        lines.append(f"| `{row.case}` | {WORDS[row.case]} | {value} | {numbers} | {reached(row)} |")
+        lines.append(f"| `{row.case}` | {(WORDS | gpu.WORDS)[row.case]} | {value} | {numbers} | {reached(row)} |")
     return "\n".join([*lines, "", "![ratios](engine.png)", ""])
 
 
@@ -124,7 +130,7 @@ def figure(rows: list[Row]):
         if row.case in WANTED:
             axis.plot(WANTED[row.case], place, "|", color="0.4", ms=14)
     axis.axvline(1, color="0.7", lw=1)
-    axis.set_yticks(range(len(shown)), [WORDS[row.case] for row in shown])
+    axis.set_yticks(range(len(shown)), [(WORDS | gpu.WORDS)[row.case] for row in shown])
     axis.set(xlabel="times as fast (bar: the aim)", xscale="log")
     axis.set_xticks([1, 2, 4, 8, 16, 32], ["1", "2", "4", "8", "16", "32"])
     axis.minorticks_off()

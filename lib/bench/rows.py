@@ -8,6 +8,7 @@ import pandas as pd
 
 from lib.analysis.interleaved import interleaved, time_ratio
 from lib.analysis.stats import Estimate
+from lib.bench.work import device
 
 OURS = "ours"  # a variant whose name begins so is ours
 
@@ -31,7 +32,7 @@ def rows_of(variants: dict[str, Callable], rounds: int, work: int) -> pd.DataFra
     def counted(run: Callable) -> Callable[[], int]:
         return lambda: (run(), work)[1]
 
-    return interleaved({name: counted(run) for name, run in variants.items()}, rounds)
+    return interleaved({name: counted(run) for name, run in variants.items()}, rounds, device())
 
 
 def fastest(case: str, rows: pd.DataFrame, unit: str) -> Row:

@@ -76,12 +76,13 @@ def export(recipe: Recipe, model) -> None:
     shutil.copyfile(TRAINING / name / "curve.jsonl", folder / "curve.jsonl")
 
 
-def train_all(names: list[str]) -> None:
+def train_all(names: list[str], fast: bool) -> None:
     known = RECIPES | BED
     require_known("recipe", names, known)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for name in names:
-        export(known[name], train(known[name], tokenizer(known[name]), TRAINING / name, load=trained, device=device))
+        model = train(known[name], tokenizer(known[name]), TRAINING / name, load=trained, device=device, fast=fast)
+        export(known[name], model)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -89,8 +90,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help=f"{', '.join(RECIPES | BED)}; those in use if none is named"
     )
-    names = parser.parse_args(arguments).names or list(RECIPES)
-    return exit_status(lambda: train_all(names))
+    parser.add_argument(
+        "--fast", action="store_true", help="a compiled step, in bfloat16 where the device multiplies it in hardware"
+    )
+    given = parser.parse_args(arguments)
+    return exit_status(lambda: train_all(given.names or list(RECIPES), given.fast))
 
 
 if __name__ == "__main__":

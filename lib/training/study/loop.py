@@ -2,12 +2,14 @@
 
 import json
 import os
+import time
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from pydantic import BaseModel
 from safetensors.torch import save_file
+from torch import Tensor
 from tqdm import tqdm
 
 from lib.errors import UserError
@@ -16,12 +18,12 @@ from lib.paths import write_whole
 from lib.running.lock import locked
 from lib.running.schema import Count, Number, rows_of
 from lib.training.state import CURE, read_state, save_state
-from lib.training.study.data import Batch, by_length, collate, examples, order
-from lib.training.study.objectives import OBJECTIVES
+from lib.training.study.data import Batch, Example, collate, examples, order, packed
+from lib.training.study.objectives import OBJECTIVES, token_losses
 from lib.training.study.recipe import Recipe, same_recipe
 
-SAVE_EVERY = 100
-PARTS = 4
+SAVE_SECONDS = 60
+VALIDATE_EVERY = 200
 CURVE_CURE = "remove the folder to train anew"
 
 
@@ -44,102 +46,104 @@ class State(BaseModel):
     curve: list[Row] | None = None  # an earlier version left it to curve.jsonl
 
 
-def train(recipe: Recipe, tokenizer, folder: Path, *, load, device: str = "cpu"):
+def train(recipe: Recipe, tokenizer, folder: Path, *, load, device: str = "cpu", fast: bool = False):
     """Train one study model and return it; a second process on one `folder` waits for the first.
 
     `folder` holds `state.pt` (weights, optimiser, step, curve); a run that finds it goes on from there. The curve, a
     line every ten steps, is written beside it as `curve.jsonl`. `load(name)` returns an already trained model.
+    `fast`: the step is compiled, and products are in bfloat16 where the device multiplies it in hardware.
     Raises UserError for a state that is damaged or of another recipe.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / "state", f"the training of {recipe.name}"):
-        return _train(recipe, tokenizer, folder, load, device)
+        return _train(recipe, tokenizer, folder, load, device, fast)
 
 
-def _train(recipe: Recipe, tokenizer, folder: Path, load, device: str):
+def _train(recipe: Recipe, tokenizer, folder: Path, load, device: str, fast: bool):
     torch.manual_seed(recipe.seed)
     model = build_model(recipe.shape or recipe.name).to(device)
     if recipe.start:
         model.load_state_dict(load(recipe.start).state_dict())
-    teacher = load(recipe.teacher).to(device).eval() if recipe.teacher else None
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     optimiser = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}],
         lr=recipe.learning_rate,
         betas=(0.9, 0.98),
+        fused=True,
     )
     done, curve = _resume(folder, recipe, model, optimiser)
-
-    held_out = examples(tokenizer, 512, recipe.stages[-1][1], "validation")
     full_canvas = recipe.objective == "masked_diffusion"
-    objective = OBJECTIVES[recipe.objective]
     given = {
-        "teacher": teacher,
+        "teacher": load(recipe.teacher).to(device).eval() if recipe.teacher else None,
         "mask_id": tokenizer.mask_token_id,
         "eot_id": tokenizer.eos_token_id,
         "suffixes": recipe.suffixes,
         "causal": recipe.causal,
+        "corrected": recipe.corrected,
+        "losses": torch.compile(token_losses, dynamic=False) if fast else token_losses,
     }
-    rows, batches, place = [], [], (None, None)
+    half = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=fast and _multiplies_bfloat16(device))
 
-    def weight(row) -> int:  # response positions, which the mean of a batch runs over
-        return row.canvas if full_canvas else len(row.response)
+    def loss_of(chosen: list[Example], generator: torch.Generator, at_least: int = 0) -> Tensor:
+        batch = collate(chosen, tokenizer.pad_token_id, full_canvas, at_least=at_least)
+        batch = Batch(*(tensor.to(device, non_blocking=True) for tensor in vars(batch).values()))
+        with half:
+            return OBJECTIVES[recipe.objective](model, batch, generator=generator, **given)
 
+    def most_rows() -> int:  # of a batch of this epoch; one shape for a compiled step
+        lengths = [[rows[i].length(full_canvas) for i in batch] for batch in batches]
+        return max(len(packed(batch)) for batch in lengths) if fast else 0
+
+    held_out = examples(tokenizer, 512, recipe.stages[-1][1], "validation")
+    rows, batches, place, shape = [], [], (None, None), 0
     bar = tqdm(range(done, recipe.steps), initial=done, total=recipe.steps, desc=recipe.name, unit="step")
-    running = []
+    running, saved = [], time.monotonic()
     for step in bar:
         first, mixture = max(stage for stage in recipe.stages if stage[0] <= step)
         if mixture != place[0]:
             rows = examples(tokenizer, recipe.sequences, mixture)
-        per_epoch = len(rows) // recipe.batch_size
-        epoch, index = divmod(step - first, per_epoch)
+        epoch, index = divmod(step - first, len(rows) // recipe.batch_size)
         if (mixture, epoch) != place:
             place = (mixture, epoch)
             batches = order(rows, recipe.batch_size, recipe.seed, epoch)
+            shape = max(shape, most_rows())
         for group in optimiser.param_groups:
             group["lr"] = recipe.rate(step)
         # The masks of a step depend on the step alone, so that a resumed run draws the same ones.
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
-        chosen = [rows[i] for i in batches[index]]
-        total = sum(weight(row) for row in chosen)
-        for part in by_length(chosen, PARTS):
-            batch = _to(collate(part, tokenizer.pad_token_id, full_canvas), device)
-            loss = objective(model, batch, generator=generator, **given)
-            loss = loss * (sum(weight(row) for row in part) / total)
-            loss.backward()
-            running.append(loss.item() * PARTS)
+        loss = loss_of([rows[i] for i in batches[index]], generator, shape)
+        loss.backward()
+        running.append(loss.detach())
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-        if (step + 1) % 10 == 0:
-            row = {"step": step + 1, "loss": sum(running) / len(running), "learning_rate": recipe.rate(step)}
-            running = []
-            if (step + 1) % SAVE_EVERY == 0 or step + 1 == recipe.steps:
-                row["validation_loss"] = _validation(
-                    model, held_out, objective, recipe, tokenizer, full_canvas, given, device
-                )
-            curve.append(row)
-            bar.set_postfix(loss=f"{row['loss']:.3f}")
+        last = step + 1 == recipe.steps
         if step + 1 in recipe.kept:  # before the state, or a kill between the two would lose it
             save_weights(model, folder / f"step-{step + 1}.safetensors")
-        if (step + 1) % SAVE_EVERY == 0 or step + 1 == recipe.steps:
+        if (step + 1) % 10 and not last:
+            continue
+        row = {"step": step + 1, "loss": torch.stack(running).mean().item(), "learning_rate": recipe.rate(step)}
+        running = []
+        if (step + 1) % VALIDATE_EVERY == 0 or last:
+            row["validation_loss"] = _validation(held_out, recipe.batch_size, loss_of, shape)
+        curve.append(row)
+        bar.set_postfix(loss=f"{row['loss']:.3f}")
+        if time.monotonic() - saved > SAVE_SECONDS or last:
             _save(folder, recipe, model, optimiser, step + 1, curve)
+            saved = time.monotonic()
     return model.eval()
 
 
-def _to(batch: Batch, device: str) -> Batch:
-    return Batch(*(tensor.to(device) for tensor in vars(batch).values()))
+def _multiplies_bfloat16(device: str) -> bool:
+    return device != "cpu" or torch.cpu._is_amx_tile_supported()
 
 
 @torch.no_grad()
-def _validation(model, rows, objective, recipe, tokenizer, full_canvas, given, device) -> float:
+def _validation(rows: list[Example], batch_size: int, loss_of, shape: int) -> float:
     """Mean loss over held-out sequences with fixed masks."""
     generator = torch.Generator().manual_seed(1)
-    losses = []
-    for indices in order(rows, recipe.batch_size, 0, 0):
-        batch = _to(collate([rows[i] for i in indices], tokenizer.pad_token_id, full_canvas), device)
-        losses.append(objective(model, batch, generator=generator, **given).item())
+    losses = [loss_of([rows[i] for i in batch], generator, shape).item() for batch in order(rows, batch_size, 0, 0)]
     return sum(losses) / len(losses)
 
 

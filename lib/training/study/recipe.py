@@ -1,13 +1,14 @@
 """What is trained, from what, for how long: the recipe behind the committed weights."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 
 @dataclass(frozen=True)
 class Recipe:
     """One study model. `start` names the model whose weights it begins from, `teacher` the one it imitates.
 
-    `stages`: (first step, mixture of data.py) of each, in order. `suffixes`, `causal`: see masked_diffusion.
+    `stages`: (first step, mixture of data.py) of each, in order. `suffixes`, `causal`, `corrected`: see
+    masked_diffusion.
     `kept`: steps after which the weights are kept, for the trend. `shape`: of lib/models/study.py, if not the name.
     """
 
@@ -22,6 +23,7 @@ class Recipe:
     sequences: int = 100_000
     suffixes: float = 0.0
     causal: float = 0.0
+    corrected: float = 0.0
     stages: tuple[tuple[int, str], ...] = ((0, "drilled"),)
     start: str | None = None
     teacher: str | None = None
@@ -51,10 +53,36 @@ RECIPES = {
     "study-draft": Recipe("study-draft", "distillation", 1000, 3e-3, teacher="study-ar"),
 }
 
-# The second edition's test bed, its first model: trained by this name, and not yet used.
-TREND = (1000, 2000, 4000)
-BED = {
-    "ar-6m": Recipe(
-        "ar-6m", "next_token", 6000, 2e-3, sequences=200_000, stages=((0, "bed"),), warmup=200, kept=TREND, shape="6m"
-    ),
-}
+# The second edition's test bed, not yet used: an autoregressive and a mask model of each size, three seeds of the
+# middle one, and a twin of it that learns to mend.
+TREND = (500, 1000, 2000, 4000)
+SIZES = {"2m": 3e-3, "6m": 2e-3, "20m": 1.2e-3}
+
+
+def _bed() -> dict[str, Recipe]:
+    shared = {"batch_size": 192, "sequences": 500_000, "stages": ((0, "bed"),), "warmup": 200}
+    recipes = []
+    for size, seed in (("6m", 0), ("2m", 0), ("20m", 0), ("6m", 1), ("6m", 2)):
+        name = f"{size}-{seed}" if seed else size
+        rate = SIZES[size]
+        recipes.append(Recipe(f"ar-{name}", "next_token", 6000, rate, shape=size, seed=seed, **shared))
+        mask = Recipe(
+            f"dlm-{name}",
+            "masked_diffusion",
+            8000,
+            rate / 2,
+            shape=size,
+            seed=seed,
+            start=f"ar-{name}",
+            suffixes=0.2,
+            causal=0.3,
+            kept=TREND,
+            **shared,
+        )
+        recipes.append(mask)
+        if name == "6m":
+            recipes.append(replace(mask, name=f"corrector-{name}", corrected=0.5, kept=()))
+    return {recipe.name: recipe for recipe in recipes}
+
+
+BED = _bed()
