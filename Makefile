@@ -2,13 +2,16 @@
 PYTHON ?= python3
 PROFILE ?= laptop
 NB ?=
+SECTION ?=
+REVISION ?=
+CHOSEN = --profile "$(PROFILE)" --notebook "$(NB)" --section "$(SECTION)" $(if $(REVISION),--revision "$(REVISION)")
 PY = .venv/bin/python
 RUN = $(PY) -W ignore -m
 export UV_PROJECT_ENVIRONMENT = .venv
 export TOKENIZERS_PARALLELISM = false
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help env reproduce smoke render train report check bench torture test licences lint clean
+.PHONY: help env reproduce smoke render plan dryrun train report check bench torture test licences lint clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -25,14 +28,20 @@ env: .venv/ready ## make .venv from uv.lock
 
 # Code that a model wrote runs only in the sandbox (lib/tasks/sandbox.py), and only when this is set.
 reproduce smoke render train: export ALLOW_CODE_EXECUTION ?= 1
-reproduce: env ## decode and render into results/: PROFILE=laptop|night|gpu|paper, NB=<notebook>|all
-	$(RUN) lib reproduce --profile "$(PROFILE)" --notebook "$(NB)"
+reproduce: env ## decode and render into results/: PROFILE=laptop|night|gpu|paper, NB=<notebook>|all, SECTION=<of paper>
+	$(RUN) lib reproduce $(CHOSEN)
 
 smoke: env ## every notebook with a handful of items: does it run?
 	$(RUN) lib reproduce --profile smoke --notebook "$(or $(NB),all)"
 
 render: env ## render again from the responses in results/, such as after a change to a figure
-	$(RUN) lib render --profile "$(PROFILE)" --notebook "$(NB)"
+	$(RUN) lib render $(CHOSEN)
+
+plan: env ## what a profile would take, without running it: models, rows, forwards, memory, hours; results/plan.json
+	$(RUN) lib plan $(CHOSEN)
+
+dryrun: env ## stand-ins for every model and benchmark: does every section of PROFILE=paper reach its page? (QUICK=1: a subset)
+	$(RUN) lib.dryrun $(if $(QUICK),--quick) $(SECTION)
 
 train: env ## train study models, heads and SmolLM2's draft anew (five hours on two cores; goes on after a kill)
 	$(RUN) lib.training.study

@@ -1,4 +1,4 @@
-"""The command line: `python -m lib reproduce|render|report|check|bench`; the Makefile calls it."""
+"""The command line: `python -m lib reproduce|render|plan|report|check|bench`; the Makefile calls it."""
 
 import argparse
 import os
@@ -8,57 +8,100 @@ import sys
 import time
 from pathlib import Path
 
-from lib.errors import UserError, exit_status
+from lib.errors import MachineError, UserError, exit_status, redacted, require_known
 from lib.paths import BUILD, NOTEBOOKS, RESULTS, ROOT, result_files
 
 
-def reproduce(profile: str, which: str, reuse: bool = False) -> None:
+def reproduce(profile: str, which: str, reuse: bool = False, section: str = "") -> None:
     """Decode what the notebooks need, with progress here; then render each and move it into results/.
 
+    `which`: a notebook, or all; `section`: of a profile that is a folder a section, or a file with several.
     `reuse`: responses in results/ that are current are taken from there. SHARD=i/n decodes one of n parts and
     renders nothing: copy the parts' build/runs together, then run without it (or with it once more, where settings
-    follow from other responses).
+    follow from other responses). Of a folder the sections go on after one that failed: the last line names it.
     """
     from lib.models.registry import entry_of
     from lib.reporting.collect import write_all
+    from lib.reporting.profiles import read
     from lib.reporting.render import parameters, render
     from lib.running.lock import locked
     from lib.studies import study_of
 
-    shard = _part(os.environ.get("SHARD"))
+    shard, in_folder = _part(os.environ.get("SHARD")), read(profile).is_folder
     todo = []
-    for name in _chosen(which, RESULTS / profile if reuse else None):
-        study, out = study_of(name), BUILD / "results" / profile / name
-        values = parameters(NOTEBOOKS / f"{name}.ipynb", profile)
+    for name, notebook in chosen(profile, which, section, RESULTS / profile if reuse else None).items():
+        study, out = study_of(notebook), BUILD / "results" / profile / name
+        of = name if in_folder else ""
+        values = parameters(NOTEBOOKS / f"{notebook}.ipynb", profile, section=of)
         overrides = {"out": str(out.relative_to(ROOT)), "reuse": reuse}
         study = study.of({**values, **overrides})
         study.require_device()
         for run in study.runs().values():  # this finds unknown tasks and options
             entry_of(run.model)
-        todo.append((name, study, out, overrides))
-    for name, study, out, overrides in todo:  # every mistake in names or values was found above
+        todo.append((name, notebook, study, out, overrides, of))
+    failed = []
+    for name, notebook, study, out, overrides, of in todo:  # mistakes in names or values were found above
         started = time.perf_counter()
         print(f"{name} at profile {profile}", file=sys.stderr)
-        if shard:
-            study.decode_part(shard)
+        try:
+            if shard:
+                study.decode_part(shard)
+                continue
+            study.lines  # noqa: B018  decodes what is missing, under a progress bar
+            out.parent.mkdir(parents=True, exist_ok=True)
+            with locked(out, f"the rendering of {name} at {profile}"):
+                shutil.rmtree(out, ignore_errors=True)
+                path = render(NOTEBOOKS / f"{notebook}.ipynb", profile, overrides=overrides, out=out, section=of)
+        except MachineError:
+            raise
+        except UserError as error:
+            if not in_folder or len(todo) == 1:
+                raise
+            print(redacted(f"{name}: {error}"), file=sys.stderr)
+            failed.append(name)
             continue
-        study.lines  # noqa: B018  decodes what is missing, under a progress bar
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with locked(out, f"the rendering of {name} at {profile}"):
-            shutil.rmtree(out, ignore_errors=True)
-            path = render(NOTEBOOKS / f"{name}.ipynb", profile, overrides=overrides, out=out)
         print(f"{path.relative_to(ROOT)} in {time.perf_counter() - started:.0f} s", file=sys.stderr)
     if not shard:
         write_all()
+    if failed:
+        said = f"{len(failed)} of {len(todo)} sections failed, for what is said above: {', '.join(failed)}"
+        raise UserError(f"{said}; the same command goes on with them")
 
 
-def _chosen(which: str, rendered: Path | None) -> list[str]:
-    """The notebooks that NB names; where it names none those of the headlines, or those in the folder `rendered`."""
+def chosen(profile: str, which: str, section: str = "", rendered: Path | None = None) -> dict[str, str]:
+    """Section -> notebook of what a command names. Of a one-file profile a section is a notebook.
+
+    Where nothing is named: of a folder all, of a file the notebooks of the headlines; or those in `rendered`.
+    """
+    from lib.reporting.profiles import read
     from lib.studies import HEADLINE_NOTEBOOKS, STUDIES
 
-    if which:
-        return list(STUDIES) if which == "all" else [which]
-    return [name for name in STUDIES if (rendered / name).exists()] if rendered else list(HEADLINE_NOTEBOOKS)
+    found = read(profile)
+    if which not in ("", "all"):
+        require_known("notebook", [which], STUDIES)
+    if not found.is_folder:
+        if section:
+            raise UserError(f"{profile} has no sections: name a notebook by NB, or take a profile that is a folder")
+        names = [name for name in STUDIES if (rendered / name).exists()] if rendered else list(HEADLINE_NOTEBOOKS)
+        names = list(STUDIES) if which == "all" else [which] if which else names
+        return dict(zip(names, names, strict=True))
+    files = dict.fromkeys(one.path.stem for one in found.sections.values())
+    require_known("section", [section] if section else [], {**files, **found.sections})
+    return {
+        name: one.notebook
+        for name, one in found.sections.items()
+        if section in ("", name, one.path.stem)
+        and which in ("", "all", one.notebook)
+        and (which or section or not rendered or (rendered / name).exists())
+    } or _none(profile, which, section)
+
+
+def _none(profile: str, which: str, section: str) -> dict:
+    """UserError for names that meet in no section; nothing rendered is no error."""
+    if which in ("", "all"):
+        return {}
+    where = f"the section {section}" if section else "a section"
+    raise UserError(f"{profile} has no notebook {which} in {where}: leave NB or SECTION out")
 
 
 def _part(text: str | None) -> tuple[int, int] | None:
@@ -123,6 +166,15 @@ def _replayed(count: int, seed: int) -> list[str]:
     return reasons
 
 
+def plan(profile: str, which: str = "", section: str = "") -> None:
+    """Print what a profile's sections would take, without running them; write results/plan.json."""
+    from lib.reporting.plan import plan_of, table, write
+
+    found = plan_of(profile, chosen(profile, which or "all", section))
+    write(found)
+    print(table(found))
+
+
 def bench(rounds: int) -> None:
     """Measure the engine beside its peers and the machine's limits; write results/bench."""
     from lib.bench.page import bench as measure
@@ -137,10 +189,13 @@ def main(arguments: list[str] | None = None) -> int:
     for name, help_ in (
         ("reproduce", "decode and render notebooks at a profile"),
         ("render", "render again from the responses in results/"),
+        ("plan", "what a profile would take: models, rows, forwards, memory, hours; nothing is run"),
     ):
         command = commands.add_parser(name, help=help_)
         command.add_argument("--profile", default="laptop")
         command.add_argument("--notebook", default="", help="a notebook's name, or all")
+        command.add_argument("--section", default="", help="of a profile that is a folder: a section, or a file")
+        command.add_argument("--revision", help="of models from the hub, instead of the pinned ones")
     commands.add_parser("report", help="collect results/headline.json")
     command = commands.add_parser("check", help="are the committed results current?")
     command.add_argument("--replay", type=int, default=0, help="decode so many responses of every run again")
@@ -149,8 +204,13 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.add_parser("bench", help="how fast is the engine on this machine?")
     command.add_argument("--rounds", type=int, default=9, help="of every case")
     asked = parser.parse_args(arguments)
+    if getattr(asked, "revision", None):
+        os.environ["HUB_REVISION"] = asked.revision  # what loads a model reads it, in every process
     if asked.command in ("reproduce", "render"):
-        return exit_status(lambda: reproduce(asked.profile, asked.notebook, reuse=asked.command == "render"))
+        reuse = asked.command == "render"
+        return exit_status(lambda: reproduce(asked.profile, asked.notebook, reuse, asked.section))
+    if asked.command == "plan":
+        return exit_status(lambda: plan(asked.profile, asked.notebook, asked.section))
     if asked.command == "check":
         return exit_status(lambda: check(asked.replay, asked.seed, asked.waiting))
     if asked.command == "bench":

@@ -121,7 +121,7 @@ def test_settings_in_the_tables_are_those_of_the_tokens(random_heads):
     """The mean of what notebook 15 shows token by token is the mean setting in the table of notebook 10."""
     scores = study_of("10_autodeco_scores")(**QA | {"samples": 1})
     row = scores.summary.set_index("method").loc["AutoDeco"]
-    drawn = study_of("15_autodeco_tokens")(**QA | {"samples": 1}).tokens
+    drawn = study_of("15_autodeco_tokens")(**QA | {"samples": 1}).drawn
     assert len(drawn) == sum(line["drawn"] for line in scores.lines["qa", "autodeco"])
     assert drawn.temperature.mean() == pytest.approx(row.temperature, abs=1e-3)
     assert drawn.top_p.mean() == pytest.approx(row.top_p, abs=1e-3)

@@ -36,8 +36,8 @@ from lib.training.autodeco.control import (
     said,
     train_control,
 )
-from lib.training.autodeco.hidden_states import States
-from lib.training.autodeco.loop import train_heads
+from lib.training.autodeco.hidden_states import States, states_of
+from lib.training.autodeco.loop import logits_of, train_heads
 from lib.training.autodeco.recipe import Recipe
 from lib.training.autodeco.soft import objective, soft_top_p
 from lib.training.optimise import optimise
@@ -351,3 +351,18 @@ def test_adapter_training_goes_on_after_a_kill(adapted):
         assert torch.equal(value, adapted.heads.state_dict()[key]), key
     with pytest.raises(UserError, match="another recipe"):
         train_adapter(fresh, again, *given, Adapter(rank=4, steps=31), adapted.folder / "work")
+
+
+def test_heads_are_trained_in_float32_on_a_base_in_bfloat16(tmp_path):
+    """States, unembedding, commands and adapter of a bfloat16 base; the heads keep float32 and are saved in it."""
+    base = Model("tiny", tiny().bfloat16(), Letters(), AR)
+    rows = [(f"question {i}\n", [5 + i % 20, 6, 7, 0]) for i in range(12)]
+    data, unembedding = states_of(base, rows), base.network.get_output_embeddings()
+    recipe = Recipe(steps=20, batch=64, width=16)
+    trained, curve, _ = train_heads(unembedding, data, recipe, tmp_path)
+    assert {p.dtype for p in trained.parameters()} == {torch.float32} and math.isfinite(curve[-1]["loss"])
+    assert logits_of(unembedding, data.hidden[:3].float()).dtype == torch.float32
+    whole = Commanded(dict.fromkeys(("plain", "low", "high", "neutral"), data), question_of([[0] * 4] * 12), count=12)
+    train_control(trained, unembedding, whole, recipe, Control(steps=10, questions=4), tmp_path)
+    train_adapter(base, trained, rows, recipe, Control(), Adapter(rank=2, steps=2, questions=3), tmp_path / "adapter")
+    assert {p.dtype for p in trained.parameters()} == {torch.float32}

@@ -18,7 +18,7 @@ from conftest import SHIFTED, tiny
 from safetensors.torch import save_file
 
 import lib.reporting.check  # noqa: F401  modules imported later would keep the test's paths
-from lib.__main__ import _chosen, main
+from lib.__main__ import chosen, main
 from lib.decoders import DECODERS
 from lib.errors import MachineError, exit_status
 from lib.models.registry import MODELS, Model
@@ -351,8 +351,13 @@ def test_bad_shard(site, refused, monkeypatch, shard):
 
 
 def test_which_notebooks_a_command_means(tmp_path):
-    assert _chosen("", None) == list(HEADLINE_NOTEBOOKS) and set(HEADLINE_NOTEBOOKS) < set(STUDIES)
-    assert _chosen("all", None) == _chosen("all", tmp_path) == list(STUDIES)
-    assert _chosen("10_autodeco_scores", tmp_path) == ["10_autodeco_scores"]
+    def names(*given):
+        found = chosen("laptop", *given)
+        assert all(name == notebook for name, notebook in found.items())
+        return list(found)
+
+    assert names("") == list(HEADLINE_NOTEBOOKS) and set(HEADLINE_NOTEBOOKS) < set(STUDIES)
+    assert names("all") == names("all", "", tmp_path) == list(STUDIES)
+    assert names("10_autodeco_scores", "", tmp_path) == ["10_autodeco_scores"]
     (tmp_path / "12_autodeco_sweep").mkdir()
-    assert _chosen("", tmp_path) == ["12_autodeco_sweep"], "what was rendered is rendered again"
+    assert names("", "", tmp_path) == ["12_autodeco_sweep"], "what was rendered is rendered again"

@@ -59,3 +59,26 @@ def test_relative_path_loads(monkeypatch, request):
 
     monkeypatch.chdir(request.config.rootpath)
     assert evaluate.load("lib/tasks/metrics/pass_at_k").compute(predictions=[[1, 0]]) == {"pass@1": 0.5}
+
+
+@pytest.mark.parametrize(
+    "prediction, reference, one, two, long, lines",
+    [
+        ("The cat sat.", "the cat sat", 1, 1, 1, 1),
+        ("", "the cat", 0, 0, 0, 0),
+        ("sat cat the", "the cat sat", 1, 0, 1 / 3, 1 / 3),
+        ("a b\nc d", "c d\na b", 1, 2 / 3, 1 / 2, 1),
+        ("w1 w2 w6 w7 w8\nw1 w3 w8 w9 w5", "w1 w2 w3 w4 w5", 8 / 15, 2 / 13, 8 / 15, 8 / 15),
+        ("the the the", "the cat", 2 / 5, 0, 2 / 5, 2 / 5),
+    ],
+)
+def test_rouge(prediction, reference, one, two, long, lines):
+    """The last but one is Lin's example of the union of lines: four of the reference's five words, of ten."""
+    expected = {"rouge1": one, "rouge2": two, "rougeL": long, "rougeLsum": lines}
+    assert metrics.rouge(prediction, reference) == pytest.approx(expected)
+
+
+def test_the_evaluate_module_of_rouge_is_the_mean():
+    pairs = [("a b", "a c"), ("d", "d")]
+    found = metrics.load("rouge").compute(predictions=[a for a, _ in pairs], references=[b for _, b in pairs])
+    assert found == pytest.approx({k: (metrics.rouge(*pairs[0])[k] + 1) / 2 if k != "rouge2" else 0 for k in found})

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -86,7 +87,8 @@ def test_unknown_model_lists_the_known():
 
 def test_the_registry_is_whole():
     assert {entry.tier for entry in MODELS.values()} == set(TIERS)
-    assert {name for name, entry in MODELS.items() if entry.tier == "heads"} == set(RECIPES)
+    trained = {name for name, entry in MODELS.items() if entry.tier == "heads" and not entry.remote}
+    assert trained == set(RECIPES)
     assert {*NAMES, *CONTROLS} < set(RECIPES)
     assert all(entry.family in FAMILIES and name == entry.name for name, entry in MODELS.items())
     assert FAMILIES["llada"].eot_ids[0] == 126081 and not FAMILIES["llada"].shift
@@ -124,13 +126,14 @@ class Recorder:
         return SimpleNamespace(logits=torch.arange(input_ids.shape[1]).float()[None, :, None].expand(2, -1, 9))
 
 
-def test_llada_and_dream_get_the_mask_that_their_classes_read():
-    """LLaDA's forward takes the padding mask; Dream's hands a 4D mask on to the attention, with position ids."""
+def test_a_network_gets_the_mask_that_its_class_reads():
+    """The padding mask alone, or a 4D mask for the attention, with position ids (LLaDA and Dream)."""
     ids = torch.randint(3, 9, (2, 7))
     mask = torch.tensor([[1] * 7, [0, 0, 1, 1, 1, 1, 1]])
     needed = torch.tensor([[1, 1, 1], [0, 1, 0]]).bool()
     network = Recorder()
-    logits = canvas_logits(network, ids, mask, needed, FAMILIES["llada"])
+    narrow = replace(FAMILIES["llada"], wide_mask=False)
+    logits = canvas_logits(network, ids, mask, needed, narrow)
     assert logits[:, 0].tolist() == [4, 5, 6, 5]
     assert network.given.keys() == {"attention_mask"} and torch.equal(network.given["attention_mask"], mask)
     logits = canvas_logits(network, ids, mask, needed, FAMILIES["dream"])

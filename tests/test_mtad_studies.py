@@ -626,7 +626,8 @@ def test_positions_are_the_share_of_passes_that_took_at_least_so_many():
 def test_all_ways_decode_the_same_prompts_in_a_round(batch, monkeypatch):
     """Whatever the order of a round; the next round has other prompts, with the tasks in turns."""
     s, calls = mtad_speed.Study(tasks=("qa", "math"), prompts=2), []
-    monkeypatch.setattr(mtad_rounds, "model_of", lambda name, device: SimpleNamespace(network=None))
+    monkeypatch.setattr(mtad_rounds, "model_of", lambda name, device: Model(name, None, None, None))
+    monkeypatch.setattr(mtad_rounds, "paired", lambda target, draft, tokenizer: (target, draft))
 
     def respond(model, items, options, draft=0):
         calls.append((options, tuple(item.prompt for item in items), tuple(item.id for item in items), draft == 0))

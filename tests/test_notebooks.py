@@ -7,7 +7,7 @@ import json
 import re
 import tokenize
 import warnings
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache
 
 import nbformat
@@ -15,12 +15,17 @@ import pytest
 import torch
 
 from lib.errors import UserError
-from lib.paths import NOTEBOOKS, PARAMS
+from lib.models.registry import entry_of
+from lib.paths import NOTEBOOKS, PARAMS, RESULTS
+from lib.reporting.profiles import profiles_in, sections
 from lib.reporting.render import parameters
 from lib.studies import STUDIES, study_of
+from lib.studies.base import SHORT
+from lib.tasks import TASKS, get_task
 
 STEMS = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 PROFILES = sorted(path.stem for path in PARAMS.glob("*.yaml"))
+SECTIONS = {section.name: section for section in sections("paper")}
 MOST_CELLS, MOST_LINES, MOST_PARAMETERS = 12, 15, 18
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 
@@ -66,7 +71,7 @@ def test_notebooks_and_studies_are_the_same_set():
 
 
 def test_the_profiles():
-    assert {"smoke", "laptop", "night", "gpu", "paper"} <= set(PROFILES)
+    assert {"smoke", "laptop", "night", "gpu", "paper"} <= set(profiles_in()) == {*PROFILES, "paper"}
 
 
 @every_notebook
@@ -99,7 +104,7 @@ def test_parameters(stem):
     values = declared(stem)
     assert {"profile", "out"} <= set(values)
     assert values["out"] == f"build/notebook/{stem}", "a notebook run by hand leaves results/ alone"
-    assert values["profile"] in PROFILES
+    assert values["profile"] in profiles_in()
     assert set(values) == {field.name for field in fields(study_of(stem))}, "all of the study's, and none beside them"
 
 
@@ -131,6 +136,75 @@ def test_notebook_and_command_line_make_the_same_study(stem, profile, monkeypatc
     cells, names = code(stem), declared(stem) | values
     exec(cells[1], names)
     assert names["study"] == study_of(stem).of(values)
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_every_section_of_the_paper_is_a_study(name, monkeypatch):
+    """By the notebook and by the command line the same, and of models and tasks that there are."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    section = SECTIONS[name]
+    stem, given = section.notebook, {"out": f"build/results/paper/{name}", "reuse": False}
+    values = parameters(NOTEBOOKS / f"{stem}.ipynb", "paper", overrides=given, section=name)
+    assert section.values.items() <= values.items() and values["device"] == "cuda"
+    names = declared(stem) | values
+    exec(code(stem)[1], names)
+    study = study_of(stem).of(values)
+    assert names["study"] == study
+    assert study.in_section and study.place == RESULTS / "paper" / name
+    known = {*SHORT, *TASKS}
+    assert {*values.get("tasks", ()), *values.get("elsewhere", ())} <= known
+    for run in study.runs().values():
+        assert entry_of(run.model) and (not run.draft or entry_of(run.draft))
+
+
+def test_the_sections_cover_the_tables_and_figures():
+    """Each of the four bases with both kinds of heads, both diffusion models, all pairs."""
+    stems = {section.path.stem for section in SECTIONS.values()}
+    tables = {f"autodeco_table_{n}" for n in (1, 2, 3, 4)} | {"autodeco_tables_5_to_7"}
+    tables |= {f"autodeco_figure_{n}" for n in (3, 4, 5, 6)} | {f"tolerator_table_{n}" for n in (1, 2, 3, 4)}
+    tables |= {"tolerator_figure_tradeoff", "mtad_spider", "mtad_mt_bench", "mtad_humaneval", "mtad_cnn_dailymail"}
+    assert tables <= stems
+    bases = ("llama-nemotron-8b", "r1-qwen-7b", "qwen3-30b", "gpt-oss-20b")
+    for stem in ("autodeco_table_1", "autodeco_table_2", "autodeco_tables_5_to_7", "autodeco_figure_3"):
+        found = {(s.values["model"], s.values["heads"]) for s in SECTIONS.values() if s.path.stem == stem}
+        assert found == {(base, f"{base}-{heads}") for base in bases for heads in ("authors", "autodeco")}
+        assert {s.values["samples"] for s in SECTIONS.values() if s.path.stem == stem} == {128}
+    budgets = {run.resolved().steps for run in _study("tolerator_table_1-llada-8b").runs().values()
+               if run.method == "vanilla"}  # fmt: skip
+    assert budgets == {4, 8, 16, 32, 64, 128, 256}
+    pairs = {(s.values["model"], s.values["draft"]) for s in SECTIONS.values() if s.path.stem == "mtad_spider"}
+    assert len(pairs) == 5
+
+
+def _study(name):
+    section = SECTIONS[name]
+    values = parameters(NOTEBOOKS / f"{section.notebook}.ipynb", "paper", section=name)
+    return study_of(section.notebook).of(values)
+
+
+@pytest.mark.parametrize("name", ["autodeco_table_1-r1-qwen-7b-authors", "autodeco_tables_5_to_7-r1-qwen-7b-authors",
+                                  "autodeco_figure_3-r1-qwen-7b-authors", "autodeco_figure_4-r1-qwen-7b",
+                                  "autodeco_table_4"])  # fmt: skip
+def test_thinking_models_are_not_cut_at_a_tasks_256_tokens(name):
+    assert {dict(run.options)["max_new_tokens"] for run in _study(name).runs().values()} == {32768}
+
+
+@every_notebook
+def test_a_length_at_its_default_is_the_tasks_own(stem):
+    """What was decoded before there was such a parameter stays what it is."""
+    study = study_of(stem)()
+    if "tokens" not in declared(stem) or declared(stem)["tokens"]:
+        return
+    for run in study.runs().values():
+        options = dict(run.options)
+        canvas = options.get("canvas") or options["max_new_tokens"]
+        own = get_task(run.task).max_new_tokens
+        assert canvas == own or (stem == "24_tolerator_cost" and canvas == own * 3 // 2)
+    longer = replace(study, tokens=60)
+    lengths = {dict(r.options).get("canvas") or dict(r.options)["max_new_tokens"] for r in longer.runs().values()}
+    assert lengths == ({60, 90} if stem == "24_tolerator_cost" else {60})
+    with pytest.raises(UserError, match="tokens must be 1 or more, or 0"):
+        replace(study, tokens=-1)
 
 
 def test_a_study_takes_its_parameters_from_among_all_names_of_a_notebook():

@@ -8,7 +8,18 @@ import pytest
 
 from lib.bench.reliability.misscored import ANYTHING
 from lib.errors import UserError
-from lib.tasks import SECOND, TASKS, get_task, gsm8k, gsm_symbolic, humaneval, ifeval, instructions, triviaqa
+from lib.tasks import (
+    PROTOCOLS,
+    SECOND,
+    TASKS,
+    get_task,
+    gsm8k,
+    gsm_symbolic,
+    humaneval,
+    ifeval,
+    instructions,
+    triviaqa,
+)
 from lib.tasks.base import SPLITS, Item, Score, rows_hash
 from lib.tasks.rows import load_rows
 
@@ -65,8 +76,7 @@ def folder(monkeypatch, tmp_path):
 
 
 def test_registry():
-    others = {"gsm8k", "humaneval", "triviaqa", "ifeval", "instructions", "mt_bench", "spider"}
-    assert set(TASKS) == {*EMBEDDED, *others, *(task.name for task in SECOND)}
+    assert set(TASKS) == {*EMBEDDED, "instructions", *PROTOCOLS, *(task.name for task in SECOND)}
     assert all(get_task(name).name == name for name in TASKS)
     with pytest.raises(UserError, match="gsm_symbolic, country_facts"):
         get_task("mathematics")

@@ -66,7 +66,11 @@ def canvas_logits(
             "use_cache": False,
         }
     head = model.get_output_embeddings()
-    handle = head.register_forward_pre_hook(lambda _, states: (states[0][at],)) if head is not None else None
+    handle = (
+        head.register_forward_pre_hook(lambda _, states: (states[0][at.to(states[0].device)],))
+        if head is not None
+        else None
+    )
     try:
         logits = model(**inputs).logits
     finally:

@@ -15,6 +15,7 @@ class Family:
     wide_mask: the network takes a 4D mask, by which a causal class looks both ways, and position ids.
     chat: prompts go through the tokenizer's chat template.
     rule: which drawn tokens a diffusion model's own decoder keeps, see lib.tolerator.fill.Vanilla.
+    bos_id: the token that a text begins with where no chat template writes it; None for none.
     """
 
     name: str
@@ -24,12 +25,14 @@ class Family:
     wide_mask: bool = False
     chat: bool = True
     rule: str = "confidence"
+    bos_id: int | None = None
 
     def __post_init__(self) -> None:
         """One end is as good as a tuple of it. Raises UserError for ends that are no token ids."""
         ends = tuple(self.eot_ids) if isinstance(self.eot_ids, list | tuple) else (self.eot_ids,)
         if not ends or any(type(end) is not int for end in ends):
             raise UserError(f"eot_ids must be token ids, such as (2,), not {self.eot_ids!r}")
-        if self.mask_id is not None and type(self.mask_id) is not int:
-            raise UserError(f"mask_id must be a token id or None, not {self.mask_id!r}")
+        for name, value in (("mask_id", self.mask_id), ("bos_id", self.bos_id)):
+            if value is not None and type(value) is not int:
+                raise UserError(f"{name} must be a token id or None, not {value!r}")
         object.__setattr__(self, "eot_ids", ends)

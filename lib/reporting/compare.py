@@ -9,6 +9,7 @@ are: a verdict, a row or a sentence that differs is a change, whatever brought i
 import gzip
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -73,9 +74,14 @@ def _runs(then: dict, now: dict) -> list[str]:
 
 def _responses(then: Path, now: Path) -> list[str]:
     """How many responses differ; their seconds and joules are not among what the file holds."""
-    before, after = (gzip.decompress(path.read_bytes()).splitlines() for path in (then, now))
-    differ = sum(a != b for a, b in zip(before, after, strict=False)) + abs(len(before) - len(after))
-    return [f"{differ} of {max(len(before), len(after))} responses"] if differ else []
+    before, after = (Counter(map(_nameless, gzip.decompress(path.read_bytes()).splitlines())) for path in (then, now))
+    differ = max((before - after).total(), (after - before).total())
+    return [f"{differ} of {max(before.total(), after.total())} responses"] if differ else []
+
+
+def _nameless(line: bytes) -> str:
+    """A response without the name of its run, by which the file is ordered: runs that came or went are told apart."""
+    return json.dumps({key: value for key, value in json.loads(line).items() if key != "run"})
 
 
 def _table(then: Path, now: Path, measures: bool) -> tuple[list[str], list[str]]:

@@ -18,7 +18,7 @@ from papermill.exceptions import PapermillExecutionError
 from lib.errors import CURES, MachineError, UserError, says_out_of_memory
 from lib.paths import BUILD, PARAMS, RESULTS, ROOT
 from lib.reporting.html import page_of, prepared
-from lib.reporting.profiles import sections_of
+from lib.reporting.profiles import read
 from lib.reporting.publish import publish
 
 KERNEL = {
@@ -42,17 +42,19 @@ def render(
     build: Path = BUILD / "render",
     overrides: dict | None = None,
     out: Path | None = None,
+    section: str = "",
 ) -> Path:
     """Execute a notebook with a profile's parameters and return its folder `results/<profile>/<stem>`.
 
-    The folder holds `<stem>.ipynb`, `<stem>.html` and what the notebook wrote into `out`, and takes the place of
-    an earlier one as a whole, unless that differs only in what was timed (see publish.py); a line on stderr says what
-    came of it. All relative paths start at the repository root, which is also where the notebook runs. Raises
-    UserError for an unknown profile or parameter, and for a failing cell, MachineError where memory or room ran out:
-    then nothing in `results` has changed and the notebook lies under `build` as far as it ran.
+    `section`: which of a profile's sections, where these are not named as notebooks; folder and files are called by
+    it then. The folder holds `<stem>.ipynb`, `<stem>.html` and what the notebook wrote into `out`, and takes the
+    place of an earlier one as a whole, unless that differs only in what was timed (see publish.py); a line on stderr
+    says what came of it. All relative paths start at the repository root, which is also where the notebook runs.
+    Raises UserError for an unknown profile or parameter, and for a failing cell, MachineError where memory or room
+    ran out: then nothing in `results` has changed and the notebook lies under `build` as far as it ran.
     """
-    notebook, stem = ROOT / notebook, Path(notebook).stem
-    values = parameters(notebook, profile, params_dir, overrides)
+    notebook, stem = ROOT / notebook, section or Path(notebook).stem
+    values = parameters(notebook, profile, params_dir, overrides, section)
     built = ROOT / build / profile / f"{stem}.ipynb"
     built.parent.mkdir(parents=True, exist_ok=True)
     with _environment(KERNEL | homes()):
@@ -91,38 +93,42 @@ def render(
     return target
 
 
-def parameters(notebook: Path, profile: str, params_dir: Path = PARAMS, overrides: dict | None = None) -> dict:
-    """What to inject: the `common` values that the notebook declares, its section, `overrides`, `profile`.
+def parameters(
+    notebook: Path, profile: str, params_dir: Path = PARAMS, overrides: dict | None = None, section: str = ""
+) -> dict:
+    """What to inject: the `common` values that the notebook declares, its section's, `overrides`, `profile`.
 
-    `<params_dir>/<profile>.yaml` is `{notebook stem or "common": {parameter: value}}`; later sources win.
-    Raises UserError for an unknown notebook or profile, and for a section or parameter that nothing declares.
+    Later sources win. `section`: see `render`; a profile that is a folder gives a notebook without it the `common`
+    values alone. Raises UserError for an unknown notebook, profile or section, for a section whose notebook is not
+    there, and for a parameter that nothing declares.
     """
     notebook, params_dir = ROOT / notebook, ROOT / params_dir
     notebooks = {path.stem: path for path in sorted(notebook.parent.glob("*.ipynb"))}
     if notebook.stem not in notebooks:
         raise UserError(f"no notebook {notebook}; there are: {', '.join(notebooks) or 'none'}")
-    profiles = {path.stem: path for path in sorted(params_dir.glob("*.yaml"))}
-    if profile not in profiles:
-        raise UserError(f"unknown profile {profile!r}; there are: {', '.join(profiles) or 'none'}")
-    sections = sections_of(profiles[profile])
-    for section in sections:
-        if section != "common" and section not in notebooks:
-            raise UserError(f"{profiles[profile]}: no notebook {section!r}; there are: {', '.join(notebooks)}")
+    found = read(profile, params_dir)
+    for one in found.sections.values():
+        if one.notebook not in notebooks:
+            raise UserError(f"{one.path}: no notebook {one.notebook!r}; there are: {', '.join(notebooks)}")
+    chosen = found.section(section) if section and found.is_folder else found.sections.get(section or notebook.stem)
+    if chosen and chosen.notebook != notebook.stem:
+        raise UserError(f"{chosen.path}: the section {chosen.name!r} is of the notebook {chosen.notebook}: take that")
     declared = papermill.inspect_notebook(notebook)
     if "profile" not in declared:
         raise UserError(f"{notebook.name} must declare `profile` in its cell tagged parameters")
     known = [name for name in declared if name != "profile"]  # the profile is chosen by its argument alone
-    common = sections.get("common") or {}
-    own = {**(sections.get(notebook.stem) or {}), **(overrides or {})}
+    common = found.common
+    own = {**(chosen.values if chosen else {}), **(overrides or {})}
     for name in own:
         if name not in known:
-            raise UserError(f"{notebook.name} has no parameter {name!r}; it has: {', '.join(known) or 'none'}")
+            at = f"{chosen.path}: " if chosen and found.is_folder else ""
+            raise UserError(f"{at}{notebook.name} has no parameter {name!r}; it has: {', '.join(known) or 'none'}")
     used = {name: value for name, value in common.items() if name in known}
     # A misspelt common parameter would be left out of every notebook without a word.
     if stray := common.keys() - used:
         others = {name for path in notebooks.values() for name in papermill.inspect_notebook(path)} - {"profile"}
         if unknown := sorted(stray - others):
-            raise UserError(f"{profiles[profile]}: no notebook has the common parameter {', '.join(unknown)}")
+            raise UserError(f"{found.path}: no notebook has the common parameter {', '.join(unknown)}")
     return {**used, **own, "profile": profile}
 
 

@@ -1,30 +1,37 @@
 """Runs: one method on one task by one model, resumable, shared out over processes, one JSON line a response."""
 
 import json
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 
 from tqdm import tqdm
 
 from lib.decoders import decoder_of, options_of
+from lib.decoding.randomness import RowGenerator
+from lib.engines.vllm import engine_of
 from lib.errors import UserError
 from lib.models.registry import FAMILIES, Model, entry_of, load
+from lib.models.vocabulary import paired
 from lib.paths import BUILD
-from lib.running.cost import measured
+from lib.running.cost import Cost, measured
 from lib.running.identity import file_id, items_of, row_hashes
 from lib.running.lines import MEASURED, cut, once, read_lines  # noqa: F401  MEASURED is read from here too
 from lib.running.lock import locked
 from lib.running.memory import batch_size as batch_size_of
+from lib.running.memory import in_halves
+from lib.running.memory import measured as room_measured
 from lib.running.respond import commanded, respond
-from lib.running.workers import default_workers, results
+from lib.running.workers import by_ray, default_workers, results
 from lib.tasks import get_task
 from lib.tasks.base import Item
 from lib.tasks.sandbox import require_consent
 
 RUNS = BUILD / "runs"
 FEW = 100  # responses that are decoded sooner than other processes have started
+FIRST = 8  # batches of a run by which actors measure their memory, one in this process
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,7 @@ class Run:
     """What is run. `options` is a tuple of (name, value) pairs of the method; `samples` responses an item.
 
     `command`: a sentence that is put behind every prompt. `draft`: the small model of a method that drafts.
+    `engine`: what decodes in the place of this library, with draws of its own; "" where nothing does.
     """
 
     model: str
@@ -44,14 +52,15 @@ class Run:
     split: str = "test"
     command: str = ""
     draft: str = ""
+    engine: str = ""
 
     @classmethod
     def of(cls, model: str, task: str, method: str, items: int, samples: int = 1, **given) -> "Run":
-        """A run with its options checked; the length limit is the task's where none is given.
+        """A run with its options checked; the length limit is the task's where none is given, the engine ENGINE's.
 
         `given`: the other fields of a run, and the method's options.
         """
-        own = {name: given.pop(name) for name in ("seed", "split", "command", "draft") if name in given}
+        own = {name: given.pop(name) for name in ("seed", "split", "command", "draft", "engine") if name in given}
         options = given
         names = [field.name for field in fields(decoder_of(method).options)]
         key = "canvas" if "canvas" in names else "max_new_tokens"
@@ -61,7 +70,9 @@ class Run:
             raise UserError(f"{model} has {has}: the method {method} cannot run on it")
         if key == "canvas" and FAMILIES[entry_of(model).family].mask_id is None:
             raise UserError(f"{model} has no [MASK] token: {method} needs a diffusion model, such as study-dlm")
-        return cls(model, task, method, _resolved(method, options), items, samples, **own)
+        resolved = _resolved(method, options)
+        own.setdefault("engine", engine_of(model, method, dict(resolved)))
+        return cls(model, task, method, resolved, items, samples, **own)
 
     def resolved(self):
         return options_of(self.method, dict(self.options))
@@ -88,12 +99,22 @@ def model_of(name: str, device: str) -> Model:
 
 def decode_rows(run: Run, rows: list[tuple[int, int]], device: str = "cpu") -> list[dict]:
     """Decode and score (item index, sample index) rows as one batch: a line each."""
+
+    def decoded(part: list[tuple[int, int]]) -> list[dict]:
+        items = items_of(run.task, run.split, run.items)
+        with measured(device) as cost:
+            found = responses(run, [items[index] for index, _ in part], [sample for _, sample in part], device)
+        return _lines(run, part, found, cost)
+
+    return in_halves(decoded, rows, (run.model, run.method, run.options, run.task, device))
+
+
+def _lines(run: Run, rows: list[tuple[int, int]], found: list[dict], cost: Cost) -> list[dict]:
+    """The lines of rows whose texts and counters were found at that cost."""
     everything = items_of(run.task, run.split, run.items)
     items = [everything[index] for index, _ in rows]
-    with measured(device) as cost:
-        lines = responses(run, items, [sample for _, sample in rows], device)
     row_of = row_hashes(run.task, run.split, run.items)
-    judged = scored(run.task, [(item, line["text"]) for item, line in zip(items, lines, strict=True)])
+    judged = scored(run.task, [(item, line["text"]) for item, line in zip(items, found, strict=True)])
     return [
         {
             "item": item.id,
@@ -104,7 +125,7 @@ def decode_rows(run: Run, rows: list[tuple[int, int]], device: str = "cpu") -> l
             "seconds": round(cost.seconds / len(rows), 6),
             "joules": None if cost.joules is None else round(cost.joules / len(rows), 6),
         }
-        for item, (_, sample), line, score in zip(items, rows, lines, judged, strict=True)
+        for item, (_, sample), line, score in zip(items, rows, found, judged, strict=True)
     ]
 
 
@@ -114,7 +135,10 @@ def responses(run, items: list[Item], samples: list[int], device: str = "cpu") -
     It is hashed (see identity.SHARED), so that Run is not named here: a run may get new fields.
     """
     model = model_of(run.model, device)
-    draft = {"draft": model_of(run.draft, device).network} if run.draft else {}
+    draft = {}
+    if run.draft:  # of a padded vocabulary of another size, both laws are cut to the common part
+        network, small = paired(model.network, model_of(run.draft, device).network, model.tokenizer)
+        model, draft = replace(model, network=network), {"draft": small}
     given = {"instruction": get_task(run.task).instruction, "command": run.command, "seed": run.seed}
     out = respond(model, items, run.resolved(), samples=samples, **given, **draft)
     return [
@@ -155,22 +179,6 @@ def lines_of(run: Run, folder: Path, device: str = "cpu") -> list[dict]:
     return sorted(once(lines), key=lambda line: (line["item"], line["sample"]))
 
 
-def _batches(run: Run, lines: list[dict], size: int | None, shard: tuple[int, int], device: str, workers: int | None):
-    """The batches of `pending`, of `size` or of as many responses as memory holds."""
-    if size:
-        return pending(run, lines, size, shard)
-    rows = pending(run, lines, 1, shard)
-    if not rows:
-        return []
-    items, options = items_of(run.task, run.split, run.items), dict(run.options)
-    model = model_of(run.model, device)
-    longest = max((items[index].prompt for ((index, _),) in rows), key=len)
-    prompt = model.encode([commanded(longest, run.command)], get_task(run.task).instruction)[0].shape[1]
-    response = options.get("canvas") or options["max_new_tokens"]
-    processes = workers or default_workers(device) or 1
-    return pending(run, lines, batch_size_of(model, prompt, response, device, processes), shard)
-
-
 def pending(run: Run, lines: list[dict], batch_size: int, shard: tuple[int, int] = (0, 1)):
     """Batches of (item index, sample) rows that are not among `lines`, of like length.
 
@@ -186,7 +194,12 @@ def pending(run: Run, lines: list[dict], batch_size: int, shard: tuple[int, int]
         if (item.id, sample) not in done
     ]
     rows.sort(key=lambda row: len(items[row[0]].prompt))
-    return [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+    return batches_of(rows, batch_size)
+
+
+def batches_of(rows: list, size: int) -> list[list]:
+    """Rows in their order, so many at a time."""
+    return [rows[i : i + size] for i in range(0, len(rows), size)]
 
 
 def run_all(
@@ -226,33 +239,100 @@ def run_all(
 
 def _decode(runs: list[Run], paths: dict[Run, Path], folder: Path, device: str, workers, batch_size, shard) -> None:
     """Decode what `runs` lack and append it to their files, which this process has locked."""
-    units, planned = [], set()  # runs that differ in items or samples alone share a file, and with it responses
-    for i, run in enumerate(runs):
-        for rows in _batches(run, lines_of(run, folder, device), batch_size, shard, device, workers):
-            fresh = [row for row in rows if (paths[run], row) not in planned]
-            planned.update((paths[run], row) for row in fresh)
-            if fresh:
-                units.append((i, run, fresh, device))
-    for name, draft in {(run.model, run.draft) for _, run, _, _ in units}:  # a fault is found here, not in a worker
-        model = model_of(name, device)
-        if draft and model_of(draft, device).tokenizer.get_vocab() != model.tokenizer.get_vocab():
-            raise UserError(f"{draft} and {name} have different tokenizers: take a draft of the target's own family")
-    total = sum(len(rows) for _, _, rows, _ in units)
+    todo, planned = [], set()  # runs that differ in items or samples alone share a file, and with it responses
+    for run in runs:
+        rows = [row for (row,) in pending(run, lines_of(run, folder, device), 1, shard)]
+        rows = [row for row in rows if (paths[run], row) not in planned]
+        planned.update((paths[run], row) for row in rows)
+        if rows:
+            todo.append((run, rows))
+    total = sum(len(rows) for _, rows in todo)
     if total < FEW and workers is None:
         workers = 0
+    # A fault of a model is found before any work; with Ray this process may have no GPU to look at it.
+    asked = [(run, rows, device, workers, batch_size) for run, rows in todo if not run.engine]
+    sizes = dict(results(_size, asked, workers, device) if by_ray() else map(_size, asked))
     tokens = 0
     with (
         tqdm(total=total, unit="response", desc="decode", **({} if total else {"disable": True})) as bar,
-        closing(results(_work, units, workers, device)) as decoded,
+        closing(_decoded(todo, sizes, device, workers, batch_size)) as decoded,
     ):
-        for index, lines in decoded:
-            with open(paths[runs[index]], "a") as file:
+        for run, lines in decoded:
+            with open(paths[run], "a") as file:
                 file.write("".join(json.dumps(line) + "\n" for line in lines))
             tokens += sum(line["tokens_kept"] for line in lines)
             bar.set_postfix_str(f"{tokens / max(bar.format_dict['elapsed'], 1e-9):.0f} tokens/s")
             bar.update(len(lines))
 
 
-def _work(unit: tuple[int, Run, list[tuple[int, int]], str]) -> tuple[int, list[dict]]:
-    index, run, rows, device = unit
-    return index, decode_rows(run, rows, device)
+def _decoded(
+    todo: list[tuple[Run, list]], sizes: dict[Run, int], device: str, workers, batch_size
+) -> Iterator[tuple[Run, list[dict]]]:
+    """The lines of the rows of every run, in groups of at most `sizes`, as they are done.
+
+    On an accelerator the first batches follow an estimate, and the others what those took.
+    """
+    here = [(run, rows) for run, rows in todo if not run.engine]
+    left = {run: batches_of(rows, sizes[run]) for run, rows in here}
+    if device != "cpu" and not batch_size:
+        count, room = FIRST if by_ray() else 1, {run: [] for run in left}
+        first = [(run, batch, device) for run in left for batch in left[run][-count:]]  # the longest prompts
+        for run, lines, fits in _closing(results(_work, first, workers, device)):
+            yield run, lines
+            room[run].append(fits or sizes[run])
+        left = {run: batches_of(sum(batches[:-count], []), min(room[run])) for run, batches in left.items()}
+    units = [(run, batch, device) for run, batches in left.items() for batch in batches]
+    for run, lines, _ in _closing(results(_work, units, workers, device)):
+        yield run, lines
+    for run, rows in sorted(((run, rows) for run, rows in todo if run.engine), key=lambda pair: pair[0].model):
+        for lines in _by_engine(run, rows, device):
+            yield run, lines
+
+
+def _closing(found: Iterator) -> Iterator:
+    """What there is in `found`, which ends with whoever asks for it."""
+    with closing(found):
+        yield from found
+
+
+def _size(unit: tuple) -> tuple[Run, int]:
+    """How many responses of a run are decoded at once, by an estimate. Raises UserError for models that do not do."""
+    run, rows, device, workers, size = unit
+    model = model_of(run.model, device)
+    if run.draft and model_of(run.draft, device).tokenizer.get_vocab() != model.tokenizer.get_vocab():
+        raise UserError(
+            f"{run.draft} and {run.model} have different tokenizers: take a draft of the target's own family"
+        )
+    if size:
+        return run, size
+    items, options = items_of(run.task, run.split, run.items), dict(run.options)
+    longest = max((items[index].prompt for index, _ in rows), key=len)
+    prompt = model.encode([commanded(longest, run.command)], get_task(run.task).instruction)[0].shape[1]
+    response = options.get("canvas") or options["max_new_tokens"]
+    return run, batch_size_of(model, prompt, response, device, workers or default_workers(device) or 1)
+
+
+def _work(unit: tuple[Run, list[tuple[int, int]], str]) -> tuple[Run, list[dict], int | None]:
+    """A batch's lines, and how many such rows fit at once where that was measured."""
+    run, rows, device = unit
+    with room_measured(len(rows), device) as room:
+        lines = decode_rows(run, rows, device)
+    return run, lines, room.fits
+
+
+def _by_engine(run: Run, rows: list[tuple[int, int]], device: str) -> Iterator[list[dict]]:
+    """The lines of rows that an engine decodes, in groups, as they are done."""
+    from lib.engines import vllm
+
+    items = items_of(run.task, run.split, run.items)
+    prompts = [commanded(items[index].prompt, run.command) for index, _ in rows]
+    keys = RowGenerator.of(run.seed, [items[index].id for index, _ in rows], [sample for _, sample in rows]).keys
+    given = (run.resolved(), prompts, get_task(run.task).instruction, keys, device)
+    with closing(vllm.answers(run.model, *given)) as answers:
+        while True:
+            with measured(device) as cost:
+                group = next(answers, None)
+            if group is None:
+                return
+            found = [{"text": answer.text, **answer.counters} for answer in group]
+            yield _lines(run, [rows[answer.place] for answer in group], found, cost)

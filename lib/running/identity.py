@@ -85,7 +85,7 @@ def changes(then: dict, now: dict) -> list[str]:
     """What of a stored identity is no longer so, of what decides responses."""
     now = json.loads(json.dumps(now))
     # A model that the hub's cache does not hold cannot be compared.
-    return [k for k in DECIDES if then.get(k) != now.get(k) and not str(now.get(k)).endswith("@unknown")]
+    return [k for k in DECIDES if then.get(k) != now.get(k)]
 
 
 def set_fields(record) -> dict:

@@ -1,14 +1,26 @@
-"""How many responses are decoded at once: as many as memory holds. A batch changes no response."""
+"""How many responses are decoded at once: as many as memory holds. A batch changes no response.
 
+The first batch of a run follows an estimate; on an accelerator what it took is measured, and the later ones follow
+that. A batch that does not fit all the same is decoded in halves.
+"""
+
+import gc
 import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import torch
 
+from lib.errors import MachineError
+
 MOST = 64  # on a CPU more save nothing; a GPU takes four times as many
 SHARE = 0.4  # of what is free, for one process of `workers`
+MEASURED_SHARE = 0.8  # where what a row takes was measured
 FLOAT = 4  # bytes
+_FITTED: dict = {}  # what is decoded -> rows that went at once where more did not fit
 
 
 def batch_size(model, prompt: int, response: int, device: str = "cpu", workers: int = 1) -> int:
@@ -17,6 +29,53 @@ def batch_size(model, prompt: int, response: int, device: str = "cpu", workers: 
     most = MOST if device == "cpu" else 4 * MOST
     fits = SHARE * free(device) / workers / bytes_a_row(config, model.family.mask_id is not None, prompt, response)
     return max(1, min(most, int(fits)))
+
+
+@dataclass
+class Measured:
+    """How many rows as those of a batch fit at once, by the memory that it took; None where it was not measured."""
+
+    fits: int | None = None
+
+
+@contextmanager
+def measured(rows: int, device: str) -> Iterator[Measured]:
+    """Measure the memory of an accelerator that decoding so many rows inside takes."""
+    found = Measured()
+    if device == "cpu" or not rows:
+        yield found
+        return
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    yield found
+    a_row = max(1, torch.cuda.max_memory_allocated(device) - before) / rows
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by PyTorch, for what comes
+    found.fits = max(1, min(4 * MOST, int(MEASURED_SHARE * (free(device) + kept) / a_row)))
+
+
+def in_halves(decode: Callable[[list], list], rows: list, what) -> list:
+    """`decode` of rows, all at once, and in halves where an accelerator's memory runs out, down to one row.
+
+    `what`: what is decoded; its later rows go in parts of the size that was found to fit. Raises MachineError where
+    one row does not fit.
+    """
+    done: list = []
+    while len(done) < len(rows):
+        part = rows[len(done) :][: _FITTED.get(what, len(rows))]
+        try:
+            done += decode(part)
+            continue
+        except torch.OutOfMemoryError as error:
+            if len(part) == 1:
+                raise MachineError(
+                    "one response alone does not fit into the memory of the GPU: make responses shorter, load the "
+                    "model in fewer bits (MODEL_BITS=8), or take a larger GPU"
+                ) from error
+            _FITTED[what] = len(part) // 2
+        gc.collect()  # behind the handler: the error holds the frames that hold the tensors
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    return done
 
 
 def bytes_a_row(config, diffusion: bool, prompt: int, response: int) -> int:

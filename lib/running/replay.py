@@ -70,8 +70,11 @@ def replay(folders: list[Path], count: int, seed: int = 0) -> Iterator[tuple[Pat
     if os.environ.get("DECODING_COMPILE", "auto") != "auto":
         raise UserError("a replay decodes as results are decoded: leave DECODING_COMPILE out")
     found = [_units(folder) for folder in folders]
-    alike = Counter(unit.kind for units in found for unit in units)
-    units = [unit for units in found for unit in _chosen(units, count, alike, seed)]
+    alike = defaultdict(list)
+    for unit in (unit for units in found for unit in units):
+        alike[unit.kind].append(unit.run.items * unit.run.samples)
+    shares = {kind: share(sizes) for kind, sizes in alike.items()}
+    units = [unit for units in found for unit in _chosen(units, count, shares, seed)]
     units.sort(key=lambda unit: (not unit.run.model.startswith("study"), unit.change or ()))
     for device in ("cpu", "cuda"):
         todo = [unit for unit in units if unit.device == device]
@@ -96,6 +99,8 @@ def _units(folder: Path) -> list[Unit]:
     units = []
     for name, entry in manifest["runs"].items():
         run = run_of(entry["run"])
+        if run.engine:  # another engine's draws are its own
+            continue
         now = identity(run, device)
         changed = changes(entry, now)
         if set(changed) <= {"code"}:
@@ -104,13 +109,17 @@ def _units(folder: Path) -> list[Unit]:
     return units
 
 
-def _chosen(units: list[Unit], count: int, alike: Counter, seed: int) -> Iterator[Unit]:
+def share(sizes: list[int]) -> int:
+    """How many responses each of some runs gives at least, or all that it has, so that they certify one another."""
+    return next((n for n in range(FEW, CERTIFIES) if sum(min(n, size) for size in sizes) >= TOGETHER), CERTIFIES)
+
+
+def _chosen(units: list[Unit], count: int, shares: dict[tuple, int], seed: int) -> Iterator[Unit]:
     """The units of a folder with those of their lines that are decoded again; without what was done before."""
     stored = None
     for unit in units:
         if unit.change:
-            # Some of its kind may have fewer responses than are wanted, so that the others give one more.
-            wanted = max(count, FEW, min(CERTIFIES, -(-TOGETHER // alike[unit.kind]) + 1))
+            wanted = max(count, shares[unit.kind])
         else:
             wanted, before = count, unit.before
             if before.get("seed") == seed and (before["responses"] >= count or "whole" in before):

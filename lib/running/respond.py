@@ -24,10 +24,13 @@ def respond(
 ) -> Decoded:
     """Decode the prompts of `items` as one batch; row i draws by (seed, item id, samples[i]), 0 by default.
 
-    `instruction` goes before every prompt, `command` behind it; `given`: record, and `draft`, the network of a small
-    model.
+    `instruction` goes before every prompt, `command` behind it; an item may say how the answer begins (`prefix`) and
+    what was said before (`history`); `given`: record, and `draft`, the network of a small model.
     """
-    ids, mask = model.encode([commanded(item.prompt, command) for item in items], instruction)
+    prompts = [commanded(item.prompt, command) for item in items]
+    begun = {"prefixes": [item.reference.get("prefix", "") for item in items]}
+    said = {"histories": [item.reference.get("history", []) for item in items]}
+    ids, mask = model.encode(prompts, instruction, **begun, **said)
     generator = RowGenerator.of(seed, [item.id for item in items], samples)
     return decode(model.network, ids, options, generator=generator, family=model.family, attention_mask=mask, **given)
 

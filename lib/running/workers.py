@@ -1,4 +1,4 @@
-"""Work shared out over processes: this machine's cores, or a Ray cluster with ENGINE=ray.
+"""Work shared out over processes: this machine's cores, or a Ray cluster with ENGINE=ray (lib/engines/ray.py).
 
 Workers never outlive the process that started them, however that ends: they hold a gigabyte each.
 """
@@ -17,7 +17,8 @@ from multiprocessing.connection import wait
 
 import torch
 
-from lib.errors import MachineError, UserError
+from lib.engines.choice import chosen
+from lib.errors import MachineError
 
 PR_SET_PDEATHSIG = 1  # of Linux: the signal that a process gets when its parent ends
 
@@ -27,12 +28,12 @@ def results(work: Callable, units: list, workers: int | None = None, device: str
 
     `workers`: processes; by default a core each on a CPU, none on an accelerator. They are gone when the iterator
     ends, and at once when it is left early, by an error or a signal. Raises MachineError where one of them died.
+    With Ray they are actors, which stay, with the models that they loaded, until this process ends.
     """
-    engine = os.environ.get("ENGINE", "local")
-    if engine not in ("local", "ray"):
-        raise UserError(f"ENGINE must be local or ray, not {engine!r}")
-    if engine == "ray":
-        yield from _ray(work, units)
+    if by_ray():
+        from lib.engines import ray
+
+        yield from ray.results(work, units, _start, device)
         return
     if workers is None:
         workers = default_workers(device)
@@ -56,6 +57,11 @@ def results(work: Callable, units: list, workers: int | None = None, device: str
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def by_ray() -> bool:
+    """Whether ENGINE has work done by a Ray cluster. Raises UserError for an engine that there is not."""
+    return chosen().runner == "ray"
 
 
 def default_workers(device: str) -> int:
@@ -99,12 +105,3 @@ def _watch(sentinel: int) -> None:
     """Wait for the parent's end, which closes its end of a pipe, and end with it."""
     wait([sentinel])
     os._exit(1)
-
-
-def _ray(work: Callable, units: list) -> Iterator:
-    try:
-        from ray.util.multiprocessing import Pool
-    except ImportError as error:
-        raise UserError("ENGINE=ray needs Ray: uv pip install 'ray[default]', or leave ENGINE unset") from error
-    with Pool(initializer=_start) as pool:
-        yield from pool.imap_unordered(work, units)

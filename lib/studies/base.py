@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from lib.errors import UserError
-from lib.paths import NOTEBOOKS, RESULTS, ROOT
+from lib.paths import NOTEBOOKS, PARAMS, RESULTS, ROOT
 from lib.reporting.claims import Claim, as_text, records
 from lib.reporting.result_folder import style, write_result
 from lib.running.code import Name, files_hash, hash_of
@@ -51,11 +51,27 @@ def _require_list(name: str, values: tuple, default: tuple) -> None:
             raise UserError(f"{name} must name {value!r} once, not {list(values)}")
 
 
+def limit(tokens: int, option: str = "max_new_tokens") -> dict[str, int]:
+    """The option of a length limit, for a method that takes it by that name; 0 leaves it to the task."""
+    return {option: tokens} if tokens else {}
+
+
 def _injected(cells: Sequence[str]) -> list[str]:
     """The names that papermill was given, by the cell that it puts in: one with a comment of its own."""
     found = [cell for cell in cells if cell.startswith("# Parameters\n")]
     nodes = ast.parse(found[-1]).body if found else []
     return [target.id for node in nodes if isinstance(node, ast.Assign) for target in node.targets]
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What a study decodes by the clock, beside its runs: so often, `batch` responses of `tokens` at once."""
+
+    model: str
+    decodings: int
+    batch: int
+    tokens: int
+    draft: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,9 +92,21 @@ class BaseStudy:
         for name in ("items", "samples"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be 1 or more, not {getattr(self, name)}")
+        if getattr(self, "tokens", 0) < 0:
+            raise UserError(f"tokens must be 1 or more, or 0 for the task's own, not {self.tokens}")
         if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
             raise UserError(f"device must be 'cpu' or 'cuda', not {self.device!r}")
         style()
+
+    @property
+    def in_section(self) -> bool:
+        """Whether its profile is a folder, in which a notebook has any number of sections."""
+        return (PARAMS / self.profile).is_dir()
+
+    @property
+    def place(self) -> Path:
+        """Its committed result: of a section the folder that is called as the last part of `out`."""
+        return RESULTS / self.profile / (Path(self.out).name if self.in_section else self.notebook)
 
     @classmethod
     def of(cls, parameters: dict) -> "BaseStudy":
@@ -135,10 +163,12 @@ class BaseStudy:
 
         Current: `reuse` is on, and what measured, the parameters and the device are those of the file.
         """
-        folder = RESULTS / self.profile / self.notebook
+        folder = self.place
         if self.reuse and (folder / f"{name}.csv").exists():
             manifest = json.loads((folder / "manifest.json").read_text())
-            then = [manifest.get("measures"), manifest["parameters"], manifest["device"]]
+            defaults = {f.name: f.default for f in fields(self)}  # a parameter that came later was at its default
+            parameters = {name: defaults[name] for name in self.parameters()} | manifest["parameters"]
+            then = [manifest.get("measures"), json.loads(json.dumps(parameters)), manifest["device"]]
             now = [self.measures(), json.loads(json.dumps(self.parameters())), device_name(self.device)]
             if then == now and file_hashes(folder) == manifest["files"]:
                 return pd.read_csv(folder / f"{name}.csv")
@@ -151,6 +181,10 @@ class BaseStudy:
     def runs(self) -> dict[tuple, Run]:
         """Every run that is known beforehand, by its place in the tables."""
         return {}
+
+    def timed(self) -> list[Timed]:
+        """What it decodes by the clock."""
+        return []
 
     def later_runs(self, lines: dict[tuple, list[dict]]) -> dict[tuple, Run]:
         """Runs whose options follow from the responses of `runs()`, such as a constant equal to a mean."""
@@ -178,7 +212,7 @@ class BaseStudy:
         return self.runs() | self.later_runs({key: self.lines[key] for key in self.runs()})
 
     def _decoded(self, runs: dict[tuple, Run]) -> dict[tuple, list[dict]]:
-        have = committed(RESULTS / self.profile / self.notebook, self.device) if self.reuse else {}
+        have = committed(self.place, self.device) if self.reuse else {}
         found = {run: have.get(run) for run in runs.values()}
         missing = [run for run, lines in found.items() if lines is None]
         if missing:
@@ -208,7 +242,7 @@ class BaseStudy:
             results={self.all_runs[key]: lines for key, lines in self.lines.items()},
             tables=tables,
             figures=figures,
-            headlines=self.headlines(),
+            headlines={} if self.in_section else self.headlines(),  # they are of the models that any machine runs
             claims=records(self.claims()),
             sources=self.sources(),
             measures=self.measures(),

@@ -2,22 +2,30 @@
 
 from lib.errors import require_known
 from lib.tasks import (
+    boxed,
+    cnn_dailymail,
     country_facts,
     country_sentences,
+    gpqa,
     graded_functions,
     gsm8k,
     gsm_symbolic,
     humaneval,
     ifeval,
     instructions,
+    livecodebench,
+    mbpp,
+    mmlu_pro,
     mt_bench,
     small_functions,
     spider,
+    spider_execution,
     sudoku,
     triviaqa,
     worded_math,
 )
 from lib.tasks.base import Task
+from lib.tasks.protocol import Protocol
 
 SECOND = (  # the test bed of the second edition
     worded_math.WORDED,
@@ -28,6 +36,26 @@ SECOND = (  # the test bed of the second edition
     *graded_functions.LEVELS,
     country_sentences.TASK,
 )
+# The public benchmarks, with how each is asked and judged.
+PROTOCOLS: dict[str, Protocol] = {
+    protocol.task.name: protocol
+    for module in (
+        boxed,
+        gsm8k,
+        gpqa,
+        mmlu_pro,
+        humaneval,
+        mbpp,
+        livecodebench,
+        triviaqa,
+        ifeval,
+        spider,
+        spider_execution,
+        mt_bench,
+        cnn_dailymail,
+    )
+    for protocol in module.PROTOCOLS
+}
 TASKS: dict[str, Task] = {
     module.TASK.name: module.TASK
     for module in (
@@ -42,10 +70,22 @@ TASKS: dict[str, Task] = {
         mt_bench,
         spider,
     )
-} | {task.name: task for task in SECOND}
+}
+TASKS |= {task.name: task for task in (*SECOND, *(protocol.task for protocol in PROTOCOLS.values()))}
 
 
 def get_task(name: str) -> Task:
     """The task of that name. Raises UserError listing the names that there are."""
     require_known("task", [name], TASKS)
     return TASKS[name]
+
+
+def protocol_of(name: str) -> Protocol:
+    """How a public benchmark is asked and judged. Raises UserError listing those that there are."""
+    require_known("protocol of a task", [name], PROTOCOLS)
+    return PROTOCOLS[name]
+
+
+def protocol_table(names: list[str]) -> list[dict]:
+    """A row a benchmark of `names`, to be shown as a table; tasks that are made here have none and are left out."""
+    return [PROTOCOLS[name].row() for name in names if name in PROTOCOLS]

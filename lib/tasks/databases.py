@@ -132,12 +132,13 @@ def _drawn(domain: list, chooser: random.Random, rows: int) -> list:
     return chooser.choices(domain, weights, k=rows)
 
 
-def answer(connection: sqlite3.Connection, query: str) -> tuple[list[tuple] | None, str]:
-    """The rows of a query that may only read, and «ok»; None and «error», or «timeout» where it runs too long.
+def answer(connection: sqlite3.Connection, query: str, most: int = STEPS) -> tuple[list[tuple] | None, str]:
+    """The rows of a query that may only read, and «ok»; None and «error», or «timeout» where it runs too long, which
+    is `most` steps of SQLite's machine.
 
     A query that a model wrote runs in this process: what it may do, call, take and last is what stands above.
     """
-    steps = iter(range(STEPS // 1000))
+    steps = iter(range(most // 1000))
     connection.set_progress_handler(lambda: next(steps, None) is None, 1000)
     connection.set_authorizer(_allowed)
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST)

@@ -4,17 +4,19 @@ The hub has `train` and `test`. Here the last 500 rows of its train file are `va
 them `train`; an id names the hub's file and row, `gsm8k/train/6973`.
 """
 
-import logging
 import re
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 
+from lib.errors import UserError
 from lib.tasks.base import Item, Score, Task
+from lib.tasks.equality import equal
+from lib.tasks.protocol import Detailed, Protocol, cut, fill
 from lib.tasks.rows import load_rows
+from lib.tasks.thinking import after_thought
 
 VALIDATION = 500
+QA = "Q: {question}\nA:"  # TOLERATOR's, from the harness's gsm8k_cot
+STOPS = ("Q:", "</s>", "<|im_end|>")
 _NUMBER = r"(?:(?<!\d)[-−]\\?[$€£]?)?(?:\d[\d,]*(?:\.\d+)?|\.\d+)"
 _SPACES = " \u00a0\u2009\u202f"  # what may stand between groups of three digits
 
@@ -33,6 +35,15 @@ def stream(split: str) -> Iterator[Item]:
             target=row["answer"],
             reference={"answer": final_answer(row["answer"])},
         )
+
+
+def stream_qa(split: str) -> Iterator[Item]:
+    """The test questions as TOLERATOR asks them. Raises UserError for any split but test."""
+    if split != "test":
+        raise UserError(f"gsm8k_tolerator has the split test only, not {split!r}: train on gsm8k")
+    for index, row in enumerate(load_rows("openai/gsm8k", "main", "test", "gsm8k_test.jsonl")):
+        reference = {"answer": final_answer(row["answer"])}
+        yield Item(f"gsm8k_tolerator/{index}", fill(QA, question=row["question"]), row["answer"], reference)
 
 
 def final_answer(text: str) -> str | None:
@@ -69,35 +80,25 @@ def _numbers(text: str) -> list[str]:
     return [re.sub(r"[^\d.-]", "", number.replace("−", "-")) for number in re.findall(_NUMBER, text)]
 
 
+@after_thought
 def score(item: Item, text: str) -> Score:
     """Right where `math-verify` finds the final answer equal to the reference."""
     answer = final_answer(text)
     if answer is None:
         return Score(0)
-    return Score(int(_equal(item.reference["answer"], answer)), answer)
+    return Score(int(equal(item.reference["answer"], answer)), answer)
 
 
-def _equal(reference: str, answer: str) -> bool:
-    """math-verify's time limit is an alarm, which Python gives to its main thread alone: in another one plain numbers
-    need no limit, and all else goes to a process of its own."""
-    if threading.current_thread() is threading.main_thread():
-        return _verified(reference, answer)
-    if re.fullmatch(r"-?[\d.]{1,40}", answer):
-        return _verified(reference, answer, limited=False)
-    call = f"from math_verify import parse, verify; print(verify(parse({reference!r}), parse({answer!r})))"
-    found = subprocess.run([sys.executable, "-W", "ignore", "-c", call], capture_output=True, text=True)
-    return found.stdout.strip() == "True"
-
-
-def _verified(reference: str, answer: str, limited: bool = True) -> bool:
-    from math_verify import parse, verify  # imported late: it takes a second
-
-    if limited:
-        return verify(parse(reference), parse(answer))
-    for part in ("parser", "grader"):  # which warn that there is no limit
-        logging.getLogger(f"math_verify.{part}").setLevel(logging.ERROR)
-    parsed = [parse(text, parsing_timeout=None) for text in (reference, answer)]
-    return verify(*parsed, timeout_seconds=None)
+@after_thought
+def score_last(item: Item, text: str) -> Score:
+    """Right where the last number before a stop is the reference: the harness's «flexible extract»; `strict` is
+    judged by what stands after the first «The answer is»."""
+    text = cut(text, STOPS)
+    found, reference = _numbers(text), item.reference["answer"]
+    said = re.search(r"The answer is (-?[\d.,]+)", text)
+    strict = said is not None and _numbers(said[1])[:1] == [reference]
+    right = bool(found) and equal(reference, found[-1])
+    return Detailed(int(right), found[-1] if found else None, detail={"flexible": int(right), "strict": int(strict)})
 
 
 TASK = Task(
@@ -108,4 +109,23 @@ TASK = Task(
     stream=stream,
     score=score,
     instruction="Solve step by step. End with #### and the answer as a number.\n\n",
+)
+PROTOCOLS = (
+    Protocol(
+        TASK,
+        rows="openai/gsm8k, main, test",
+        count=1319,
+        prompt="{question}\n",
+        judged="what stands after ####, else the last box or number, equals the answer (math-verify)",
+        whose="ours",
+    ),
+    Protocol(
+        Task("gsm8k_tolerator", "math", TASK.licence, 256, stream_qa, score_last),
+        rows="openai/gsm8k, main, test",
+        count=1319,
+        prompt=QA,
+        judged="the last number (flexible extract); detail: strict, after «The answer is»",
+        whose="TOLERATOR (its harness, without shots); whether it reports strict or flexible is not known",
+        stops=STOPS,
+    ),
 )

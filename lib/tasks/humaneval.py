@@ -1,16 +1,20 @@
-"""Code: HumanEval, signature and docstring in, body out; right where its unit tests pass in the sandbox."""
+"""Code: HumanEval, signature and docstring in, body out; right where its unit tests pass in the sandbox.
 
-import re
+Asked in two ways: with an instruction, and as TOLERATOR asks, where the answer is begun for the model.
+"""
+
 from collections.abc import Iterator
-from json import loads
 
 from lib.errors import UserError
 from lib.tasks.base import Item, Score, Task
-from lib.tasks.plain_data import decode
+from lib.tasks.code_text import STOPS, completed
+from lib.tasks.protocol import Protocol, cut, fill
 from lib.tasks.rows import load_rows
-from lib.tasks.sandbox import Job, require_consent, run_calls
+from lib.tasks.thinking import after_thoughts
+from lib.tasks.unit_tests import UnitTest, verdicts
 
-STOPS = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint")
+ASKED = "Write a solution to the following problem and make sure that it passes the tests:\n```{prompt}"
+BEGUN = "Here is the completed function:\n```python\n{prompt}\n"
 
 
 def stream(split: str) -> Iterator[Item]:
@@ -26,107 +30,46 @@ def stream(split: str) -> Iterator[Item]:
         )
 
 
+def stream_begun(split: str) -> Iterator[Item]:
+    """The same with the beginning of the answer, `prefix`, and the function's `prompt` in the reference."""
+    for item in stream(split):
+        begun = {"prompt": item.prompt, "prefix": fill(BEGUN, prompt=item.prompt)}
+        name = item.id.replace("HumanEval", "humaneval_tolerator")
+        yield Item(name, fill(ASKED, prompt=item.prompt), item.target, item.reference | begun)
+
+
 def truncate(text: str) -> str:
     """The response up to the first stop string: what follows the body is not part of the answer."""
-    return text[: min((text.find(stop) for stop in STOPS if stop in text), default=len(text))]
+    return cut(text, STOPS)
 
 
 def solution(item: Item, text: str) -> str:
-    """The solution in a response: its last code block that defines the function, else the prompt continued by it."""
-    name = item.reference["entry_point"]
-    blocks = [block for block in re.findall(r"```(?:python)?\n(.*?)(?:```|$)", text, re.S) if f"def {name}(" in block]
-    if blocks:
-        head = item.prompt[: item.prompt.index(f"def {name}(")]  # its imports and helpers
-        return f"{head}\n{blocks[-1]}"
-    return f"{item.prompt}{truncate(text)}"
+    """The program that a response makes of its item's prompt; see `code_text.completed`.
 
-
-def _judge(item: Item) -> str:
-    """A program of the row alone: what its tests call, and whether given answers pass them.
-
-    The tests see a stand-in for the function, and the helpers of the row's prompt. Chance is seeded, so that they ask
-    the same each time.
+    Where the answer was begun for the model, the response goes on inside that fence.
     """
-    given = {"solution": f"{item.prompt}{item.target}", "test": item.reference["test"]}
-    return f"""import random
-from json import dumps
-from lib.tasks.plain_data import encode
-
-NAME, SOLUTION, TEST = {item.reference["entry_point"]!r}, {given["solution"]!r}, {given["test"]!r}
+    given = item.reference
+    if "prefix" in given:
+        text = f"{given['prefix']}{truncate(text)}"
+    return completed(given.get("prompt", item.prompt), text, given["entry_point"])
 
 
-def _check(answer):
-    space = {{}}
-    exec(SOLUTION, space)
-    exec(TEST, space)
-    space[NAME] = answer
-    random.seed(0)
-    space["check"](answer)
+def _test(item: Item) -> UnitTest:
+    given = item.reference
+    return UnitTest(item.id, given["entry_point"], f"{given.get('prompt', item.prompt)}{item.target}", given["test"])
 
 
-def calls():
-    right, asked = {{}}, {{}}
-    exec(SOLUTION, right)
-
-    def answer(*given):
-        asked[dumps(encode(given))] = encode(given)
-        return right[NAME](*given)
-
-    _check(answer)
-    return list(asked)
-
-
-def passes(answers):
-    try:
-        _check(lambda *given: answers[dumps(encode(given))])
-    except Exception:
-        return False
-    return True
-"""
-
-
-def _asked(items: list[Item]) -> list[list[str]]:
-    """What the tests of each row call its function with, as JSON of plain data.
-
-    Raises UserError for a row whose own solution does not pass its tests here: they cannot judge another.
-    """
-    wanted = {_judge(item): item for item in items}
-    new = [judge for judge in wanted if judge not in _ASKED]
-    found = run_calls([Job(judge, "calls", ((),)) for judge in new], timeout=30.0)
-    for judge, outcome in zip(new, found, strict=True):
-        if outcome.status != "ran" or not outcome.values[0]:
-            raise UserError(
-                f"{wanted[judge].id} cannot be judged: its own solution does not pass its tests in the sandbox, or "
-                "they call the function with no plain data: take the row out, or unset DATA_DIR"
-            )
-        _ASKED[judge] = outcome.values[0]
-    return [_ASKED[_judge(item)] for item in items]
-
-
-_ASKED: dict[str, list[str]] = {}
-
-
+@after_thoughts
 def score_many(pairs: list[tuple[Item, str]]) -> list[Score]:
-    """Right where the row's unit tests pass. The response's process is given what they call alone; what it answers
-    is put before them in another process, which the response never sees.
-
-    So what a test would see of the function beyond its answers is not seen: changes of its arguments, what it raises.
-    """
-    require_consent()
-    asked = _asked([item for item, _ in pairs])
-    jobs = [
-        Job(solution(item, text), item.reference["entry_point"], tuple(decode(loads(call)) for call in calls))
-        for (item, text), calls in zip(pairs, asked, strict=True)
-    ]
-    outcomes = run_calls(jobs)
-    ran = [place for place, outcome in enumerate(outcomes) if outcome.status == "ran"]
-    answers = [dict(zip(asked[place], outcomes[place].values, strict=True)) for place in ran]
-    judged = run_calls([Job(_judge(pairs[i][0]), "passes", ((a,),)) for i, a in zip(ran, answers, strict=True)])
-    passed = {place: verdict.values == (True,) for place, verdict in zip(ran, judged, strict=True)}
+    """Right where the row's unit tests pass; `answer` is the response up to the first stop string."""
+    found = verdicts([(_test(item), solution(item, text)) for item, text in pairs])
     return [
-        Score(int(passed.get(place, False)), truncate(text), "timeout" if outcome.status == "timeout" else "ok")
-        for place, ((_, text), outcome) in enumerate(zip(pairs, outcomes, strict=True))
+        Score(int(passed), truncate(text), status) for (_, text), (passed, status) in zip(pairs, found, strict=True)
     ]
+
+
+def score(item: Item, text: str) -> Score:
+    return score_many([(item, text)])[0]
 
 
 TASK = Task(
@@ -135,7 +78,29 @@ TASK = Task(
     licence="MIT (openai/openai_humaneval)",
     max_new_tokens=256,
     stream=stream,
-    score=lambda item, text: score_many([(item, text)])[0],
+    score=score,
     score_many=score_many,
     instruction="Complete this Python function. Answer with the whole function in one code block.\n\n",
+)
+JUDGED = "the unit tests pass in the sandbox"
+PROTOCOLS = (
+    Protocol(
+        TASK,
+        rows="openai/openai_humaneval, test",
+        count=164,
+        prompt="{prompt}",
+        judged=JUDGED,
+        whose="ours; the bare prompt for a model without a chat template is that of Chen et al. and of MTAD",
+        stops=STOPS,
+    ),
+    Protocol(
+        Task("humaneval_tolerator", "code", TASK.licence, 256, stream_begun, score, score_many=score_many),
+        rows="openai/openai_humaneval, test",
+        count=164,
+        prompt=ASKED,
+        judged=JUDGED,
+        whose="TOLERATOR (its harness)",
+        prefix=BEGUN,
+        stops=STOPS,
+    ),
 )

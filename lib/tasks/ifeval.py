@@ -10,7 +10,9 @@ from functools import cache
 
 from lib.errors import UserError
 from lib.tasks.base import Item, Score, Task
+from lib.tasks.protocol import Protocol
 from lib.tasks.rows import load_rows
+from lib.tasks.thinking import after_thought
 
 LETTERS = "keywords:letter_frequency"
 
@@ -29,6 +31,7 @@ def item(name: str, prompt: str, instructions: list[str], kwargs: list[dict]) ->
     return Item(name, prompt, target="", reference={"instructions": instructions, "kwargs": kwargs})
 
 
+@after_thought
 def score(item: Item, text: str) -> Score:
     """`answer` is how many of the prompt's instructions were followed, such as 1/2."""
     evaluate, registry = _checkers()
@@ -89,4 +92,14 @@ TASK = Task(
     max_new_tokens=256,
     stream=stream,
     score=score,
+)
+PROTOCOLS = (
+    Protocol(
+        TASK,
+        rows="google/IFEval, train",
+        count=541,
+        prompt="{prompt}",
+        judged="every instruction of the prompt is followed to the letter (prompt-level strict)",
+        whose="Zhou et al.; AutoDeco gives 32,768 tokens, and does not say which of the four accuracies it prints",
+    ),
 )

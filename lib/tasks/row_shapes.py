@@ -170,14 +170,85 @@ class TriviaQa(Row):
     answer: Answer
 
 
+class Boxed(Row):
+    """A problem of mathematics with its answer."""
+
+    problem: Text
+    answer: Id
+
+
+class Choices(Row):
+    """A question of MMLU-Pro."""
+
+    question_id: Id
+    question: Text
+    options: Annotated[list[Text], Field(min_length=2, max_length=26)]
+    answer: Text
+
+    @model_validator(mode="after")
+    def has_its_answer(self):
+        if len(self.answer) != 1 or not 0 <= ord(self.answer) - ord("A") < len(self.options):
+            raise ValueError(f"must have as answer the letter of one of its options, not {self.answer!r}")
+        return self
+
+
+class Gpqa(Row):
+    question: Text = Field(alias="Question")
+    right: Text = Field(alias="Correct Answer")
+    first: Text = Field(alias="Incorrect Answer 1")
+    second: Text = Field(alias="Incorrect Answer 2")
+    third: Text = Field(alias="Incorrect Answer 3")
+    name: Text = Field(alias="Record ID")
+
+
+class Mbpp(Row):
+    task_id: int
+    code: Annotated[Text, AfterValidator(_code)]
+    test_list: Annotated[list[Annotated[Text, AfterValidator(_code)]], Field(min_length=1)]
+
+
+class MbppFull(Mbpp):
+    text: Text
+
+
+class MbppSanitized(Mbpp):
+    prompt: Text
+
+
+class LiveCodeBench(Row):
+    question_id: Text
+    question_content: Text
+    contest_date: Any
+    starter_code: str
+    public_test_cases: str
+    private_test_cases: str
+    metadata: Text
+
+
+class CnnDailyMail(Row):
+    id: Text
+    article: Text
+    highlights: Text
+
+
 # File -> the shape of its rows, and the field that tells one from another.
 SHAPES = {
+    **{f"{name}.jsonl": (Boxed, None) for name in ("math500", "aime24", "aime25", "brumo25", "hmmt25", "beyondaime")},
+    "cnn_dailymail_test.jsonl": (CnnDailyMail, "id"),
+    "gpqa_diamond.jsonl": (Gpqa, "Record ID"),
+    "gpqa_main.jsonl": (Gpqa, "Record ID"),
     "gsm8k_train.jsonl": (Gsm8k, None),
     "gsm8k_test.jsonl": (Gsm8k, None),
     "humaneval.jsonl": (HumanEval, "task_id"),
     "ifeval.jsonl": (IfEval, "key"),
+    "livecodebench_v6.jsonl": (LiveCodeBench, "question_id"),
+    "mbpp_full.jsonl": (MbppFull, "task_id"),
+    "mbpp_sanitized.jsonl": (MbppSanitized, "task_id"),
+    "mmlu_pro.jsonl": (Choices, "question_id"),
+    "mmlu_pro_100.jsonl": (Choices, "question_id"),
     "mt_bench.jsonl": (MtBench, "question_id"),
     "spider_dev.jsonl": (SpiderQuestion, None),
     "spider_tables.jsonl": (SpiderTables, "db_id"),
+    "triviaqa_nocontext.jsonl": (TriviaQa, "question_id"),
     "triviaqa_nocontext_1k.jsonl": (TriviaQa, "question_id"),
 }

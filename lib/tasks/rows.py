@@ -4,7 +4,7 @@ import gzip
 import os
 import zlib
 from codecs import BOM_UTF8
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -27,14 +27,55 @@ def load_rows(hub_id: str, config: str | None, split: str, file: str, revision: 
     they come from the hub at `revision` (None: the newest). Raises UserError where that one place does not have
     them: no other is tried; and for a row that is not of the file's shape, or repeats another's id.
     """
+    path, cure = _place(hub_id, split, file)
+    if path is None:
+        return _sound(_of_the_hub(hub_id, config, split, file, revision), file, cure)
+    return _sound(_lines(path, cure), file, cure)
+
+
+class FileRows(Sequence):
+    """The rows of a file of JSON Lines, each read when it is asked for: for rows too large to be held together."""
+
+    def __init__(self, path: Path, shape: type[BaseModel], cure: str):
+        self.path, self.shape, self.cure = path, shape, cure
+        self.places, at = [], 0
+        with path.open("rb") as file:
+            for line in file:
+                self.places += [at] if line.strip(b"\xef\xbb\xbf \t\r\n") else []
+                at += len(line)
+        if not self.places:
+            raise UserError(f"{path} has no rows: {cure}")
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> dict:
+        with self.path.open("rb") as file:
+            file.seek(self.places[index])
+            line = file.readline().removeprefix(BOM_UTF8)
+        place = f"{self.path}, row {index + 1}"
+        row = parsed(line, f"{self.path} is not JSON Lines: row {index + 1}", self.cure)
+        return checked(self.shape, row, place, self.cure)
+
+
+def open_rows(hub_id: str, config: str | None, split: str, file: str, revision: str | None = None) -> Sequence[dict]:
+    """What `load_rows` gives, but on disk: of the hub a memory-mapped data set, of DATA_DIR a file."""
+    path, cure = _place(hub_id, split, file)
+    shape = SHAPES.get(file, (_Object, None))[0]
+    if path is not None:
+        return FileRows(path, shape, cure)
+    return _dataset(hub_id, config, split, file, revision)
+
+
+def _place(hub_id: str, split: str, file: str) -> tuple[Path | None, str]:
+    """Where the rows are, None for the hub, and what cures bad ones."""
     folder, here = os.environ.get("DATA_DIR"), COMMITTED / f"{file}.gz"
     path = Path(folder, file) if folder else here if here.is_file() else None
-    if path is None:
-        return _sound(_of_the_hub(hub_id, config, split, file, revision), file, f"take another revision of {hub_id}")
-    if not path.is_file():
+    if path is not None and not path.is_file():
         raise UserError(f"no file {path}: put {hub_id} ({split}) there as JSON Lines, or unset DATA_DIR")
-    cure = "correct it, or unset DATA_DIR" if folder else "`git checkout lib/tasks/data`"
-    return _sound(_lines(path, cure), file, cure)
+    if path is None:
+        return None, f"take another revision of {hub_id}"
+    return path, "correct it, or unset DATA_DIR" if folder else "`git checkout lib/tasks/data`"
 
 
 def _lines(path: Path, cure: str) -> list[tuple[str, dict]]:
@@ -67,15 +108,19 @@ def _sound(rows: Iterable[tuple[str, dict]], file: str, cure: str) -> list[dict]
 def _of_the_hub(
     hub_id: str, config: str | None, split: str, file: str, revision: str | None
 ) -> list[tuple[str, dict]]:
+    rows = _dataset(hub_id, config, split, file, revision).to_list()
+    return [(f"{hub_id} (split {split}), row {number}", row) for number, row in enumerate(rows, 1)]
+
+
+def _dataset(hub_id: str, config: str | None, split: str, file: str, revision: str | None):
     import datasets  # imported late: it takes seconds
 
     datasets.disable_progress_bars()
     try:
-        rows = datasets.load_dataset(hub_id, config, split=split, revision=revision).to_list()
+        return datasets.load_dataset(hub_id, config, split=split, revision=revision)
     except Exception as error:  # `datasets` raises many kinds, from three libraries
         reason = why(error)
         raise UserError(
             f"{hub_id} (split {split}) did not load from the Hugging Face hub: set DATA_DIR to a folder with "
             f"{file} ({reason})"
         ) from error
-    return [(f"{hub_id} (split {split}), row {number}", row) for number, row in enumerate(rows, 1)]

@@ -16,7 +16,9 @@ from json import dumps
 from lib.errors import UserError
 from lib.tasks.base import Item, Score, Task
 from lib.tasks.databases import agree, answer, database
+from lib.tasks.protocol import Protocol
 from lib.tasks.rows import load_rows
+from lib.tasks.thinking import after_thought
 
 DATABASES = 6
 SEARCHED = 300  # databases, for one on which the given query finds something
@@ -99,6 +101,7 @@ def _seeds(item: Item) -> list[int]:
     return [*range(DATABASES), *([found] if found >= DATABASES else [])]
 
 
+@after_thought
 def score(item: Item, text: str) -> Score:
     """Right where the response's query answers as the given one does.
 
@@ -139,4 +142,15 @@ TASK = Task(
     stream=stream,
     score=score,
     instruction="Write one SQLite query that answers the question. Answer with the query alone.\n\n",
+)
+PROTOCOLS = (
+    Protocol(
+        TASK,
+        rows="xlangai/spider, spider, validation; taoyds/spider, tables.json",
+        count=1034,
+        prompt="Tables:\n{tables}\nQuestion: {question}\nSQL:",
+        judged="the query answers as the given one does on databases that are filled at random",
+        whose="ours; for MTAD's, on Spider's own databases, see spider_execution",
+        stops=(";",),
+    ),
 )

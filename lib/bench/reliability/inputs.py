@@ -15,7 +15,7 @@ from lib.bench.reliability.case import Case
 from lib.errors import UserError
 from lib.paths import NOTEBOOKS
 
-LONGEST = 1000  # characters of the line: where names are listed, all of them stand in it
+LONGEST = 2000  # characters of the line: where names are listed, all of them stand in it
 
 
 def cases() -> Iterator[Case]:

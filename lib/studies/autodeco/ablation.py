@@ -9,6 +9,7 @@ import pandas as pd
 import seaborn as sns
 
 from lib.analysis.stats import Estimate
+from lib.errors import UserError, require_known
 from lib.paths import CHECKPOINTS
 from lib.reporting.claims import Claim, more
 from lib.reporting.result_folder import headline
@@ -16,41 +17,59 @@ from lib.reporting.tables import accuracy_cells, comparison_table, estimate_of, 
 from lib.running.code import Name
 from lib.running.evaluation import Run
 from lib.studies.autodeco.scores import mean_setting
-from lib.studies.base import SHORT, BaseStudy
+from lib.studies.base import SHORT, BaseStudy, limit
 from lib.studies.checkpoints import learning_curve, training_record
 from lib.training.autodeco.recipe import RECIPES
 
-FULL = "study-ar-autodeco"
-# The heads that are compared, and how tables call them.
-NAMES = {
-    FULL: "AutoDeco (both heads, released loss)",
-    "study-ar-temperature": "temperature head alone",
-    "study-ar-top-p": "top-p head alone",
-    "study-ar-paper": "the paper's one cross-entropy",
-    "study-ar-unmasked": "no easy-token masking",
-    "study-ar-unweighted": "no fine-tuning weights",
-    "study-ar-soft": "alpha 10 instead of 30",
-    "study-ar-plain": "no statistics for the top-p head",
+# The heads that are compared, by what their name adds to that of the base, and how tables call them.
+VARIANTS = {
+    "autodeco": "AutoDeco (both heads, released loss)",
+    "temperature": "temperature head alone",
+    "top-p": "top-p head alone",
+    "paper": "the paper's one cross-entropy",
+    "unmasked": "no easy-token masking",
+    "unweighted": "no fine-tuning weights",
+    "soft": "alpha 10 instead of 30",
+    "plain": "no statistics for the top-p head",
 }
+FULL, SINGLE = "autodeco", ("temperature", "top-p")
+NAMES = {f"study-ar-{variant}": name for variant, name in VARIANTS.items()}  # those whose files are committed
 DEFAULT = "default sampling"
 
 
 @dataclass(frozen=True)
 class Study(BaseStudy):
-    """Heads that were trained with one thing changed, and default sampling."""
+    """Heads that were trained with one thing changed, and default sampling.
+
+    `variants`: some of VARIANTS, `autodeco` among them. `tokens`: the length limit; 0 is the task's own.
+    """
 
     samples: int = 8
     tasks: tuple[str, ...] = ("math", "qa", "code")
+    model: str = "study-ar"
+    variants: tuple[str, ...] = tuple(VARIANTS)
+    tokens: int = 0
 
     notebook = "13_autodeco_ablation"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_known("variant", self.variants, VARIANTS)
+        if FULL not in self.variants:
+            raise UserError(f"variants must hold {FULL}: it is what the others are compared with")
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The heads that are compared, and how tables call them."""
+        return {f"{self.model}-{variant}": VARIANTS[variant] for variant in VARIANTS if variant in self.variants}
+
     def runs(self) -> dict[tuple, Run]:
         """Keys are (task, variant)."""
-        size, runs = {"items": self.items, "samples": self.samples}, {}
+        size, runs = {"items": self.items, "samples": self.samples, **limit(self.tokens)}, {}
         for short in self.tasks:
             task = SHORT.get(short, short)
-            runs[short, DEFAULT] = Run.of("study-ar", task, "autoregressive", temperature=1.0, **size)
-            for heads, name in NAMES.items():
+            runs[short, DEFAULT] = Run.of(self.model, task, "autoregressive", temperature=1.0, **size)
+            for heads, name in self.names.items():
                 runs[short, name] = Run.of(heads, task, "autodeco", **size)
         return runs
 
@@ -82,14 +101,14 @@ class Study(BaseStudy):
         )
         table = rows.pivot(index="variant", columns="label", values=["accuracy", "setting"])
         columns = [(value, task) for value in ("accuracy", "setting") for task in self.tasks]
-        return table.loc[[DEFAULT, *NAMES.values()], columns].rename_axis(index=None, columns=[None, None])
+        return table.loc[[DEFAULT, *self.names.values()], columns].rename_axis(index=None, columns=[None, None])
 
     @cached_property
     def comparisons(self) -> pd.DataFrame:
         """Each variant minus default sampling, and minus AutoDeco whole, in points, paired; p after Holm."""
         pairs = []
         for (task, variant), lines in self.lines.items():
-            for against in (DEFAULT, NAMES[FULL]):
+            for against in (DEFAULT, VARIANTS[FULL]):
                 if variant not in (DEFAULT, against):
                     labels = {"task": task, "variant": variant, "against": against}
                     pairs.append((labels, lines, self.lines[task, against]))
@@ -97,7 +116,7 @@ class Study(BaseStudy):
 
     def figure_variants(self):
         """Each variant minus default sampling, in points with paired 95 % intervals, a panel a task."""
-        names = list(NAMES.values())[::-1]
+        names = list(self.names.values())[::-1]
         figure, axes = plt.subplots(1, len(self.tasks), figsize=(3.6 * len(self.tasks), 3.4), squeeze=False)
         for axis, task in zip(axes[0], self.tasks, strict=True):
             rows = self.comparisons.query("task == @task and against == @DEFAULT").set_index("variant").loc[names]
@@ -112,11 +131,11 @@ class Study(BaseStudy):
     def figure_learning(self):
         """Training loss, and mean T-hat and P-hat of a batch, against the step; a line a variant."""
         figure, axes = plt.subplots(1, 3, figsize=(12, 3.4))
-        for heads, name in NAMES.items():
+        for heads, name in self.names.items():
             rows = learning_curve(heads)
             for axis, key in zip(axes, ("loss", "temperature", "top_p"), strict=True):
                 axis.plot(rows.step, rows[key].rolling(10, min_periods=1).mean(), lw=1.2, label=name)
-        rows = learning_curve(FULL).dropna(subset="held_out")
+        rows = learning_curve(f"{self.model}-{FULL}").dropna(subset="held_out")
         axes[0].plot(rows.step, rows.held_out, "k--", lw=1, label="AutoDeco on held-out answers")
         for axis, label in zip(axes, ("loss (losses differ in kind)", "mean temperature", "mean top-p"), strict=True):
             axis.set(xlabel="step", ylabel=label)
@@ -128,7 +147,7 @@ class Study(BaseStudy):
     def training(self) -> pd.DataFrame:
         """What each set of heads was trained with, how long it took, and its size."""
         rows = []
-        for heads, name in NAMES.items():
+        for heads, name in self.names.items():
             recipe, folder = RECIPES[heads], CHECKPOINTS / heads
             size = (folder / "autodeco_heads.safetensors").stat().st_size
             rows.append({"heads": name, "steps": recipe.steps, "kB": size // 1000, **training_record(heads)})
@@ -136,7 +155,7 @@ class Study(BaseStudy):
 
     def claims(self) -> list[Claim]:
         """Either head alone over default sampling, and both over either."""
-        single = [NAMES["study-ar-temperature"], NAMES["study-ar-top-p"]]
+        single = [VARIANTS[variant] for variant in SINGLE]
         found = []
         for row in self.comparisons[self.comparisons.variant.isin(single)].itertuples():
             e = estimate_of(row)
@@ -152,13 +171,13 @@ class Study(BaseStudy):
     def reading(self) -> str:
         """Single heads against default sampling (the paper: 3 to 3.5 points each, both best), then what matters."""
         lines = []
-        for variant in (NAMES["study-ar-temperature"], NAMES["study-ar-top-p"], NAMES[FULL]):
+        for variant in (VARIANTS[name] for name in (*SINGLE, FULL) if name in self.variants):
             rows = self.comparisons.query("variant == @variant and against == @DEFAULT")
             parts = [
                 f"{r.task} {r.difference:+.1f} [{r.low:.1f}, {r.high:.1f}], {r.verdict}" for r in rows.itertuples()
             ]
             lines.append(f"- **{variant}** minus default sampling, in points: {'; '.join(parts)}.")
-        rows = self.comparisons[self.comparisons.against == NAMES[FULL]]
+        rows = self.comparisons[self.comparisons.against == VARIANTS[FULL]]
         differs = [
             f"{r.variant} on {r.task} ({r.difference:+.1f})" for r in rows[rows.verdict != "tied"].itertuples()
         ]
@@ -168,7 +187,7 @@ class Study(BaseStudy):
 
     def headlines(self) -> dict[str, dict]:
         """Seconds of head training, as the training command measured them."""
-        seconds = training_record(FULL)["seconds"]
+        seconds = training_record(f"{self.model}-{FULL}")["seconds"]
         return {"autodeco_head_training_seconds": headline(seconds, None, None, 1, "s", self.profile, self.notebook)}
 
     def save(self) -> dict:

@@ -9,7 +9,7 @@ import pandas as pd
 from lib.analysis.stats import Estimate, mean_interval, wilson
 from lib.reporting.tables import comparison_table, outcomes, percent
 from lib.running.evaluation import Run
-from lib.studies.base import SHORT, BaseStudy
+from lib.studies.base import SHORT, BaseStudy, limit
 from lib.training.autodeco.commands import HELD_OUT_HIGH, HELD_OUT_LOW, HELD_OUT_NEUTRAL, NO_RANDOMNESS
 
 NO_COMMAND = "no command"
@@ -31,9 +31,18 @@ TEACHINGS = {
     "adapter": "taught low/high/none, with an adapter",
 }
 
+AUTHORS = "-authors"  # how the heads end that the paper's authors published
+
+
+def untaught(heads: str) -> bool:
+    """Whether these heads never learned from a command."""
+    return heads.endswith(("-autodeco", AUTHORS))
+
 
 def teaching(heads: str) -> str:
     """What these heads were taught."""
+    if heads.endswith(AUTHORS):
+        return "untaught, the authors'"
     return next((text for name, text in TEACHINGS.items() if heads.endswith(f"-{name}")), heads)
 
 
@@ -41,17 +50,19 @@ def teaching(heads: str) -> str:
 class CommandStudy(BaseStudy):
     """Heads before and after they learned from commands, on test questions with commands that are new to all.
 
-    `heads`: the first are untaught, the second taught as in the paper; the last are one step beyond it.
+    `heads`: the first are untaught, the second taught as in the paper; the last are one step beyond it. `tokens`: the
+    length limit; 0 is the task's own.
     """
 
     items: int = 100
     samples: int = 1
     tasks: tuple[str, ...] = ("math", "qa", "code")
     heads: tuple[str, ...] = tuple(f"study-ar-{name}" for name in TEACHINGS)
+    tokens: int = 0
 
     def runs(self) -> dict[tuple, Run]:
         """Keys are (task, model, direction, command)."""
-        size = {"items": self.items, "samples": self.samples}
+        size = {"items": self.items, "samples": self.samples, **limit(self.tokens)}
         return {
             (short, model, direction, command): Run.of(
                 model, SHORT.get(short, short), "autodeco", command=command, **size

@@ -15,7 +15,7 @@ from lib.reporting.papers import printed
 from lib.running.evaluation import model_of
 from lib.running.identity import items_of
 from lib.running.respond import commanded
-from lib.studies.autodeco.commands import COMMANDS, NO_COMMAND, SETTINGS, CommandStudy, teaching
+from lib.studies.autodeco.commands import COMMANDS, NO_COMMAND, SETTINGS, CommandStudy, teaching, untaught
 from lib.studies.base import SHORT
 from lib.tasks import get_task
 from lib.training.autodeco.commands import HELD_OUT_HIGH, HELD_OUT_LOW
@@ -147,7 +147,8 @@ class Study(CommandStudy):
         Half the questions would move the right way by chance.
         """
         table, found = self.paper(), []
-        for heads, taught in zip(self.heads, ("untaught", "taught"), strict=False):
+        for heads in self.heads[:2]:
+            taught = teaching(heads) if untaught(heads) else "taught"
             for direction in ("low diversity", "high diversity"):
                 for symbol, setting in SETTINGS.items():
                     where, says, claimed = "introduction", "they follow", 50.0

@@ -21,7 +21,7 @@ from lib.reporting.result_folder import headline
 from lib.running.code import Name, name_of
 from lib.running.evaluation import model_of
 from lib.running.identity import items_of
-from lib.studies.base import BaseStudy
+from lib.studies.base import BaseStudy, Timed
 
 TEMPERATURE, TOP_P = 0.8, 0.9  # of the constant
 
@@ -85,10 +85,17 @@ class Study(BaseStudy):
                 "constant": lambda b=batch, p=prompt: self._decode(model.network, constant, b, p),
                 "AutoDeco": lambda b=batch, p=prompt: self._decode(with_heads, AutoDeco(self.tokens), b, p),
             }
-            rounds = self.items if prompt == self.prompts[0] else max(2, self.items // 4)
-            rows = interleaved(variants, rounds, self.device)
+            rows = interleaved(variants, self._rounds_at(prompt), self.device)
             found.append(rows.assign(batch=batch, prompt=prompt))
         return pd.concat(found, ignore_index=True)
+
+    def _rounds_at(self, prompt: int) -> int:
+        return self.items if prompt == self.prompts[0] else max(2, self.items // 4)
+
+    def timed(self) -> list[Timed]:
+        """Either variant once a round at every size, and in a first round that is not counted."""
+        often = {prompt: 2 * (1 + self._rounds_at(prompt)) for prompt in self.prompts}
+        return [Timed(self.model, often[prompt], batch, self.tokens) for batch, prompt in self.sizes]
 
     @property
     def sizes(self) -> list[tuple[int, int]]:

@@ -16,7 +16,7 @@ from lib.reporting.result_folder import headline
 from lib.reporting.tables import difference_table, outcomes, percent
 from lib.running.evaluation import Run
 from lib.studies.autodeco.scores import NAMES, mean_setting
-from lib.studies.base import SHORT, BaseStudy
+from lib.studies.base import SHORT, BaseStudy, limit
 from lib.tasks.metrics import pass_at_k
 
 COMPARED = ("default", "autodeco", "constant")
@@ -24,12 +24,16 @@ COMPARED = ("default", "autodeco", "constant")
 
 @dataclass(frozen=True)
 class Study(BaseStudy):
-    """Default sampling, AutoDeco, and the constant that equals AutoDeco's mean; `samples` is the largest k."""
+    """Default sampling, AutoDeco, and the constant that equals AutoDeco's mean; `samples` is the largest k.
+
+    `tokens`: the length limit; 0 is the task's own.
+    """
 
     samples: int = 64
     tasks: tuple[str, ...] = ("math", "qa", "code")
     model: str = "study-ar"
     heads: str = "study-ar-autodeco"
+    tokens: int = 0
 
     notebook = "11_autodeco_pass_at_k"
     printed_in = "autodeco"
@@ -41,7 +45,7 @@ class Study(BaseStudy):
 
     def runs(self) -> dict[tuple, Run]:
         """Keys are (task, method)."""
-        size, runs = {"items": self.items, "samples": self.samples}, {}
+        size, runs = {"items": self.items, "samples": self.samples, **limit(self.tokens)}, {}
         for short in self.tasks:
             task = SHORT.get(short, short)
             runs[short, "default"] = Run.of(self.model, task, "autoregressive", temperature=1.0, **size)
@@ -58,6 +62,7 @@ class Study(BaseStudy):
                 items=self.items,
                 samples=self.samples,
                 **mean_setting(lines[short, "autodeco"]),
+                **limit(self.tokens),
             )
             for short in self.tasks
         }

@@ -14,7 +14,7 @@ from lib.reporting.papers import printed
 from lib.reporting.result_folder import headline
 from lib.reporting.tables import accuracy_cells, accuracy_difference, comparison_table, estimate_of, summary_row
 from lib.running.evaluation import Run
-from lib.studies.base import SHORT, BaseStudy
+from lib.studies.base import SHORT, BaseStudy, limit
 
 NAMES = {
     "greedy": "greedy",
@@ -37,13 +37,17 @@ HEADLINES = {
 
 @dataclass(frozen=True)
 class Study(BaseStudy):
-    """One model, its heads, and what can be had without heads; the constant follows from AutoDeco's responses."""
+    """One model, its heads, and what can be had without heads; the constant follows from AutoDeco's responses.
+
+    `tokens`: the length limit; 0 is the task's own.
+    """
 
     samples: int = 8
     tasks: tuple[str, ...] = ("math", "qa", "code")
     model: str = "study-ar"
     heads: str = "study-ar-autodeco"
     methods: tuple[str, ...] = tuple(NAMES)
+    tokens: int = 0
 
     notebook = "10_autodeco_scores"
     printed_in = "autodeco"
@@ -56,12 +60,13 @@ class Study(BaseStudy):
 
     def runs(self) -> dict[tuple, Run]:
         """Keys are (task, method)."""
-        size = {"items": self.items, "samples": self.samples}
+        most = limit(self.tokens)
+        size = {"items": self.items, "samples": self.samples, **most}
         temperature, top_p = CARDS.get(self.model, (0.6, 0.95))
         runs = {}
         for short in self.tasks:
             task = SHORT.get(short, short)
-            runs[short, "greedy"] = Run.of(self.model, task, "autoregressive", items=self.items)
+            runs[short, "greedy"] = Run.of(self.model, task, "autoregressive", items=self.items, **most)
             runs[short, "default"] = Run.of(self.model, task, "autoregressive", temperature=1.0, **size)
             runs[short, "card"] = Run.of(
                 self.model, task, "autoregressive", temperature=temperature, top_p=top_p, **size
@@ -77,6 +82,7 @@ class Study(BaseStudy):
         for short in self.tasks:
             mean = mean_setting(lines[short, "autodeco"])
             task, size = SHORT.get(short, short), {"items": self.items, "samples": self.samples}
+            size |= limit(self.tokens)
             runs[short, "constant"] = Run.of(self.model, task, "autoregressive", **mean, **size)
         return runs
 
@@ -170,7 +176,7 @@ class Study(BaseStudy):
             e, method = estimate_of(row), method_of[row.against]
             says = f"AutoDeco beats {row.against} on {row.task}"
             if method in ("default", "greedy"):
-                where, gain = printed_gain(row.task, method)
+                where, gain = printed_gain(row.task, method, self.model)
                 found.append(Claim(where, says, f"{gain:+.2f} points", e, "points", more(e, gain)))
             elif method in ("constant", "shuffled"):
                 found.append(Claim(OWN, says, "", e, "points", more(e)))
@@ -227,15 +233,35 @@ class Study(BaseStudy):
 
 
 # Task -> the paper's table and row that speak of it; other tasks are compared with the mean of general tasks.
-PRINTED_ROWS = {"math": ("Table 1", "mean"), "code": ("Table 2", "LiveCodeBench"), "ifeval": ("Table 2", "IFEval")}
+PRINTED_ROWS = {
+    "math": ("Table 1", "mean"),
+    "aime24": ("Table 1", "AIME"),  # both years in one cell
+    "aime25": ("Table 1", "AIME"),
+    "brumo25": ("Table 1", "BRUMO25"),
+    "hmmt25": ("Table 1", "HMMT25"),
+    "beyondaime": ("Table 1", "BeyondAIME"),
+    "code": ("Table 2", "LiveCodeBench"),
+    "livecodebench": ("Table 2", "LiveCodeBench"),
+    "gpqa_diamond": ("Table 2", "GPQA-Diamond"),
+    "mmlu_pro_100": ("Table 2", "MMLU-Pro"),
+    "ifeval": ("Table 2", "IFEval"),
+}
+PRINTED_MODELS = {
+    "llama-nemotron-8b": "Llama-Nemotron-8B",
+    "r1-qwen-7b": "R1-Distill-Qwen-7B",
+    "qwen3-30b": "Qwen3-30B-A3B",
+    "gpt-oss-20b": "GPT-OSS-20B",
+}
 
 
-def printed_gain(task: str, method: str) -> tuple[str, float]:
-    """The paper's table, and the mean over its models of AutoDeco minus a method, in points, as printed there."""
+def printed_gain(task: str, method: str, model: str = "") -> tuple[str, float]:
+    """The paper's table, and AutoDeco minus a method there, in points: of that model where the paper has it, else the
+    mean over its models."""
     where, row = PRINTED_ROWS.get(task, ("Table 2", "mean"))
     found = printed("autodeco", where)
     found = found[found.task == row].pivot(index="model", columns="method", values="value")
-    return where, float((found.autodeco - found[method]).mean())
+    gain = found.autodeco - found[method]
+    return where, float(gain.get(PRINTED_MODELS.get(model), gain.mean()))
 
 
 def mean_setting(lines: list[dict]) -> dict[str, float]:

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from lib.errors import UserError
+from lib.errors import UserError, require_known
 from lib.reporting.claims import OWN, Claim, at_least, more
 from lib.reporting.tables import accuracy_cells, comparison_table, estimate_of, summary_row
 from lib.running.evaluation import Run
 from lib.studies.autodeco.scores import mean_setting
-from lib.studies.base import SHORT, BaseStudy
+from lib.studies.base import SHORT, BaseStudy, limit
 
 TEMPERATURES = tuple(round(0.1 * i, 1) for i in range(16))  # 0 is greedy
 TOP_PS = tuple(round(0.1 * i, 1) for i in range(1, 10))
@@ -24,7 +24,9 @@ SPLITS = ("validation", "test")
 class Study(BaseStudy):
     """The paper's coordinate search: temperature in steps of 0.1 at top-p 1, then top-p at the best temperature.
 
-    `validation_items`: how many held-out items the honest search may look at.
+    `validation_items`: how many held-out items the honest search may look at. `splits`: on which items constants are
+    sought; the paper has `test` alone, and so have tasks without validation items. `tokens`: the length limit; 0 is
+    the task's own.
     """
 
     samples: int = 4
@@ -32,6 +34,8 @@ class Study(BaseStudy):
     model: str = "study-ar"
     heads: str = "study-ar-autodeco"
     validation_items: int = 50
+    splits: tuple[str, ...] = SPLITS
+    tokens: int = 0
 
     notebook = "12_autodeco_sweep"
 
@@ -39,10 +43,13 @@ class Study(BaseStudy):
         super().__post_init__()
         if self.validation_items < 1:
             raise UserError(f"validation_items must be 1 or more, not {self.validation_items}")
+        require_known("split", self.splits, SPLITS)
+        if "test" not in self.splits:
+            raise UserError("splits must hold test: it is what the paper's search looks at")
 
     def _run(self, short: str, split: str, temperature: float, top_p: float = 1.0) -> Run:
         items = self.items if split == "test" else self.validation_items
-        task, options = SHORT.get(short, short), {"temperature": temperature, "top_p": top_p}
+        task, options = SHORT.get(short, short), {"temperature": temperature, "top_p": top_p, **limit(self.tokens)}
         samples = self.samples if temperature else 1  # greedy draws nothing
         return Run.of(self.model, task, "autoregressive", items=items, samples=samples, split=split, **options)
 
@@ -51,8 +58,9 @@ class Study(BaseStudy):
         runs = {}
         for short in self.tasks:
             task, size = SHORT.get(short, short), {"items": self.items, "samples": self.samples}
+            size |= limit(self.tokens)
             runs[short, "test", "autodeco", None] = Run.of(self.heads, task, "autodeco", **size)
-            for split in SPLITS:
+            for split in self.splits:
                 for temperature in TEMPERATURES:
                     runs[short, split, temperature, 1.0] = self._run(short, split, temperature)
         return runs
@@ -61,8 +69,8 @@ class Study(BaseStudy):
         """The sweep of top-p at the temperature that each split found best; of validation's on the test items too."""
         runs = {}
         for short in self.tasks:
-            best = {split: best_temperature(lines, short, split) for split in SPLITS}
-            for split, temperature in sorted({*best.items(), ("test", best["validation"])}):
+            best = {split: best_temperature(lines, short, split) for split in self.splits}
+            for split, temperature in sorted({*best.items(), *(("test", value) for value in best.values())}):
                 for top_p in TOP_PS if temperature else ():  # top-p changes nothing in greedy decoding
                     runs[short, split, temperature, top_p] = self._run(short, split, temperature, top_p)
         return runs
@@ -74,12 +82,10 @@ class Study(BaseStudy):
         return temperature, _best(self.lines, grid)[3]
 
     def contenders(self, task: str) -> dict[str, tuple]:
-        """The three that are compared on the test items, by name: their keys."""
-        return {
-            "AutoDeco": (task, "test", "autodeco", None),
-            "tuned on validation": (task, "test", *self.chosen(task, "validation")),
-            "oracle: tuned on test": (task, "test", *self.chosen(task, "test")),
-        }
+        """Those that are compared on the test items, by name: their keys."""
+        found = {"AutoDeco": (task, "test", "autodeco", None)}
+        names = {"validation": "tuned on validation", "test": "oracle: tuned on test"}
+        return found | {name: (task, "test", *self.chosen(task, s)) for s, name in names.items() if s in self.splits}
 
     @cached_property
     def summary(self) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from lib.reporting.inert import inert
 from lib.running.evaluation import Run, model_of
 from lib.running.identity import items_of
 from lib.running.respond import respond
-from lib.studies.base import SHORT, BaseStudy
+from lib.studies.base import SHORT, BaseStudy, limit
 from lib.tasks import get_task
 
 SETTING_LABELS = {"temperature": "predicted temperature", "top_p": "predicted top-p"}
@@ -22,22 +22,26 @@ COLUMNS = 72  # characters a line of the picture
 
 @dataclass(frozen=True)
 class Study(BaseStudy):
-    """AutoDeco's responses to the first items of each task, decoded once more with the events of every step kept."""
+    """AutoDeco's responses to the first items of each task, decoded once more with the events of every step kept.
+
+    `tokens`: the length limit; 0 is the task's own.
+    """
 
     items: int = 100
     samples: int = 1
     tasks: tuple[str, ...] = ("math", "qa", "code")
     heads: str = "study-ar-autodeco"
+    tokens: int = 0
 
     notebook = "15_autodeco_tokens"
 
     def runs(self) -> dict[tuple, Run]:
         """Keys are (task,)."""
-        size = {"items": self.items, "samples": self.samples}
+        size = {"items": self.items, "samples": self.samples, **limit(self.tokens)}
         return {(short,): Run.of(self.heads, SHORT.get(short, short), "autodeco", **size) for short in self.tasks}
 
     @cached_property
-    def tokens(self) -> pd.DataFrame:
+    def drawn(self) -> pd.DataFrame:
         """A row a drawn token of each item's first response: task, item, step, text, kind, temperature, top_p.
 
         A draw depends on seed, item and step alone, so these are the responses of the runs.
@@ -45,17 +49,17 @@ class Study(BaseStudy):
         rows = []
         for (short,), run in self.runs().items():
             found = _tokens(short, run, self.device)
-            drawn = sum(line["drawn"] for line in self.lines[(short,)][:: self.samples])
-            if len(found) != drawn:
-                raise ValueError(f"{short}: {len(found)} tokens came back, the runs have {drawn}")
+            wanted = sum(line["drawn"] for line in self.lines[(short,)][:: self.samples])
+            if len(found) != wanted:
+                raise ValueError(f"{short}: {len(found)} tokens came back, the runs have {wanted}")
             rows += found
         return pd.DataFrame(rows)
 
     def figure_text(self, setting: str = "temperature", responses: int = 3):
         """The first responses of each task, every token on a ground of the colour of its setting."""
-        here = self.tokens[self.tokens.item.isin(self._first(responses))]
+        here = self.drawn[self.drawn.item.isin(self._first(responses))]
         lines = _layout(here)
-        low, high = self.tokens[setting].quantile([0.02, 0.98])
+        low, high = self.drawn[setting].quantile([0.02, 0.98])
         norm, cmap = plt.Normalize(low, high), sns.color_palette("rocket_r", as_cmap=True)
         width = max(x + len(text) for line in lines for x, text, _ in line)
         figure, axis = plt.subplots(figsize=(0.09 * width + 1.5, 0.22 * len(lines) + 0.4))
@@ -86,7 +90,7 @@ class Study(BaseStudy):
     def kinds(self) -> pd.DataFrame:
         """Mean temperature and top-p by kind of token, their standard deviations, and how many there were."""
         return (
-            self.tokens.groupby(["task", "kind"], sort=False)
+            self.drawn.groupby(["task", "kind"], sort=False)
             .agg(
                 temperature=("temperature", "mean"),
                 temperature_sd=("temperature", "std"),
@@ -101,7 +105,7 @@ class Study(BaseStudy):
         """Temperature and top-p along the responses: the mean over items at each step, a panel a task."""
         figure, axes = plt.subplots(1, len(self.tasks), figsize=(4 * len(self.tasks), 3.2), squeeze=False)
         for axis, task in zip(axes[0], self.tasks, strict=True):
-            rows = self.tokens[self.tokens.task == task].groupby("step")[list(SETTING_LABELS)]
+            rows = self.drawn[self.drawn.task == task].groupby("step")[list(SETTING_LABELS)]
             mean, count = rows.mean(), rows.size()
             mean = mean[count >= 10]  # later steps are those of a few long responses
             for setting, label in SETTING_LABELS.items():
@@ -116,13 +120,13 @@ class Study(BaseStudy):
         """Where the heads are hottest and coldest, by kind of token."""
         lines = []
         for task in self.tasks:
-            rows = self.tokens[self.tokens.task == task].groupby("kind").temperature.agg(["mean", "size"])
+            rows = self.drawn[self.drawn.task == task].groupby("kind").temperature.agg(["mean", "size"])
             rows = rows[rows["size"] >= 20]["mean"].sort_values()
             lines.append(
                 f"- **{task}**: coldest at {rows.index[0]} (mean T {rows.iloc[0]:.2f}), hottest at {rows.index[-1]} "
                 f"({rows.iloc[-1]:.2f})."
             )
-        spread = self.tokens.groupby("task").temperature.std()
+        spread = self.drawn.groupby("task").temperature.std()
         said = ", ".join(f"{task} {spread[task]:.2f}" for task in self.tasks)
         lines.append(f"- Standard deviation of T over tokens: {said}.")
         return "\n".join(lines)

@@ -16,23 +16,27 @@ from lib.analysis.interleaved import interleaved
 from lib.analysis.perplexity import distinct, perplexity, perplexity_change, repeated, surprises
 from lib.analysis.stats import Estimate
 from lib.analysis.totals import ratio_of_totals
-from lib.paths import CHECKPOINTS, RESULTS
+from lib.paths import CHECKPOINTS
 from lib.reporting.tables import accuracy_cells, accuracy_difference, difference_table, outcomes, percent, summary_row
 from lib.running.code import Name, name_of
 from lib.running.evaluation import Run, model_of, run_of
 from lib.running.identity import items_of
-from lib.studies.base import SHORT, BaseStudy
+from lib.studies.base import SHORT, BaseStudy, limit
 from lib.studies.mtad.ways import PLAIN, WAYS
 from lib.tasks import get_task
 
 
 @dataclass(frozen=True)
 class DraftingStudy(BaseStudy):
-    """A study of one pair; the keys of its runs are (task, name), the name telling method and setting."""
+    """A study of one pair; the keys of its runs are (task, name), the name telling method and setting.
+
+    `tokens`: the length limit; 0 is the task's own.
+    """
 
     tasks: tuple[str, ...] = ("math", "qa", "code")
     model: str = "study-ar"
     draft: str = "study-draft"
+    tokens: int = 0
 
     printed_in = "mtad"
 
@@ -40,6 +44,7 @@ class DraftingStudy(BaseStudy):
         draft = {} if method in PLAIN else {"draft": self.draft}
         samples = 1 if repeats_itself(method, options) else self.samples
         size = {"items": self.items, "samples": samples, "split": split}
+        options = limit(self.tokens) | options
         return Run.of(self.model, SHORT.get(short, short), method, **size, **draft, **options)
 
     def named(self, short: str, name: str, **more) -> Run:
@@ -54,7 +59,7 @@ class DraftingStudy(BaseStudy):
 
     def measurement(self, name: str, measure: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         """As of any study, and only where the committed table is of these very responses."""
-        path = RESULTS / self.profile / self.notebook / "manifest.json"
+        path = self.place / "manifest.json"
         if path.exists():
             stored = json.loads(path.read_text())["runs"].values()
             if {run_of(entry["run"]) for entry in stored} != set(self.all_runs.values()):

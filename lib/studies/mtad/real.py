@@ -64,6 +64,11 @@ class Study(DraftingStudy):
         return options | ({"tau": self.tau} if method in ("mtad", "threshold") else {})
 
     @property
+    def _called(self) -> str:
+        """The target as a claim names it."""
+        return "SmolLM2" if self.model.startswith("smollm2") else self.model
+
+    @property
     def judged_tasks(self) -> tuple[str, ...]:
         """Those whose scores are compared."""
         return tuple(task for task in self.tasks if task not in (*UNJUDGED, *SIBLINGS))
@@ -147,10 +152,11 @@ class Study(DraftingStudy):
         found = []
         for where, way, gain in (("abstract, ICLR", "MTAD", 25.0), ("abstract, v4", "MMTAD", 43.0)):
             e = self.relative(way, "sampling", tasks)
-            says = f"{way} scores {gain:g} % higher than sampling, judged tasks on SmolLM2"
+            says = f"{way} scores {gain:g} % higher than sampling, judged tasks on {self._called}"
             found.append(Claim(where, says, f"+{gain:g} %", e, "%", above_floor(more(e, gain), top)))
         e = self.judged("MTAD", "speculative", tasks)
-        found.append(Claim(OWN, "MTAD scores higher than speculative decoding on SmolLM2", "", e, "points", more(e)))
+        says = f"MTAD scores higher than speculative decoding on {self._called}"
+        found.append(Claim(OWN, says, "", e, "points", more(e)))
         outside = tuple(task for task in self.tasks if task not in LEARNED)
         inside = tuple(task for task in self.tasks if task in LEARNED)
         if inside and outside:

@@ -13,12 +13,13 @@ from lib.analysis.forward_times import Clock, expected_speedup
 from lib.analysis.interleaved import interleaved
 from lib.decoders import DECODERS, options_of
 from lib.errors import UserError
+from lib.models.vocabulary import paired
 from lib.running.code import Name, name_of
 from lib.running.cost import Window, idle_watts, measured, window
 from lib.running.evaluation import model_of
 from lib.running.identity import items_of
 from lib.running.respond import respond
-from lib.studies.base import SHORT
+from lib.studies.base import SHORT, Timed
 from lib.studies.mtad.base import DraftingStudy, drafts
 from lib.studies.mtad.ways import GREEDY, PLAIN, WARP, WAYS
 from lib.tasks import get_task
@@ -90,7 +91,10 @@ class Rounds(DraftingStudy):
         model, found = model_of(self.model, self.device), []
         method, options = self.ways()[name]
         options = options | more
-        given = {} if method in PLAIN else {"draft": model_of(self.draft, self.device).network}
+        given = {}
+        if method not in PLAIN:
+            network, small = paired(model.network, model_of(self.draft, self.device).network, model.tokenizer)
+            model, given = replace(model, network=network), {"draft": small}
         count = self.prompts if batch == 1 else batch
         chosen = self._items(count * number, count, where)
         for start in range(0, count, batch):
@@ -100,10 +104,15 @@ class Rounds(DraftingStudy):
             found.append(respond(model, items, settings, **given))
         return found
 
+    @cached_property
+    def held_out(self) -> list[str]:
+        """Those of `tasks` that have validation items: a benchmark may have test items alone."""
+        return [short for short in self.tasks if _has_validation(SHORT.get(short, short))]
+
     def _items(self, start: int, count: int, where: str = "taught") -> list:
         """(task, item) of the tasks in turns: test items of those `taught` or `elsewhere`; or `validation` items of
-        the first one taught."""
-        names = {"taught": self.tasks, "elsewhere": self.elsewhere, "validation": self.tasks[:1]}[where]
+        the first one taught that has any."""
+        names = {"taught": self.tasks, "elsewhere": self.elsewhere, "validation": self.held_out[:1]}[where]
         split = "validation" if where == "validation" else "test"
         tasks = [get_task(SHORT.get(short, short)) for short in names]
         most = -(-(start + count) // len(tasks))
@@ -131,14 +140,26 @@ class Rounds(DraftingStudy):
         """A row a round, place, batch size and way: seconds and tokens."""
         return self.measurement("rounds", self._rounds)
 
-    def _rounds(self) -> pd.DataFrame:
+    @property
+    def schedule(self) -> list[tuple[str, int, tuple[str, ...], int]]:
+        """(place, batch size, ways, rounds) that are measured."""
         most = max(2, self.items // 3)
         plan = [("taught", n, tuple(self.ways()) if n == 1 else BATCHED, self.items if n == 1 else most)
                 for n in self.batches]  # fmt: skip
         if self.elsewhere:
             plan.append(("elsewhere", 1, ELSEWHERE, len(self.elsewhere) * max(1, self.items // 6)))
+        return plan
+
+    def timed(self) -> list[Timed]:
+        """The schedule, each with a first round that is not counted."""
+        return [
+            Timed(self.model, len(names) * (1 + rounds) * (self.prompts if n == 1 else 1), n, self.tokens, self.draft)
+            for _, n, names, rounds in self.schedule
+        ]
+
+    def _rounds(self) -> pd.DataFrame:
         found = []
-        for where, batch, names, rounds in plan:
+        for where, batch, names, rounds in self.schedule:
             rows = interleaved({name: self._timed(name, batch, where) for name in names}, rounds, self.device)
             found.append(rows.drop(columns="joules").assign(batch=batch, where=where))
         return pd.concat(found, ignore_index=True)
@@ -149,6 +170,8 @@ class Rounds(DraftingStudy):
         return self.measurement("tried", self._tried)
 
     def _tried(self) -> pd.DataFrame:
+        if not self.held_out:
+            return pd.DataFrame(columns=["round", "variant", "seconds", "work"])
         ways = {
             f"{way}, gamma {gamma}": self._timed(way, 1, "validation", gamma=gamma)
             for way in TRIED_WAYS
@@ -223,3 +246,11 @@ class Rounds(DraftingStudy):
                     row = {"round": number, "batch": batch, "way": way, "work": found.work, "seconds": found.seconds}
                     rows.append(row | {"joules": found.joules, "idle": idle})
         return pd.DataFrame(rows).astype({"joules": float, "idle": float})
+
+
+def _has_validation(task: str) -> bool:
+    """Whether a task has a validation split."""
+    try:
+        return bool(items_of(task, "validation", 1))
+    except UserError:
+        return False

@@ -81,7 +81,9 @@ class Study(Rounds):
 
     @cached_property
     def tried(self) -> pd.DataFrame:
-        """Tokens a second by draft length, on validation prompts."""
+        """Tokens a second by draft length, on validation prompts; empty where no task has any."""
+        if not len(self.attempts):
+            return pd.DataFrame()
         totals = self.attempts.groupby("variant", sort=False)[["work", "seconds"]].sum()
         speed = (totals.work / totals.seconds).round(2)
         names = [name.split(", gamma ") for name in speed.index]

@@ -13,6 +13,7 @@ from lib.errors import UserError
 from lib.reporting.claims import OWN, Claim, at_most
 from lib.reporting.tables import accuracy_difference
 from lib.running.evaluation import Run
+from lib.studies.base import limit
 from lib.studies.mtad.base import DraftingStudy, reduction
 from lib.studies.mtad.ways import WARP, WAYS
 
@@ -62,6 +63,7 @@ class Study(DraftingStudy):
         if split == "test":
             return run
         given = {"samples": run.samples, "split": split, "draft": self.draft}
+        options = limit(self.tokens) | options
         return Run.of(self.model, run.task, method, items=self.validation_items, **given, **options)
 
     def later_runs(self, lines: dict[tuple, list[dict]]) -> dict[tuple, Run]:

@@ -12,7 +12,7 @@ from lib.analysis.stats import Estimate, paired_difference
 from lib.errors import UserError
 from lib.reporting.tables import accuracy_cells, accuracy_difference, outcomes, percent, summary_row
 from lib.running.evaluation import Run
-from lib.studies.base import SHORT, BaseStudy
+from lib.studies.base import SHORT, BaseStudy, limit
 from lib.tasks import get_task
 
 # Of the fill-up, as published; a vanilla run with these is TOLERATOR without refinement.
@@ -81,17 +81,26 @@ def differences_in_words(rows: pd.DataFrame, label: str = "task") -> str:
 
 @dataclass(frozen=True)
 class DiffusionStudy(BaseStudy):
-    """A study of one diffusion model; the keys of its runs begin with the task, `key_parts` names the rest."""
+    """A study of one diffusion model; the keys of its runs begin with the task, `key_parts` names the rest.
+
+    `tokens`: the length of the canvas; 0 is the task's own.
+    """
 
     tasks: tuple[str, ...] = ("math", "qa", "code")
     model: str = "study-dlm"
+    tokens: int = 0
 
     key_parts = ()
     printed_in = "tolerator"
 
     def _run(self, short: str, method: str, **options) -> Run:
         size = {"items": self.items, "samples": self.samples}
+        options = limit(self.tokens, "canvas") | options
         return Run.of(self.model, SHORT.get(short, short), method, **size, **options)
+
+    def canvas(self, short: str) -> int:
+        """Tokens of a task's canvas."""
+        return self.tokens or canvas_of(short)
 
     @cached_property
     def summary(self) -> pd.DataFrame:

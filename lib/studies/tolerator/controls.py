@@ -12,13 +12,12 @@ from lib.reporting.claims import OWN, Claim, above_floor, more
 from lib.reporting.result_folder import headline
 from lib.reporting.tables import accuracy_cells, comparison_table, difference_table, estimate_of
 from lib.running.evaluation import Run
-from lib.studies.base import SHORT
+from lib.studies.base import SHORT, limit
 from lib.studies.tolerator.base import (
     BUDGETS,
     FILL_UP,
     MILD,
     DiffusionStudy,
-    canvas_of,
     differences_in_words,
     forwards_at,
     over_tasks,
@@ -124,7 +123,7 @@ class Study(DiffusionStudy):
         """Keys are (task, budget, variant)."""
         runs = {}
         for short in self.tasks:
-            canvas = canvas_of(short)
+            canvas = self.canvas(short)
             for budget in self.all_budgets:
                 forwards = forwards_at(budget, canvas)
                 for variant, (method, options) in VARIANTS.items():
@@ -137,7 +136,8 @@ class Study(DiffusionStudy):
 
     def _at(self, short: str, method: str, forwards: int, samples: int, **options) -> Run:
         task = SHORT.get(short, short)
-        return Run.of(self.model, task, method, self.items, samples, **spending(method, forwards), **options)
+        options = limit(self.tokens, "canvas") | spending(method, forwards) | options
+        return Run.of(self.model, task, method, self.items, samples, **options)
 
     def tried(self) -> pd.DataFrame:
         """Accuracy in % on validation items at the middle budget, by task and their mean; forwards spent."""

@@ -22,7 +22,7 @@ from lib.running.evaluation import Run, model_of
 from lib.running.identity import items_of
 from lib.running.respond import respond
 from lib.studies.base import SHORT
-from lib.studies.tolerator.base import DiffusionStudy, budgets, canvas_of, middle, spending
+from lib.studies.tolerator.base import DiffusionStudy, budgets, middle, spending
 from lib.studies.tolerator.scores import DIFFUSION_METHODS, NAMES
 from lib.tasks import get_task
 from lib.tasks.base import Item
@@ -52,7 +52,7 @@ class Study(DiffusionStudy):
         """Keys are (task, method, shape, forwards)."""
         runs = {}
         for short in self.tasks:
-            canvas = canvas_of(short)
+            canvas = self.canvas(short)
             for forwards in (*budgets(canvas), 2 * canvas):
                 for method in METHOD_NAMES:
                     if forwards > canvas and method in ("vanilla", "rcr"):
@@ -80,9 +80,9 @@ class Study(DiffusionStudy):
         """Every method and budget minus vanilla at one token a forward, in points, paired; p after Holm."""
         pairs = []
         for (task, method, shape, forwards), lines in self.lines.items():
-            if not shape and (method, forwards) != ("vanilla", canvas_of(task)):
+            if not shape and (method, forwards) != ("vanilla", self.canvas(task)):
                 labels = {"task": task, "method": method, "forwards": forwards}
-                pairs.append((labels, lines, self.lines[task, "vanilla", "", canvas_of(task)]))
+                pairs.append((labels, lines, self.lines[task, "vanilla", "", self.canvas(task)]))
         return comparison_table(pairs)
 
     def reach(self) -> pd.DataFrame:
@@ -102,7 +102,7 @@ class Study(DiffusionStudy):
                 if good.any():
                     row[name] = f"{spent[task, method, '', here[good].forwards.iloc[0]]:.1f}"
                 elif method == "vanilla":
-                    row[name] = f"{canvas_of(task)}"
+                    row[name] = f"{self.canvas(task)}"
                 else:
                     row[name] = "not decided" if (here.high > -5).any() else "no"
             rows.append(row)
@@ -112,7 +112,7 @@ class Study(DiffusionStudy):
         """Accuracy in % at the middle budget in one block, in four, and on a longer canvas."""
         rows = self.summary_in_words.assign(cell=accuracy_cells(self.summary_in_words))
         keep = rows.method.isin([NAMES[method] for method in SHAPED])
-        at = np.array([r.budget == middle(canvas_of(r.label)) for r in rows.itertuples()])
+        at = np.array([r.budget == middle(self.canvas(r.label)) for r in rows.itertuples()])
         rows = rows[keep & at]
         table = rows.pivot(index=["label", "budget", "method"], columns="shape", values="cell")
         return table[list(SHAPES.values())].rename_axis(index=["task", "forwards", "method"], columns=None)
@@ -146,7 +146,7 @@ class Study(DiffusionStudy):
         """How many positions a response needed the language-model head at, of those computed, and the saving in %."""
         rows = []
         for (task, method, shape, forwards), lines in self.lines.items():
-            if not shape and forwards == canvas_of(task):
+            if not shape and forwards == self.canvas(task):
                 needed, computed = (np.mean([line[key] for line in lines]) for key in ("head_positions", "positions"))
                 row = {"task": task, "method": METHOD_NAMES[method], "positions": computed}
                 rows.append(row | {"with the head": needed, "saved": 100 * (1 - needed / computed)})
@@ -161,7 +161,7 @@ class Study(DiffusionStudy):
         return self.measurement("batches", self._rounds_of_batches)
 
     def _rounds_of_batches(self) -> pd.DataFrame:
-        task, canvas = get_task(SHORT.get(self.tasks[-1], self.tasks[-1])), canvas_of(self.tasks[-1])
+        task, canvas = get_task(SHORT.get(self.tasks[-1], self.tasks[-1])), self.canvas(self.tasks[-1])
         options = options_of("tolerator", {"canvas": canvas, "forwards": middle(canvas)})
         model, items = model_of(self.model, self.device), items_of(task.name, "test", self.batch)
         return time_batches(model, items, options, task.instruction, self.rounds, self.device)

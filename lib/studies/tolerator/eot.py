@@ -8,7 +8,7 @@ import pandas as pd
 from lib.reporting.claims import Claim, above_floor, more
 from lib.reporting.tables import comparison_table, estimate_of
 from lib.running.evaluation import Run
-from lib.studies.tolerator.base import FILL_UP, DiffusionStudy, canvas_of, differences_in_words, forwards_at, spending
+from lib.studies.tolerator.base import FILL_UP, DiffusionStudy, differences_in_words, forwards_at, spending
 from lib.studies.tolerator.scores import DIFFUSION_METHODS, NAMES
 
 FORMS = ("prob_div", "logit_div")
@@ -31,7 +31,7 @@ class Study(DiffusionStudy):
         runs = {}
         for short in self.tasks:
             for method in DIFFUSION_METHODS:
-                budget = spending(method, forwards_at(self.budget, canvas_of(short)))
+                budget = spending(method, forwards_at(self.budget, self.canvas(short)))
                 runs[short, method, OFF, 1.0] = self._run(short, method, **budget, eot_form=OFF)
                 for form in FORMS:
                     for strength in self.lambdas:

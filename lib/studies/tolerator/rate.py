@@ -13,21 +13,23 @@ from lib.reporting.claims import Claim, above_floor, more
 from lib.reporting.papers import printed
 from lib.reporting.tables import accuracy_cells, comparison_table
 from lib.running.evaluation import Run
-from lib.studies.tolerator.base import DiffusionStudy, canvas_of, differences_in_words, over_tasks
+from lib.studies.tolerator.base import DiffusionStudy, differences_in_words, over_tasks
 
 PUBLISHED_RATE, SAME_AMOUNT = "0.8 to 0.4, cosine", "0.6 throughout"
 
 
 @dataclass(frozen=True)
 class Study(DiffusionStudy):
-    """TOLERATOR at one token a forward, half of it fill-up. `gammas`: both ends of the rate, gamma_min at most
-    gamma_max. `updates`: share of the masked that is replaced. `locks`: equal draws after which a position is locked.
+    """TOLERATOR at `forwards`, by default (0) one token a forward, half of it fill-up. `gammas`: both ends of the
+    rate, gamma_min at most gamma_max. `updates`: share of the masked that is replaced. `locks`: equal draws after
+    which a position is locked.
     """
 
     samples: int = 1
     gammas: tuple[float, ...] = (0.1, 0.2, 0.4, 0.6, 0.8)
     locks: tuple[int, ...] = (3, 10)
     updates: tuple[float, ...] = (0.25, 0.5)
+    forwards: int = 0
 
     notebook = "22_tolerator_rate"
     key_parts = ("variant",)
@@ -46,7 +48,7 @@ class Study(DiffusionStudy):
     def runs(self) -> dict[tuple, Run]:
         """Keys are (task, variant)."""
         return {
-            (short, name): self._run(short, "tolerator", forwards=canvas_of(short), **options)
+            (short, name): self._run(short, "tolerator", forwards=self.forwards or self.canvas(short), **options)
             for short in self.tasks
             for name, options in self.variants().items()
         }
@@ -62,7 +64,7 @@ class Study(DiffusionStudy):
         rows = []
         for (task, name), lines in self.lines.items():
             masked, changed = (np.array([line[key] for line in lines]) for key in ("masked", "changed"))
-            canvas = canvas_of(task)
+            canvas = self.canvas(task)
             rows.append(
                 {
                     "task": task,
@@ -122,7 +124,7 @@ class Study(DiffusionStudy):
             for name in dict.fromkeys(shown):
                 changed = np.array([line["changed"] for line in self.lines[task, name]])
                 steps = np.arange(1, changed.shape[1] + 1)
-                axis.plot(steps, 100 * changed.mean(0) / canvas_of(task), lw=1.4, label=name)
+                axis.plot(steps, 100 * changed.mean(0) / self.canvas(task), lw=1.4, label=name)
             axis.set(title=task, xlabel="iteration", ylim=(0, None))
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
             sns.despine(ax=axis)

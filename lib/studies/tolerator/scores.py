@@ -22,9 +22,8 @@ from lib.reporting.tables import (
     summary_row,
 )
 from lib.running.evaluation import Run
-from lib.studies.base import SHORT, BaseStudy
+from lib.studies.base import SHORT, BaseStudy, limit
 from lib.studies.tolerator.base import budgets, canvas_of, middle, spending
-from lib.tasks import get_task
 
 RELATIVE = 0.153  # the smaller of the two mean gains that reviews quote; over which baseline is not known
 DIFFUSION_METHODS = ("vanilla", "remdm", "rcr", "tolerator")
@@ -40,11 +39,16 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Study(BaseStudy):
-    """Vanilla (LLaDA's rule), ReMDM (loop), RCR and TOLERATOR, each with its published defaults; see `settings`."""
+    """Vanilla (LLaDA's rule), ReMDM (loop), RCR and TOLERATOR, each with its published defaults; see `settings`.
+
+    `reference`: an autoregressive model beside them; an empty word for none. `tokens`: the length of the canvas; 0 is
+    the task's own.
+    """
 
     tasks: tuple[str, ...] = ("math", "qa", "code")
     model: str = "study-dlm"
     reference: str = "study-ar"
+    tokens: int = 0
 
     notebook = "20_tolerator_scores"
     printed_in = "tolerator"
@@ -55,14 +59,21 @@ class Study(BaseStudy):
         runs = {}
         for short in self.tasks:
             task = SHORT.get(short, short)
-            canvas = get_task(task).max_new_tokens
-            runs[short, "greedy", 0] = Run.of(self.reference, task, "autoregressive", items=self.items)
-            runs[short, "sampled", 0] = Run.of(self.reference, task, "autoregressive", temperature=1.0, **size)
-            for forwards in budgets(canvas):
+            if self.reference:
+                most = limit(self.tokens)
+                runs[short, "greedy", 0] = Run.of(self.reference, task, "autoregressive", items=self.items, **most)
+                runs[short, "sampled", 0] = Run.of(
+                    self.reference, task, "autoregressive", temperature=1.0, **size, **most
+                )
+            for forwards in budgets(self.canvas(short)):
                 for method in DIFFUSION_METHODS:
-                    options = spending(method, forwards)
+                    options = spending(method, forwards) | limit(self.tokens, "canvas")
                     runs[short, method, forwards] = Run.of(self.model, task, method, **size, **options)
         return runs
+
+    def canvas(self, short: str) -> int:
+        """Tokens of a task's canvas."""
+        return self.tokens or canvas_of(short)
 
     @cached_property
     def summary(self) -> pd.DataFrame:
@@ -85,7 +96,7 @@ class Study(BaseStudy):
 
     def settings(self) -> pd.DataFrame:
         """What each method decodes with, a column a method, on the first task at its middle budget."""
-        canvas = get_task(SHORT.get(self.tasks[0], self.tasks[0])).max_new_tokens
+        canvas = self.canvas(self.tasks[0])
         runs = self.runs()
         columns = {NAMES[m]: dict(runs[self.tasks[0], m, middle(canvas)].options) for m in DIFFUSION_METHODS}
         # As objects: in a column of numbers a step count of 16 would show as 16.0.
@@ -125,9 +136,9 @@ class Study(BaseStudy):
                 line = here[here.method == NAMES[method]].sort_values("budget")
                 axis.plot(line.budget, line.accuracy, marker="o", ms=4, color=palette[method], label=NAMES[method])
                 axis.fill_between(line.budget, line.low, line.high, color=palette[method], alpha=0.15, lw=0)
-            greedy = here[here.method == NAMES["greedy"]].accuracy.item()
-            axis.axhline(greedy, color="0.4", ls="--", lw=1, label="AR greedy")
-            ticks = budgets(get_task(SHORT.get(task, task)).max_new_tokens)
+            for greedy in here[here.method == NAMES["greedy"]].accuracy:
+                axis.axhline(greedy, color="0.4", ls="--", lw=1, label="AR greedy")
+            ticks = budgets(self.canvas(task))
             axis.set(xscale="log", title=task, xlabel="forwards", ylim=(0, None))
             axis.set_xticks(ticks, labels=map(str, ticks))
             axis.minorticks_off()
@@ -170,7 +181,7 @@ class Study(BaseStudy):
         found = [Claim("mean gain, by reviews", says, printed_gain, e, "points", more(e, RELATIVE * theirs))]
         accuracy = self.summary.set_index(["label", "method", "budget"]).accuracy
         for row in self.comparisons.itertuples():
-            if row.against == NAMES["vanilla"] or row.forwards == canvas_of(row.task):
+            if row.against == NAMES["vanilla"] or row.forwards == self.canvas(row.task):
                 e, pair = estimate_of(row), (row.against, NAMES["tolerator"])
                 says = f"TOLERATOR beats {row.against} on {row.task} at {row.forwards} forwards"
                 verdict = above_floor(more(e, p=e.p), *(accuracy[row.task, m, row.forwards] for m in pair))
@@ -209,7 +220,7 @@ class Study(BaseStudy):
     def headlines(self) -> dict[str, dict]:
         if "math" not in self.tasks:
             return {}
-        forwards = middle(get_task(SHORT["math"]).max_new_tokens)
+        forwards = middle(self.canvas("math"))
         e = accuracy_difference(self.lines["math", "tolerator", forwards], self.lines["math", "vanilla", forwards])
         entry = headline(e.value, e.low, e.high, e.n, "points", self.profile, self.notebook)
         return {"tolerator_vs_vanilla_math": entry}

@@ -11,7 +11,7 @@ from lib.reporting.claims import OWN, Claim, above_floor, more
 from lib.reporting.papers import printed
 from lib.reporting.tables import comparison_table, outcomes
 from lib.running.evaluation import Run
-from lib.studies.tolerator.base import FILL_UP, RATES, DiffusionStudy, canvas_of, differences_in_words
+from lib.studies.tolerator.base import FILL_UP, RATES, DiffusionStudy, differences_in_words
 
 PUBLISHED_RHO = 0.5
 
@@ -20,13 +20,14 @@ PUBLISHED_RHO = 0.5
 class Study(DiffusionStudy):
     """At the published refinement rate and at a mild one, see `RATES`.
 
-    `rhos`: shares of the fill-up at one token a forward. `added`: refinements after a fill-up of half the canvas; 0
-    is vanilla decoding with the fill-up's temperature and penalty.
+    `rhos`: shares of the fill-up at one token a forward. `added`: refinements after a fill-up of `fill` forwards, by
+    default (0) half the canvas; no refinement is vanilla decoding with the fill-up's temperature and penalty.
     """
 
     samples: int = 1
     rhos: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
     added: tuple[int, ...] = (0, 2, 4, 8, 16, 32)
+    fill: int = 0
 
     notebook = "21_tolerator_split"
     key_parts = ("what", "point", "budget", "value")
@@ -38,8 +39,8 @@ class Study(DiffusionStudy):
         """
         runs = {}
         for short in self.tasks:
-            canvas = canvas_of(short)
-            fill = canvas // 2
+            canvas = self.canvas(short)
+            fill = self.filled(short)
             runs[short, "vanilla", "", canvas, 1.0] = self._run(short, "vanilla", steps=canvas)
             runs[short, "added", "", fill, 0] = self._run(short, "vanilla", steps=fill, **FILL_UP)
             for point, rates in RATES.items():
@@ -51,6 +52,10 @@ class Study(DiffusionStudy):
                     options = {"forwards": fill + added, "rho": fill / (fill + added)} | rates
                     runs[short, "added", point, fill + added, added] = self._run(short, "tolerator", **options)
         return runs
+
+    def filled(self, short: str) -> int:
+        """Forwards of the fill-up that refinements are added to."""
+        return self.fill or self.canvas(short) // 2
 
     def _rows(self, what: str) -> pd.DataFrame:
         return self.summary[self.summary.what == what]
@@ -84,7 +89,7 @@ class Study(DiffusionStudy):
                 other = self.lines[task, "rho", point, budget, PUBLISHED_RHO]
                 pairs.append((labels | {"what": f"rho {value:g} - 0.5"}, lines, other))
             if what == "added" and value:
-                other = self.lines[task, "added", "", canvas_of(task) // 2, 0]
+                other = self.lines[task, "added", "", self.filled(task), 0]
                 pairs.append((labels | {"what": f"{value} refinements - 0"}, lines, other))
         return comparison_table(pairs)
 
@@ -93,7 +98,7 @@ class Study(DiffusionStudy):
         counts = sorted({*self.added} - {0})
         x = np.log2(counts)
         x = x - x.mean()
-        fill = canvas_of(task) // 2
+        fill = self.filled(task)
         right = [outcomes(self.lines[task, "added", point, fill + n, n]).mean(1) for n in counts]
         slopes = (x @ np.array(right)) / (x @ x)
         widest = np.abs(x).sum() / (x @ x)  # no item's slope is steeper, and shares are in [0, 1]

@@ -22,7 +22,7 @@ from lib.running.identity import items_of
 from lib.running.respond import respond
 from lib.studies.base import SHORT
 from lib.studies.tolerator.answer_errors import FALSE_WORKING, code_error, math_error
-from lib.studies.tolerator.base import MILD, DiffusionStudy, canvas_of
+from lib.studies.tolerator.base import MILD, DiffusionStudy
 from lib.tasks import get_task
 from lib.tasks.sandbox import require_consent
 
@@ -50,9 +50,9 @@ class Study(DiffusionStudy):
         """Keys are (task, method)."""
         runs = {}
         for short in self.tasks:
-            runs[short, "vanilla"] = self._run(short, "vanilla", steps=canvas_of(short))
-            runs[short, "tolerator"] = self._run(short, "tolerator", forwards=canvas_of(short))
-            runs[short, "mild"] = self._run(short, "tolerator", forwards=canvas_of(short), temperature=0.3, **MILD)
+            runs[short, "vanilla"] = self._run(short, "vanilla", steps=self.canvas(short))
+            runs[short, "tolerator"] = self._run(short, "tolerator", forwards=self.canvas(short))
+            runs[short, "mild"] = self._run(short, "tolerator", forwards=self.canvas(short), temperature=0.3, **MILD)
         return runs
 
     @cached_property
@@ -191,10 +191,10 @@ class Study(DiffusionStudy):
         """A film strip: the canvas of one response at up to `rows` of its steps; masks grey, changed tokens red."""
         frames = self._frames(task, method, item)
         chosen = np.unique(np.linspace(0, len(frames) - 1, rows).round().astype(int))
-        figure, axis = plt.subplots(figsize=(0.3 * canvas_of(task) + 1.5, 0.27 * len(chosen) + 0.5))
+        figure, axis = plt.subplots(figsize=(0.3 * self.canvas(task) + 1.5, 0.27 * len(chosen) + 0.5))
         for y, i in enumerate(chosen):
             _draw(axis, -y, frames[i])
-        axis.set(xlim=(-6, canvas_of(task)), ylim=(-len(chosen) + 0.4, 0.6))
+        axis.set(xlim=(-6, self.canvas(task)), ylim=(-len(chosen) + 0.4, 0.6))
         axis.axis("off")
         return figure
 
@@ -202,9 +202,9 @@ class Study(DiffusionStudy):
         """HTML without a script: every step of one response, a picture a step, in a box that scrolls."""
         pictures = []
         for frame in self._frames(task, method, item):
-            figure, axis = plt.subplots(figsize=(0.3 * canvas_of(task) + 1.5, 0.35))
+            figure, axis = plt.subplots(figsize=(0.3 * self.canvas(task) + 1.5, 0.35))
             _draw(axis, 0, frame)
-            axis.set(xlim=(-6, canvas_of(task)), ylim=(-0.6, 0.6))
+            axis.set(xlim=(-6, self.canvas(task)), ylim=(-0.6, 0.6))
             axis.axis("off")
             file = BytesIO()
             figure.savefig(file, format="png", dpi=80, metadata={"Software": None})

@@ -12,33 +12,43 @@ from safetensors.torch import load_file, save_file
 
 from lib.autodeco.model import AutoDecoForCausalLM, fingerprint
 from lib.errors import exit_status, require_known
+from lib.models.entries import PUBLISHED
 from lib.models.registry import entry_of, load
 from lib.paths import BUILD, CHECKPOINTS
 from lib.running.cost import device_name
 from lib.running.identity import digest_of
+from lib.running.memory import batch_size
 from lib.tasks import get_task
+from lib.tasks.base import Task
+from lib.training.autodeco import deepmath
 from lib.training.autodeco.adapter import ADAPTERS, train_adapter
 from lib.training.autodeco.control import CONTROLS, commanded_states, drawn, train_control
-from lib.training.autodeco.hidden_states import states_of, trajectories
+from lib.training.autodeco.hidden_states import sampled_states, states_of, trajectories
 from lib.training.autodeco.loop import train_heads
 from lib.training.autodeco.recipe import RECIPES
 
+PROMPT = 512  # tokens that room is kept for beside a response
 HELD_OUT = 20  # one question in so many is kept for the curve of the loss
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a base's trajectories come from: draws for training items of tasks; the right ones are trained on."""
+    """Where a base's trajectories come from: draws for training items of tasks; the right ones are trained on.
+
+    `positions`: how many of a response's, drawn by chance; 0 for all. Long thoughts have more than memory holds.
+    """
 
     tasks: tuple[str, ...]
     prompts: int
     samples: int
+    positions: int = 0
 
 
 SOURCES = {
     "study-ar": Source(("gsm_symbolic", "country_facts", "small_functions"), prompts=1500, samples=4),
     "smollm2-135m": Source(("instructions", "country_facts"), prompts=600, samples=2),
-    "r1-qwen-7b": Source(("gsm8k",), prompts=1500, samples=4),
+    # The paper: trajectories for DeepMath-103K, about 6,000 of them; how many were drawn for a problem is not known.
+    **{base: Source(("deepmath",), prompts=2500, samples=4, positions=64) for base in PUBLISHED},
 }
 
 
@@ -80,20 +90,25 @@ def train_all(names: list[str]) -> None:
 def train_on(base_name: str, names: list[str]) -> None:
     """Trajectories of one base and their states once, then heads by each recipe on them."""
     device, source = "cuda" if torch.cuda.is_available() else "cpu", SOURCES[base_name]
-    base = load(base_name, device, torch.float32)
+    base = loaded(base_name, device)
     work = BUILD / "autodeco" / f"{base_name}-{fingerprint(base.network)}"  # of another base nothing is taken over
     rows = []
-    for task in map(get_task, source.tasks):
-        rows += trajectories(base, task, source.prompts, source.samples, work / f"{task.name}.jsonl")
+    for task in map(training_task, source.tasks):
+        given = {"batch": batch_size(base, PROMPT, task.max_new_tokens, device)} if source.positions else {}
+        rows += trajectories(base, task, source.prompts, source.samples, work / f"{task.name}.jsonl", **given)
     learned, held_out = split(rows)
-    states, unseen = states_of(base, learned), states_of(base, held_out)
+    states, unseen = (
+        sampled_states(base, part, source.positions) if source.positions else states_of(base, part)
+        for part in (learned, held_out)
+    )
     unembedding = base.network.get_output_embeddings()
     sentences = {}  # states behind them, by what decides them
     for name in names:
         recipe, control, adapter = RECIPES[name], CONTROLS.get(name), ADAPTERS.get(name)
         # By recipe and not by name: what several go on from is trained once.
         folder = work / _folder(recipe)
-        heads, curve, seconds = train_heads(unembedding, states, recipe, folder, device, unseen)
+        watched = unseen if len(unseen.tokens) else None
+        heads, curve, seconds = train_heads(unembedding, states, recipe, folder, device, watched)
         if control:
             if control not in sentences:
                 watched = commanded_states(base, held_out, control, watched=True)
@@ -104,15 +119,27 @@ def train_on(base_name: str, names: list[str]) -> None:
             curve, seconds = curve + more, seconds + extra
         adapted = None
         if adapter:
-            fresh = load(base_name, device, torch.float32)  # the adapter is put into it
+            fresh = loaded(base_name, device)  # the adapter is put into it
             pool = drawn(learned, control, random.Random(control.seed))
             folder = folder / _folder(adapter)
             adapted, more, extra = train_adapter(fresh, heads, pool, recipe, control, adapter, folder, device)
             curve, seconds = curve + more, seconds + extra
         measured = {"positions": len(states.tokens), "seconds": round(seconds, 1), "device": device_name(device)}
-        export(name, AutoDecoForCausalLM.from_base(base.network, heads), curve, measured)
+        model = AutoDecoForCausalLM.from_base(base.network, heads)
+        model.heads = heads  # in float32 as they were trained, whatever the base is in
+        export(name, model, curve, measured)
         if adapted is not None:
             export_adapter(name, adapted)
+
+
+def training_task(name: str) -> Task:
+    """A task by its name, or the problems that are for training alone."""
+    return deepmath.TASK if name == deepmath.TASK.name else get_task(name)
+
+
+def loaded(base_name: str, device: str):
+    """A base to train on: in float32, one of the hub in bfloat16 on a GPU, where four bytes a weight are too many."""
+    return load(base_name, device, None if entry_of(base_name).tier == "paper" else torch.float32)
 
 
 def _folder(options) -> str:

@@ -23,7 +23,7 @@ from lib.models.registry import Model
 from lib.running.respond import commanded
 from lib.training.autodeco.control import Control, command_loss, commands_of, question_of, shifts
 from lib.training.autodeco.hidden_states import response_states
-from lib.training.autodeco.loop import loss_of
+from lib.training.autodeco.loop import logits_of, loss_of
 from lib.training.autodeco.recipe import Recipe
 from lib.training.optimise import optimise
 
@@ -81,14 +81,14 @@ def train_adapter(
         for name, commands in commands_of(control).items():
             asked = [(commanded(prompt, chooser.choice(commands)), ids) for prompt, ids in chosen]
             hidden, tokens = response_states(model, asked)
-            logits = unembedding(hidden).float()
-            found[name] = heads(hidden, logits)[:2]
+            logits = logits_of(unembedding, hidden)
+            found[name] = heads(hidden.float(), logits)[:2]
             losses.append(cross_entropy(logits, tokens))
             if name == "plain":
                 own = loss_of(logits, *found[name], tokens, recipe, generator)
                 with torch.no_grad(), network.disable_adapter():
                     hidden = response_states(model, asked)[0]
-                    was = before(hidden, unembedding(hidden).float())[:2]
+                    was = before(hidden.float(), logits_of(unembedding, hidden))[:2]
         loss, shown = own + torch.stack(losses).mean(), {}
         for i, setting in enumerate(HEADS):
             values = {name: settings[i] for name, settings in found.items()}

@@ -25,11 +25,12 @@ from torch import Tensor
 from lib.autodeco.heads import HEADS, Heads
 from lib.decoding.options import Options
 from lib.errors import UserError
+from lib.models.entries import PUBLISHED
 from lib.models.registry import Model
 from lib.running.respond import commanded
 from lib.training.autodeco.commands import HIGH, LOW, NEUTRAL, NONE
 from lib.training.autodeco.hidden_states import States, states_of
-from lib.training.autodeco.loop import loss_of
+from lib.training.autodeco.loop import logits_of, loss_of
 from lib.training.autodeco.recipe import Recipe
 from lib.training.optimise import optimise
 
@@ -75,6 +76,7 @@ CONTROLS = {
     "smollm2-135m-control": SMALL,
     "smollm2-135m-no-randomness": replace(SMALL, none=1.0),
     "smollm2-135m-adapter": replace(SMALL, none=1.0),
+    **{f"{base}-control": Control() for base in PUBLISHED},
 }
 
 
@@ -168,7 +170,7 @@ def said(heads: Heads, unembedding, states: States, device: str = "cpu", batch: 
     handle = heads.top_p_head.register_forward_pre_hook(lambda _, entering: inputs.append(entering[0]))
     try:
         parts = [part.float().to(device) for part in states.hidden.split(batch)]
-        found = [heads(part, unembedding(part).float())[:2] for part in parts]
+        found = [heads(part, logits_of(unembedding, part))[:2] for part in parts]
     finally:
         handle.remove()
     temperature, top_p = (torch.cat(part) for part in zip(*found, strict=True))
@@ -244,7 +246,7 @@ def teaching(
         some = rows[torch.randperm(len(rows), generator=generator)[: control.positions]]
         hidden = plain.hidden[some].float().to(device)
         with torch.no_grad():
-            logits = unembedding(hidden).float()
+            logits = logits_of(unembedding, hidden)
         own = loss_of(logits, *heads(hidden, logits)[:2], plain.tokens[some].to(device), recipe, generator)
         shown = shifts(found, setting)
         if unseen and (step + 1) % 100 == 0:

@@ -46,6 +46,9 @@ class States:
         return digest.hexdigest()[:16]
 
 
+NO_STATES = States(torch.zeros(0, 0, dtype=torch.float16), torch.zeros(0, dtype=torch.long))
+
+
 def trajectories(
     model: Model, task: Task, prompts: int, samples: int, path: Path, temperature: float = 1.0, batch: int = 64
 ) -> list[tuple[str, list[int]]]:
@@ -95,6 +98,30 @@ def states_of(model: Model, rows: list[tuple[str, list[int]]], batch: int = 64) 
         hidden.append(states.half().cpu())
         tokens.append(ids.cpu())
     return States(torch.cat(hidden), torch.cat(tokens))
+
+
+@torch.inference_mode()
+def sampled_states(model: Model, rows: list[tuple[str, list[int]]], positions: int, seed: int = 0) -> States:
+    """As `states_of`, of up to `positions` tokens a response, drawn by chance: a response is computed alone, and
+    logits at those positions alone."""
+    hidden, tokens = [], []
+    for number, (prompt, response) in enumerate(tqdm(rows, desc="hidden states", unit="response")):
+        ids, mask = model.encode([prompt])
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
+        chosen = torch.randperm(len(response), generator=generator)[:positions].sort().values
+        said = torch.tensor([response], device=ids.device)
+        before = ids.shape[1] - 1 + chosen  # the state that predicts a token is the one before it
+        ids, mask = torch.cat([ids, said], 1), torch.cat([mask, torch.ones_like(said)], 1)
+        with entering_the_unembedding(model.network) as seen:
+            model.network(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=position_ids(mask),
+                logits_to_keep=before.to(ids.device),
+            )
+        hidden.append(seen[0][0].half().cpu())
+        tokens.append(said[0].cpu()[chosen])
+    return States(torch.cat(hidden), torch.cat(tokens)) if rows else NO_STATES
 
 
 def response_states(model: Model, rows: list[tuple[str, list[int]]]) -> tuple[Tensor, Tensor]:

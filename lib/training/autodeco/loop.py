@@ -57,10 +57,15 @@ def _loss(heads, unembedding, states: States, chosen: Tensor, recipe: Recipe, ge
     """Loss of the chosen positions, with their mean T-hat and P-hat."""
     hidden, tokens = states.hidden[chosen].float().to(device), states.tokens[chosen].to(device)
     with torch.no_grad():
-        logits = unembedding(hidden).float()
+        logits = logits_of(unembedding, hidden)
     temperature, top_p, _ = heads(hidden, logits)
     loss = loss_of(logits, temperature, top_p, tokens, recipe, generator)
     return loss, temperature.mean().item(), top_p.mean().item()
+
+
+def logits_of(unembedding, hidden: Tensor) -> Tensor:
+    """Logits [N, V] in float32 of hidden [N, H]; the unembedding may be of another dtype or on another device."""
+    return unembedding(hidden.to(unembedding.weight)).float().to(hidden.device)
 
 
 def loss_of(logits: Tensor, temperature: Tensor, top_p: Tensor, tokens: Tensor, recipe: Recipe, generator) -> Tensor:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from lib.autodeco.heads import HEADS
 from lib.decoding.options import Options
+from lib.models.entries import PUBLISHED
 from lib.models.registry import TAUGHT
 from lib.training.autodeco.soft import OBJECTIVES
 
@@ -12,7 +13,8 @@ from lib.training.autodeco.soft import OBJECTIVES
 class Recipe(Options):
     """How heads are trained; loss and masking as published, steps and learning rate for small bases.
 
-    The paper trains 400 steps of 32 sequences at 5e-6 on bases of 7 billion parameters and more.
+    The paper trains 400 steps of 32 sequences at 5e-6 on bases of 7 billion parameters and more: these have its steps
+    and rate, and a step's positions are drawn from all sequences.
     train: which heads; the other keeps its first weights, and its setting is 1 in training and in decoding.
     objective: `paper` or `code` (see soft.py). mask_easy: share of the positions where the base's likeliest token
     is right that are left out of the loss. fine_tuning_weights: weigh a position by the base's probability of its
@@ -59,5 +61,14 @@ RECIPES = {
     # The taught ones then learn to follow commands, see control.py and adapter.py.
     **{f"study-ar-{name}": DEFAULT for name in TAUGHT},
     **{f"smollm2-135m-{name}": replace(DEFAULT, steps=300, batch=256) for name in ("autodeco", *TAUGHT)},
-    "r1-qwen-7b-autodeco": replace(DEFAULT, steps=400, batch=256),
+    **{
+        f"{base}-{name}": replace(DEFAULT, steps=400, learning_rate=5e-6, **change)
+        for base in PUBLISHED
+        for name, change in (
+            ("autodeco", {}),
+            ("temperature", {"train": ("temperature",)}),
+            ("top-p", {"train": ("top_p",)}),
+            ("control", {}),
+        )
+    },
 }

@@ -1,0 +1,166 @@
+"""Work shared out over a Ray cluster: an actor a GPU, or a core where there are none.
+
+The process that asks hands out one unit an actor at a time and takes what comes back: it alone writes. An actor loads
+a model once and keeps it for later work. A unit whose actor died, with its node or without, goes to another.
+
+Every machine of the cluster has this repository at the same path, with its checkpoints and `.venv`; on one machine
+nothing need be started, Ray starts itself. RAY_ADDRESS names a cluster.
+"""
+
+import atexit
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from lib.errors import MachineError, UserError, why
+from lib.paths import ROOT
+
+TRIES = 3  # of a unit whose actors die: then it is the unit that kills them
+PATIENCE = 600  # seconds that no actor of a cluster may be there
+# What decides how a unit is done, besides the code: an actor gets it from the process that asks.
+PASSED = ("ALLOW_CODE_EXECUTION", "DATA_DIR", "DECODING_COMPILE", "DECODING_STUDY_CACHE", "HF_HOME", "HF_HUB_OFFLINE",
+          "HUB_REVISION", "MODEL_BITS")  # fmt: skip
+INSTALL = "`uv sync --frozen --extra small --extra ray`, or leave ENGINE unset"
+_POOLS: dict[tuple, "Pool"] = {}
+
+
+def results(work: Callable, units: list, start: Callable, device: str = "cpu") -> Iterator:
+    """`work(unit)` of every unit, in the order in which they are done; `start` is called in each new actor.
+
+    Raises what `work` raised, and MachineError where units kill their actors or the cluster has no room.
+    """
+    if not units:
+        return
+    if device not in ("cpu", "cuda"):
+        raise UserError(f"Ray gives each actor its own GPU: set device to 'cuda', not {device!r}")
+    key = (device, start, tuple(os.environ.get(name) for name in PASSED))
+    if key not in _POOLS:
+        for other in list(_POOLS):  # an actor for other settings holds a GPU
+            _POOLS.pop(other).close()
+        _POOLS[key] = Pool(start, device)
+    yield from _POOLS[key].results(work, units)
+
+
+class Pool:
+    """Actors on the GPUs, or the cores, of a cluster."""
+
+    def __init__(self, start: Callable, device: str):
+        self.ray, self.device = _ray(), device
+        kind = "CPU" if device == "cpu" else "GPU"
+        self.most = int(self.ray.cluster_resources().get(kind, 0))
+        if not self.most:
+            raise UserError(f"the Ray cluster has no {kind}: start it where there are some, or set device to 'cpu'")
+        needs = {"num_cpus": 1} if device == "cpu" else {"num_gpus": 1}
+        self.actor = self.ray.remote(Worker).options(max_restarts=0, **needs)
+        self.start = start
+        self.ready: list = []  # actors that have nothing to do
+        self.coming: dict = {}  # reference to what says that an actor is there -> the actor
+
+    def results(self, work: Callable, units: list) -> Iterator:
+        """See the module's `results`."""
+        waiting = deque((unit, 1) for unit in units)  # with the number of the try
+        busy: dict = {}  # reference to a result -> actor, unit, try
+        handle = self.ray.put(work)
+        try:
+            while waiting or busy:
+                self._hire(min(len(waiting), self.most - len(busy)))
+                while waiting and self.ready:
+                    unit, attempt = waiting.popleft()
+                    actor = self.ready.pop()
+                    busy[actor.do.remote(handle, unit)] = (actor, unit, attempt)
+                done = self._wait([*busy, *self.coming], bool(busy))
+                if done in self.coming:
+                    self._arrived(done)
+                    continue
+                actor, unit, attempt = busy.pop(done)
+                try:
+                    found = self.ray.get(done)
+                except self.ray.exceptions.RayTaskError as error:
+                    self.ready.append(actor)
+                    raise self._cause(error) from None
+                except self.ray.exceptions.RayError as error:  # the actor or its node is gone
+                    if attempt == TRIES:
+                        raise MachineError(
+                            f"a unit of work ended {TRIES} Ray actors ({type(error).__name__}), as when memory runs "
+                            "out: the same command goes on, with a smaller model or shorter responses to its end"
+                        ) from error
+                    waiting.appendleft((unit, attempt + 1))
+                    continue
+                self.ready.append(actor)
+                yield found
+        finally:
+            for actor, *_ in busy.values():  # work that was given up
+                self.ray.kill(actor)
+
+    def _hire(self, wanted: int) -> None:
+        """See to it that so many actors are free or on their way."""
+        for _ in range(wanted - len(self.ready) - len(self.coming)):
+            actor = self.actor.remote(self.start, str(ROOT))
+            self.coming[actor.there.remote()] = actor
+
+    def _wait(self, references: list, working: bool):
+        done, _ = self.ray.wait(references, num_returns=1, timeout=None if working else PATIENCE)
+        if not done:
+            raise MachineError(f"no Ray actor could start within {PATIENCE} s: free a GPU or core, or add a node")
+        return done[0]
+
+    def _arrived(self, reference) -> None:
+        actor = self.coming.pop(reference)
+        try:
+            self.ray.get(reference)
+        except self.ray.exceptions.RayTaskError as error:
+            raise self._cause(error) from None
+        except self.ray.exceptions.RayError:
+            return  # it died while it started; another is asked for
+        self.ready.append(actor)
+
+    @staticmethod
+    def _cause(error) -> BaseException:
+        """What the work itself raised."""
+        return error.cause if isinstance(error.cause, BaseException) else error
+
+    def close(self) -> None:
+        for actor in [*self.ready, *self.coming.values()]:
+            self.ray.kill(actor)
+
+
+class Worker:
+    """An actor's process."""
+
+    def __init__(self, start: Callable, root: str):
+        os.chdir(root)
+        start()
+
+    def there(self) -> None:
+        """Answers once the actor has started."""
+
+    def do(self, work: Callable, unit):
+        return work(unit)
+
+
+def close() -> None:
+    """End the actors, and Ray where this process started it."""
+    if _POOLS:
+        ray = next(iter(_POOLS.values())).ray
+        _POOLS.clear()
+        ray.shutdown()
+
+
+def _ray():
+    """Ray, connected. Raises UserError where it is not installed."""
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError(f"ENGINE=ray needs Ray: {INSTALL}") from error
+    if not ray.is_initialized():
+        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        given = {name: os.environ[name] for name in PASSED if name in os.environ}
+        environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(paths), **given}}
+        try:
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR", runtime_env=environment)
+        except Exception as error:  # of many kinds, and of none
+            raise MachineError(
+                f"Ray does not start ({why(error)}): see RAY_ADDRESS and /tmp/ray, or wait for a machine less busy"
+            ) from error
+        atexit.register(close)
+    return ray

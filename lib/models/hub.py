@@ -1,0 +1,264 @@
+"""Models of the hub: at which revision, where their weights go and in how many bits, and what is checked of them.
+
+The environment says what may differ from the registry; workers inherit it:
+- `HUB_REVISION=llada-8b=main,r1-qwen-7b=<commit>`: a branch, tag or commit of the hub, by the registry's names; one
+  without a name, such as `HUB_REVISION=main`, is that of all others.
+- `MODEL_PLACE=auto`: the `device_map` of transformers (auto, balanced, sequential, or a device), for several GPUs and
+  for what one does not hold. Without it a network goes whole to the device that `load` is told.
+- `MODEL_BITS=8` or `4`: weights quantised by bitsandbytes as they are loaded, for which a GPU is needed.
+
+What was asked for, source@revision and the bits, is what a run is called by; the commit that a branch had is in
+`network.config._commit_hash` once it is loaded.
+"""
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from lib.errors import MachineError, UserError, require_known, says_out_of_memory, why
+from lib.running.memory import free
+from lib.running.schema import parsed
+
+PLACES = "auto, balanced, balanced_low_0, sequential, or a device such as cuda:1"
+ROOM = "set MODEL_BITS=8 or 4, MODEL_PLACE=auto with several GPUs, or take a smaller model"
+IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+GIB = 2**30
+
+
+def revision_of(entry, names=()) -> str:
+    """The hub's revision of an entry, HUB_REVISION before the registry's. Raises UserError for a pair that is none.
+
+    `names`: all that there are, to tell a misspelt one.
+    """
+    asked = {}
+    for pair in filter(None, os.environ.get("HUB_REVISION", "").split(",")):
+        name, equals, revision = (part.strip() for part in pair.rpartition("="))
+        if not revision or bool(equals) != bool(name):
+            raise UserError(f"HUB_REVISION has {pair!r}: write NAME=REVISION, several with commas between them")
+        asked[name] = revision
+    if names:
+        require_known("model (HUB_REVISION)", filter(None, asked), names)
+    return asked.get(entry.name, asked.get("", entry.revision))
+
+
+def bits() -> int | None:
+    """Bits of a weight that MODEL_BITS asks for, None for those of the dtype."""
+    value = os.environ.get("MODEL_BITS", "")
+    if value not in ("", "4", "8"):
+        raise UserError(f"MODEL_BITS must be 8 or 4, not {value!r}: leave it out for the weights as they are")
+    return int(value) if value else None
+
+
+def asked_for(entry, names=()) -> str:
+    """What is asked of the hub in one word, known before anything is fetched."""
+    width = bits()
+    return f"{entry.source}@{revision_of(entry, names)}" + (f"+{width}bit" if width else "")
+
+
+def placed(network) -> bool:
+    """Whether a network lies where `device_map` has put it, so that it must not be moved."""
+    return getattr(network, "placed", False)
+
+
+@contextmanager
+def on_device(name: str, device: str) -> Iterator[None]:
+    """Errors of moving a model to a device, as one line with the cure."""
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(
+            f"{name} cannot be put on {device}, PyTorch finds no GPU here: use device cpu, or another machine"
+        )
+    try:
+        yield
+    except RuntimeError as error:
+        if not says_out_of_memory(str(error)):
+            raise
+        raise MachineError(f"{name} does not fit into the memory of {device}: {ROOM}") from error
+
+
+def load_hub(entry, dtype: torch.dtype, family):
+    """Network and tokenizer of an entry. Raises UserError, in one line with the cure, for whatever cannot be had."""
+    from transformers.utils import cached_file
+
+    from lib.models.masked import NATIVE
+
+    asked, options = revision_of(entry), _placing(dtype)
+    where = f"{entry.source}@{asked}"
+    with _said(entry.source, asked):
+        path = Path(cached_file(entry.source, "config.json", revision=asked))
+        raw = parsed(path.read_bytes(), f"config.json of {where}", "fetch it again")
+        # What comes after the config is of the same commit, though a branch should move meanwhile.
+        commit = path.parent.name if path.parent.parent.name == "snapshots" else None
+        at = commit or asked
+        kind = None if entry.remote_code else NATIVE.get(str(raw.get("model_type")).lower())
+        tokenizer = _tokenizer(entry, at, kind)
+        check_tokens(tokenizer, raw, family, where)
+        network = _network(entry, at, kind, raw, dtype, options)
+    network.config._commit_hash, network.placed = commit, "device_map" in options
+    network.generation_config = plain_generation(network, family)
+    return network, tokenizer
+
+
+def _tokenizer(entry, at: str, kind):
+    import transformers
+
+    if kind:
+        return getattr(transformers, kind.tokenizer).from_pretrained(entry.source, revision=at)
+    given = {"trust_remote_code": entry.remote_code}
+    return transformers.AutoTokenizer.from_pretrained(entry.source, revision=at, **given)
+
+
+def _network(entry, at: str, kind, raw: dict, dtype: torch.dtype, options: dict):
+    import transformers
+
+    options = {"revision": at, "dtype": dtype, "output_loading_info": True, "ignore_mismatched_sizes": True} | options
+    own = raw.get("quantization_config") or {}
+    if own.get("quant_method") == "mxfp4" and "quantization_config" not in options:
+        # Its own four bits need kernels of one kind of GPU; without them it is an ordinary network.
+        options["quantization_config"] = transformers.Mxfp4Config(dequantize=True)
+    if kind:
+        config = kind.config(raw, f"config.json of {entry.source}")
+        _require_room(entry.source, config, getattr(transformers, kind.network), dtype, options)
+        options |= {"config": config, **({"key_mapping": kind.names} if kind.names else {})}
+        network, found = getattr(transformers, kind.network).from_pretrained(entry.source, **options)
+    else:
+        auto = transformers.AutoModel if entry.remote_code else transformers.AutoModelForCausalLM
+        if not entry.remote_code:
+            config = transformers.AutoConfig.from_pretrained(entry.source, revision=at)
+            _require_room(entry.source, config, auto, dtype, options)
+        network, found = auto.from_pretrained(entry.source, trust_remote_code=entry.remote_code, **options)
+    check_weights(found, entry.source, extra=bool(kind))
+    return network
+
+
+def check_weights(found: dict, source: str, extra: bool = True) -> None:
+    """UserError for a weight that is missing, has another shape, or (`extra`) belongs to nothing in the network."""
+    cure = "the checkpoint is not of this architecture; fetch it again, or name another revision in HUB_REVISION"
+    faults = [
+        *(f"no {key}" for key in sorted(found["missing_keys"])),
+        *(f"{key} of shape {tuple(have)}, not {tuple(want)}" for key, have, want in sorted(found["mismatched_keys"])),
+        *(f"{key}, which the network has not" for key in sorted(found["unexpected_keys"]) if extra),
+    ]
+    if faults:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise UserError(f"{source} has {faults[0]}{more}: {cure}")
+
+
+def check_tokens(tokenizer, config: dict, family, where: str) -> None:
+    """UserError where special tokens are not those of the family: with other ids every text would be wrong."""
+    cure = "the registry's Family has other ids; take the published tokenizer, or an entry with a family of its own"
+    if family.bos_id is not None and tokenizer.bos_token_id not in (None, family.bos_id):
+        raise UserError(f"{where} begins a text with {tokenizer.bos_token_id}, not with {family.bos_id}: {cure}")
+    if family.mask_id is None:
+        return
+    said, mask = config.get("mask_token_id"), tokenizer.convert_ids_to_tokens(family.mask_id)
+    if said not in (None, family.mask_id) or "mask" not in str(mask).lower():
+        raise UserError(f"{where} has {mask!r} at {family.mask_id}, and its config says mask {said}: {cure}")
+    for end in family.eot_ids:
+        if tokenizer.convert_ids_to_tokens(end) is None:
+            raise UserError(f"{where} has no token {end} to end a text: {cure}")
+    if tokenizer.eos_token_id not in family.eot_ids:
+        raise UserError(f"{where} ends a text with {tokenizer.eos_token_id}, not with {family.eot_ids}: {cure}")
+
+
+def plain_generation(network, family):
+    """Token ids alone: a checkpoint's own temperature, penalties and filters would leak into every method."""
+    from transformers import GenerationConfig
+
+    own = getattr(network, "generation_config", None)
+    ids = {name: getattr(own, name, None) for name in IDS}
+    ends = list(family.eot_ids)
+    ids |= {"eos_token_id": ids["eos_token_id"] if ids["eos_token_id"] is not None else ends}
+    return GenerationConfig(
+        **ids | {"pad_token_id": ids["pad_token_id"] if ids["pad_token_id"] is not None else ends[0]}
+    )
+
+
+def heads_folder(entry) -> Path:
+    """The local copy of heads that are published on the hub."""
+    from huggingface_hub import snapshot_download
+
+    asked = revision_of(entry)
+    with _said(entry.source, asked):
+        patterns = ["*.json", "*.safetensors"]
+        return Path(snapshot_download(entry.source, revision=asked, allow_patterns=patterns))
+
+
+def _placing(dtype: torch.dtype) -> dict:
+    """`device_map` and `quantization_config` as the environment asks for them."""
+    place, width = os.environ.get("MODEL_PLACE", ""), bits()
+    if not place and not width:
+        return {}
+    if not importlib.util.find_spec("accelerate"):
+        raise UserError("MODEL_PLACE and MODEL_BITS need the package accelerate: pip install accelerate")
+    options: dict = {"device_map": place or "auto"}
+    if width:
+        if not torch.cuda.is_available():
+            raise UserError(f"MODEL_BITS={width} needs a GPU, and PyTorch finds none here: leave it out")
+        if not importlib.util.find_spec("bitsandbytes"):
+            raise UserError(f"MODEL_BITS={width} needs the package bitsandbytes: pip install bitsandbytes")
+        from transformers import BitsAndBytesConfig
+
+        four = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": dtype}
+        options["quantization_config"] = BitsAndBytesConfig(**({"load_in_8bit": True} if width == 8 else four))
+    return options
+
+
+def _require_room(source: str, config, kind, dtype: torch.dtype, options: dict) -> None:
+    """MachineError where a machine without a GPU has less memory than the weights take."""
+    if torch.cuda.is_available() or "device_map" in options:
+        return
+    with torch.device("meta"):
+        shell = kind.from_config(config) if hasattr(kind, "from_config") else kind(config)
+    need, have = sum(p.numel() for p in shell.parameters()) * dtype.itemsize, free("cpu")
+    if need > have:
+        raise MachineError(
+            f"{source} takes {need / GIB:.1f} GiB in {dtype}, {have / GIB:.1f} are free and there is no GPU: free "
+            "memory, or use a machine with a GPU"
+        )
+
+
+@contextmanager
+def _said(source: str, revision: str) -> Iterator[None]:
+    """What the hub and `transformers` raise, as one line with the cure."""
+    from huggingface_hub import errors
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except UserError:
+        raise
+    except SafetensorError as error:
+        raise UserError(
+            f"{source} is damaged in the hub's cache ({error}): remove it there (`hf cache`) and load it again"
+        ) from error
+    except (OSError, ValueError, RuntimeError, ImportError, MemoryError) as error:
+        causes = list(_causes(error))
+        if any(says_out_of_memory(str(cause)) for cause in causes):
+            raise MachineError(f"{source} does not fit into memory: {ROOM}") from error
+        for kind, line in (
+            (
+                errors.GatedRepoError,
+                f"{source} is gated: ask for access at its page of the hub, then `hf auth login`",
+            ),
+            (errors.RevisionNotFoundError, f"{source} has no revision {revision}: name another in HUB_REVISION"),
+            (errors.RepositoryNotFoundError, f"the hub shows no {source}: `hf auth login` as one who may read it"),
+        ):
+            if any(isinstance(cause, kind) for cause in causes):
+                raise UserError(line) from error
+        cure = "`hf auth login` and a connection are needed, or the model in the hub's cache"
+        if not isinstance(error, OSError):
+            cure = "the installed transformers cannot read it; use the versions of uv.lock (`make env`)"
+        raise UserError(f"{source}@{revision} cannot be loaded ({why(error)}): {cure}") from error
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and what it came of, once each."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        yield error
+        error = error.__cause__ or error.__context__
