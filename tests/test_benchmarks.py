@@ -16,9 +16,11 @@ import pytest
 
 from lib.errors import UserError
 from lib.tasks import (
+    DETAILS,
     PROTOCOLS,
     TASKS,
     choices,
+    details,
     get_task,
     humaneval,
     judge,
@@ -32,6 +34,7 @@ from lib.tasks.base import Item, Score
 from lib.tasks.boxed import LINE, SOURCES, last_box
 from lib.tasks.code_text import blocks, completed
 from lib.tasks.livecodebench_programs import printed_right
+from lib.tasks.protocol import Detailed
 from lib.tasks.rows import FileRows
 from lib.tasks.thinking import UNFINISHED, answer_of
 
@@ -87,7 +90,8 @@ LCB = {"contest_id": "c", "platform": "atcoder", "difficulty": "easy", "question
 WRAPPED = base64.b64encode(zlib.compress(pickle.dumps(json.dumps(STDIN[1:])))).decode()
 LIVE = [
     LCB | {"question_id": "old", "question_content": "Old.", "contest_date": "2023-08-31T00:00:00",
-           "starter_code": "", "public_test_cases": "[]", "private_test_cases": "[]", "metadata": "{}"},
+           "starter_code": "", "public_test_cases": json.dumps(STDIN[:1]), "private_test_cases": "[]",
+           "metadata": "{}"},
     LCB | {"question_id": "sum", "question_content": "Print the sum.", "contest_date": "2023-09-02T00:00:00",
            "starter_code": "", "public_test_cases": json.dumps(STDIN[:1]), "private_test_cases": WRAPPED,
            "metadata": "{}"},
@@ -241,6 +245,11 @@ def test_boxed_problems_are_asked_with_the_authors_line_and_32_768_tokens():
         ("The answer is 5", 0),
         ("\\boxed{5", 0),
         ("\\boxed{}", 0),
+        ("\\boxed{5}. I put the answer within \\boxed{}.", 1),
+        ("\\boxed{5} and then \\boxed{ }, \\boxed{4", 1),
+        ("\\boxed {5}", 1),
+        ("\\\\boxed{5}", 1),
+        ("\\boxed{x = \\boxed{5}}", 1),
     ],
 )
 def test_the_last_box_is_the_answer_and_no_other_number(text, right):
@@ -249,6 +258,7 @@ def test_the_last_box_is_the_answer_and_no_other_number(text, right):
 
 def test_braces_in_a_box_are_balanced():
     assert last_box("a \\boxed{\\frac{\\sqrt{2}}{\\{3\\}}} b}") == "\\frac{\\sqrt{2}}{\\{3\\}}"
+    assert last_box("\\boxed{\\text{a}\\\\}") == "\\text{a}\\\\"
     assert last_box("no box") is None and last_box("\\boxed{\\frac{1}{2}") is None
 
 
@@ -291,6 +301,35 @@ def _environment(**more):
         ("I am not sure", None),
         ("\\boxed{E}", None),
         ("A person asks why", None),
+        ("The answer is C\n\nThis follows from the law.", "C"),
+        ("Answer: B\nExplanation: choice (A) ignores drag.", "B"),
+        ("**Answer: B** since it falls", "B"),
+        ("**Answer: A** since it falls", "A"),
+        ("The answer is A because it falls", "A"),
+        ("Answer: A photon is emitted", None),
+        ("The answer is $A_1$", None),
+        ("The answer is A or B", None),
+        ("The answer is (A) and (B).", None),
+        ("The answer is C, and B is wrong", "C"),
+        ("The final answer is $\\text{B}$", "B"),
+        ("the correct answer is option B", "B"),
+        ("**The correct choice is (d)**", "D"),
+        ("choice C", "C"),
+        ("Answer option (A) is wrong, so (C)", "C"),
+        ("\\boxed{A photon is emitted}", None),
+        ("\\boxed{A or B}", None),
+        ("Both (A) and (C) hold: \\boxed{A and C}", None),
+        ("\\boxed{(A) and (C)}", None),
+        ("\\boxed{B, C}", None),
+        ("\\boxed{A/B}", None),
+        ("\\boxed{A \\text{ or } B}", None),
+        ("\\boxed{b}", "B"),
+        ("\\boxed{\\text{Option B}}", "B"),
+        ("\\boxed{\\text{The answer is B}}", "B"),
+        ("\\boxed{\\left(B\\right)}", "B"),
+        ("\\boxed{\\textbf{(B)}\\ 12\\text{ cm}}", "B"),
+        ("\\boxed{B. Vitamin C}", "B"),
+        ("\\boxed{B}. I put the letter within \\boxed{}.", "B"),
     ],
 )
 def test_the_letter_of_a_response(text, letter):
@@ -326,6 +365,15 @@ def test_gpqa_says_how_its_gate_is_opened(folder, monkeypatch):
     assert "\n" not in str(error.value)
 
 
+def test_a_bad_file_of_gpqa_is_not_called_gated(folder):
+    (folder / "gpqa_diamond.jsonl").write_text("{")
+    with pytest.raises(UserError, match="^[^ ]*gpqa_diamond.jsonl is not JSON Lines: line 1"):
+        get_task("gpqa_diamond").items("test")
+    (folder / "gpqa_diamond.jsonl").unlink()
+    with pytest.raises(UserError, match="^no file "):
+        get_task("gpqa_diamond").items("test")
+
+
 PROMPT = 'import math\n\n\ndef twice(x):\n    """2x"""\n'
 WHOLE = "def twice(x):\n    return 2 * x\n"
 WRITTEN = {  # a response -> whether it is right
@@ -349,6 +397,10 @@ WRITTEN = {  # a response -> whether it is right
     f"{WHOLE}\nassert twice(1) == 7\n": 1,
     f"{WHOLE}```\nThis function doubles.": 1,
     f"```python\n{WHOLE.replace('2', '3')}```\nBetter:\n```python\n{WHOLE}```": 1,
+    "Here is the code:\n    return 2 * x": 1,
+    "Here is the code:\n\n      y = 2 * x\n      return y\n\nIt doubles x.": 1,
+    "```\nHere is the code:\n    return 2 * x\n```": 1,
+    f"First:\n```python\nimport cmath\n```\nThen:\n```python\n{WHOLE.replace('2', '2 * int(cmath.e - 1)')}```": 1,
     f"```python\n{WHOLE}```\nWorse:\n```python\n{WHOLE.replace('2', '3')}```": 0,
     "    return 3 * x": 0,
     "It cannot be done.": 0,
@@ -386,6 +438,21 @@ def test_a_body_goes_on_from_the_prompt():
     assert completed(PROMPT, "    return 1\ndef other():\n    pass", "twice") == f"{PROMPT}    return 1"
 
 
+def test_mbpp_takes_the_function_itself_with_its_imports():
+    (first, _), body = get_task("mbpp").items("test"), "def twice(x):\n    return re.sub('a', 'a', '') or 2 * x\n"
+    texts = {
+        f"def twice_all(x):\n    return x\n```\n```python\n{WHOLE}```": 1,
+        f"```python\nimport re\n```\n{body}": 1,
+        f"import re\n```\nAnd then:\n\n{body}": 1,
+        f"```python\nimport re\n```\nand\n```python\n{body}```": 1,
+        f"```python\nimport nothing_of_the_kind\n```\n{WHOLE}": 1,
+        f"```python\nimport re\n```\n```python\nfrom __future__ import annotations\n{WHOLE}# re\n```": 1,
+        "```python\nimport re\n```\nIt cannot be done.": 0,
+    }
+    scores = get_task("mbpp").score_all([(first, text) for text in texts])
+    assert {text: score.correct for text, score in zip(texts, scores, strict=True)} == texts
+
+
 def test_mbpp_tests_run_without_the_response_seeing_them_but_for_rows_with_objects():
     task = get_task("mbpp")
     first, second = task.items("test")
@@ -418,6 +485,7 @@ READS = {  # a program that reads -> whether it is right
     "t = threading.Thread(target=main)\nt.start()\nt.join()": 1,
     "if __name__ == '__main__':\n    print(float(sum(map(int, input().split()))))": 1,
     "print(gcd(4, 6) * 0 + sum(map(int, input().split())))": 1,
+    "from __future__ import annotations\nprint(sum(map(int, input().split())))": 1,
     "print(0)": 0,
     "print(int(input().split()[0]) * 2 if 0 else 1 / 0)": 0,
     "print(sum(map(int, input().split())), 'extra')": 0,
@@ -435,6 +503,7 @@ def test_a_program_of_a_contest_passes_all_its_tests_or_is_wrong():
     texts = {
         f"```\n{body}[b * x for x in a]\n```": 1,
         f"```\n{body}tuple(b * x for x in a)\n```": 1,
+        f"```\nfrom __future__ import annotations\n{body}[b * x for x in a]\n```": 1,
         f"```\n{body}a\n```": 0,
         f"{body}[b * x for x in a]": 1,
         "I cannot.": 0,
@@ -462,10 +531,55 @@ def test_hidden_tests_that_would_run_code_when_they_are_read_are_refused():
             return print, ("harm",)
 
     harm = base64.b64encode(zlib.compress(pickle.dumps(Harm()))).decode()
-    with pytest.raises(UserError, match="tests of old cannot be read .*print"):
-        livecodebench.tests_of(LIVE[0] | {"private_test_cases": harm})
+    with pytest.raises(UserError, match="rows, row 1: private_test_cases cannot be read .*print"):
+        livecodebench.tests_of(LIVE[0] | {"private_test_cases": harm}, "rows, row 1")
     with pytest.raises(UserError, match="cannot be read"):
-        livecodebench.tests_of(LIVE[0] | {"private_test_cases": "!"})
+        livecodebench.tests_of(LIVE[0] | {"private_test_cases": "!"}, "rows, row 1")
+
+
+def _packed(tests) -> str:
+    return base64.b64encode(zlib.compress(pickle.dumps(json.dumps(tests)))).decode()
+
+
+BROKEN = {  # fields of a problem -> what is said, when the rows are read or when they judge
+    "no test": ({"public_test_cases": "[]", "private_test_cases": "[]"}, "must have a test in public_test_cases"),
+    "no test, packed": ({"public_test_cases": "[]", "private_test_cases": _packed([])}, "hold no test"),
+    "no JSON": ({"public_test_cases": "["}, "must be JSON in public_test_cases"),
+    "no list": ({"public_test_cases": "{}"}, "must be a list of tests, in public_test_cases"),
+    "no output": ({"public_test_cases": '[{"input": "1"}]'}, "must have output as text in test 1, in public"),
+    "an input line": (
+        {"public_test_cases": json.dumps([CALLED[0] | {"input": "[1, 2"}])},
+        "must be JSON in input of test 1 .*, in public_test_cases",
+    ),
+    "a hidden output": (
+        {"private_test_cases": _packed([CALLED[0], CALLED[1] | {"output": "nothing"}])},
+        "private_test_cases cannot be read .must be JSON in output of test 2",
+    ),
+    "a hidden test": ({"private_test_cases": "[3]"}, "private_test_cases cannot be read .must have input as text"),
+    "metadata": ({"metadata": "[]"}, "must have an object in metadata"),
+    "no metadata": ({"metadata": "{"}, "must be JSON in metadata"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+@pytest.mark.parametrize("hub", [False, True], ids=["file", "hub"])
+def test_a_problem_whose_tests_judge_nothing_is_named(folder, monkeypatch, kind, hub):
+    change, words = BROKEN[kind]
+    rows = [LIVE[1], LIVE[2] | change]
+    (folder / "livecodebench_v6.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    if hub:
+        import datasets
+
+        monkeypatch.delenv("DATA_DIR")
+        monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.Dataset.from_list(rows))
+    task, place = get_task("livecodebench"), "lighteval/code_generation_lite" if hub else "livecodebench_v6.jsonl"
+    code = "class Solution:\n    def times(self, a, b):\n        return [b * x for x in a]"
+    livecodebench._rows.cache_clear()
+    livecodebench._places.cache_clear()
+    with pytest.raises(UserError, match=f"{place}.*, row 2: .*{words}"):
+        task.score_all([(task.items("test")[1], code)])
+    livecodebench._rows.cache_clear()
+    livecodebench._places.cache_clear()
 
 
 def test_rows_that_stay_on_disk_are_checked_when_they_are_read(tmp_path):
@@ -521,6 +635,32 @@ def test_a_query_is_judged_on_the_real_database(zoo):
         assert (score.correct, score.detail) == (right, {"execution": right, "ordered": ordered}), text
     with closing(sqlite3.connect(zoo)) as connection:
         assert connection.execute("SELECT count(*) FROM animal").fetchone() == (4,)
+
+
+def test_the_real_databases_are_asked_in_the_order_of_the_file(folder):
+    rows = [ASKED[0] | {"question": f"Which {number}?"} for number in range(9)]
+    (folder / "spider_dev.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    items = get_task("spider_execution").items("test")
+    assert [item.id for item in items] == [f"spider_execution/{number}" for number in range(9)]
+    assert [f"Question: Which {number}?" in item.prompt for number, item in enumerate(items)] == [True] * 9
+    assert [item.id for item in get_task("spider").items("test")] != [f"spider/{number}" for number in range(9)]
+    assert "512" in protocol_of("spider_execution").whose and "hash" not in protocol_of("spider_execution").whose
+
+
+def test_every_detail_of_a_stored_text_can_be_had_and_no_other_task_is_judged(zoo, monkeypatch):
+    for name in PROTOCOLS:
+        task = get_task(name)
+        items = task.items("test")[:1]
+        scores = task.score_all([(item, item.target) for item in items])
+        told = [score.detail for score in scores if isinstance(score, Detailed)]
+        names = DETAILS.get(name, ())
+        assert [sorted(found) for found in told] == [sorted(names)] * bool(names), name
+        texts = [items[0].target, "<think>never"]
+        if name not in DETAILS:
+            monkeypatch.delenv("ALLOW_CODE_EXECUTION", raising=False)
+        found = details(name, [(items[0], text) for text in texts])
+        assert found == [told[0] if told else {}, dict.fromkeys(names, 0)], name
+        monkeypatch.setenv("ALLOW_CODE_EXECUTION", "1")
 
 
 def test_a_missing_database_is_named(folder, monkeypatch):
@@ -641,3 +781,8 @@ def test_a_row_that_cannot_be_judged_is_named(folder, name, row, words):
 def test_committed_benchmarks_are_whole(monkeypatch, name, count):
     monkeypatch.delenv("DATA_DIR")
     assert len(get_task(name).items("test")) == count == protocol_of(name).count
+
+
+def test_the_size_of_a_benchmark_is_bounded():
+    assert all(protocol_of(name).count for name in PROTOCOLS)
+    assert "at most 1,055" in protocol_of("livecodebench").rows

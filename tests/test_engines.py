@@ -1,7 +1,9 @@
 """Engines: AutoDeco's law inside vLLM's classes, what goes to which engine, and, where vLLM is, its very draws."""
 
 import json
+import sys
 from collections import Counter
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from importlib.util import find_spec
 from types import SimpleNamespace
@@ -16,7 +18,6 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from lib.autodeco import AutoDecoForCausalLM, Heads, HeadsConfig
 from lib.decoders import decode, options_of
 from lib.decoding.distributions import warp
-from lib.decoding.randomness import RowGenerator
 from lib.engines import vllm, vllm_plugin
 from lib.engines.choice import Choice, chosen
 from lib.engines.files import Source, Weightless, source_of
@@ -24,9 +25,10 @@ from lib.engines.heads import load_heads
 from lib.engines.vllm_plugin import Recorder, Worker, decided, with_heads
 from lib.errors import UserError
 from lib.models.registry import CHECKPOINTS, Model
-from lib.running import evaluation
+from lib.running import cost, evaluation, respond
 from lib.running.evaluation import Run, run_all, run_of
 from lib.running.identity import file_id, identity, run_id
+from lib.tasks.base import Item
 
 TASK = "country_facts"
 SIZE, WIDTH = 24, 64  # of the vocabulary, and a hidden size whose two heads vLLM's attention on a CPU takes
@@ -231,9 +233,6 @@ def test_options_for_vllm_must_be_json(monkeypatch):
             vllm._asked()
 
 
-# What follows needs vLLM, in an environment of its own: `make test-vllm`.
-
-
 class Numbers:
     """A tokenizer of texts such as `3 17 4`."""
 
@@ -242,6 +241,145 @@ class Numbers:
 
     def decode(self, ids, skip_special_tokens=True):
         return " ".join(map(str, ids))
+
+
+class Requests:
+    """In the form of vLLM's engine: a step ends the request that has waited longest, with tokens 5 and 0."""
+
+    def __init__(self):
+        self.llm_engine, self.asked, self.waiting, self.seen = self, {}, [], []
+
+    def add_request(self, row, prompt, params):
+        assert row not in self.asked, "an id is used again"
+        self.asked[row] = prompt["prompt_token_ids"]
+        self.waiting.append(row)
+        self.seen.append(params)
+
+    def has_unfinished_requests(self):
+        return bool(self.waiting)
+
+    def step(self):
+        return [SimpleNamespace(finished=True, request_id=self.waiting.pop(0), outputs=[self])]
+
+    token_ids = (5, 0)
+
+    def abort_request(self, rows):
+        self.waiting = [row for row in self.waiting if row not in rows]
+
+    def collective_rpc(self, name, args):
+        return [{row: [0.5, 0.9] for row in args[0]}] if name == "autodeco_means" else [None]
+
+
+@pytest.fixture
+def requests(monkeypatch):
+    """What vLLM is asked for, without vLLM."""
+    engine, model = Requests(), Model("tiny", Weightless(network().config), Numbers(), AR)
+    monkeypatch.setattr(vllm, "source_of", lambda name: Source(name, "", None, "LlamaForCausalLM", "", model))
+    monkeypatch.setattr(vllm, "_loaded", lambda source, room, device: engine)
+    monkeypatch.setattr(vllm, "_params", lambda options, model, key, row: key)
+    return engine
+
+
+def test_an_engine_is_asked_what_this_machine_would_be(requests, monkeypatch):
+    """The prefix of an answer, what was said before, the instruction, the command and the seed among it."""
+    asked = {"prefix": " 7 8", "history": [["1 2", "3"]]}
+    items = [Item("a", "4 5", "", asked), Item("b", "6", ""), Item("c", "6", "", {"prefix": " 9"})]
+    given = {"command": "11", "seed": 3, "samples": [0, 1, 2]}
+    seen = {}
+
+    def decode(network, ids, options, *, generator, attention_mask, **_):
+        seen["ids"] = [row[mask.bool()].tolist() for row, mask in zip(ids, attention_mask, strict=True)]
+        seen["keys"] = generator.keys.tolist()
+
+    monkeypatch.setattr(respond, "decode", decode)
+    options = options_of("autoregressive", {"max_new_tokens": 4})
+    respond.respond(Model("tiny", network(), Numbers(), AR), items, options, **given)
+    answers = [answer for group in vllm.answers("tiny", items, options, **given) for answer in group]
+    assert list(requests.asked.values()) == seen["ids"] == [[1, 2, 3, 4, 5, 11, 7, 8], [6, 11], [6, 11, 9]]
+    assert requests.seen == seen["keys"]
+    assert [(answer.place, answer.text, answer.counters["positions"]) for answer in answers] == [
+        (0, "5", 9), (1, "5", 3), (2, "5", 4)
+    ]  # fmt: skip
+
+
+def test_answers_that_are_given_up_leave_nothing_in_the_engine(requests):
+    items, options = [Item("a", "4", ""), Item("b", "5", "")], options_of("autoregressive", {"max_new_tokens": 4})
+    with closing(vllm.answers("tiny", items, options, samples=[0, 0])) as answers:
+        next(answers)
+    assert not requests.waiting
+    again = [answer.place for group in vllm.answers("tiny", items, options, samples=[0, 0]) for answer in group]
+    assert again == [0, 1]
+
+
+@pytest.mark.parametrize("temperature, kept", [(0.0, 0.0), (1.0, 0.5)])
+def test_a_greedy_response_keeps_no_temperature(requests, temperature, kept):
+    options = options_of("autodeco", {"max_new_tokens": 4, "temperature": temperature})
+    ((answer,),) = vllm.answers("tiny", [Item("a", "4", "")], options, samples=[0])
+    assert (answer.counters["temperature"], answer.counters["top_p"]) == (kept, 0.9)
+
+
+def test_the_context_is_the_one_of_the_other_loop(requests):
+    """The last token of a text need not be read: 128 positions hold 129 tokens."""
+
+    def ask(prompt, limit):
+        options = options_of("autoregressive", {"max_new_tokens": limit})
+        return list(vllm.answers("tiny", [Item("a", " ".join(["4"] * prompt), "")], options, samples=[0]))
+
+    assert ask(3, 126) and ask(128, 1)
+    with pytest.raises(UserError, match="give max_new_tokens=126 at most, or shorten the prompt"):
+        ask(3, 127)
+    with pytest.raises(UserError, match="has 129 tokens, and the model has 128 positions: shorten it"):
+        ask(129, 1)
+
+
+def test_another_revision_or_setting_is_another_engine(monkeypatch):
+    made = []
+
+    class LLM:
+        llm_engine = None
+
+        def __init__(self, **options):
+            made.append(options)
+
+    monkeypatch.setattr(vllm, "_ENGINE", [])
+    monkeypatch.setattr(vllm, "find_spec", lambda name: True)
+    monkeypatch.setattr(vllm, "autodeco_name", lambda name: f"AutoDeco{name}")
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(LLM=LLM))
+    for name in vllm.SETTINGS:
+        monkeypatch.setenv(name, "0")
+    source = Source("tiny", "", "main", "LlamaForCausalLM", "", Model("tiny", Weightless(network().config), None, AR))
+    first = vllm._loaded(source, 50, "cpu")
+    assert vllm._loaded(source, 40, "cpu") is first
+    for change in ({"revision": "other"}, {"heads": "folder"}, {"path": "elsewhere"}):
+        assert vllm._loaded(replace(source, **change), 40, "cpu") is not first
+    for room, device in ((60, "cpu"), (60, "cuda")):
+        vllm._loaded(source, room, device)
+    monkeypatch.setenv("VLLM_OPTIONS", '{"seed": 1}')
+    vllm._loaded(source, 50, "cuda")
+    assert len(made) == 7
+
+
+@needs_study
+def test_the_engine_has_the_gpu_to_itself_and_gives_it_back(monkeypatch):
+    """With the order of an accelerator, on a CPU."""
+    here = Run.of("study-ar", TASK, "autoregressive", items=1, max_new_tokens=2)
+    there, order = replace(here, engine="vllm"), []
+    real = evaluation.model_of
+
+    def answers(*_, **__):
+        order.append(real.cache_info().currsize)
+        yield [vllm.Answer(0, "x", {"tokens_kept": 1})]
+
+    monkeypatch.setattr(vllm, "answers", answers)
+    monkeypatch.setattr(vllm, "release", lambda: order.append("released"))
+    monkeypatch.setattr(evaluation, "measured", lambda device: nullcontext(cost.Cost()))
+    monkeypatch.setattr(evaluation, "_work", lambda unit: (unit[0], real("study-ar", "cpu") and [], None))
+    found = evaluation._decoded([(there, [(0, 0)]), (here, [(0, 0)])], {here: 1}, "cuda", 0, 1)
+    assert [(run, len(lines)) for run, lines in found] == [(here, 0), (there, 1)]
+    assert order == [0, "released"]
+
+
+# What follows needs vLLM, in an environment of its own: `make test-vllm`.
 
 
 @pytest.fixture(scope="module")
@@ -269,12 +407,12 @@ PROMPTS = ("3 17 4", "5", "9 9 9 21 8 2 11")
 def drawn(method, count, **options):
     """`count` answers to each prompt, by prompt."""
     name = "tiny-heads" if method == "autodeco" else "tiny"
-    prompts = [prompt for prompt in PROMPTS for _ in range(count)]
-    keys = RowGenerator.of(0, prompts, [i for _ in PROMPTS for i in range(count)]).keys
+    items = [Item(prompt, prompt, "") for prompt in PROMPTS for _ in range(count)]
+    samples = [i for _ in PROMPTS for i in range(count)]
     found = {}
-    for group in vllm.answers(name, options_of(method, options), prompts, "", keys):
+    for group in vllm.answers(name, items, options_of(method, options), samples=samples):
         for answer in group:
-            found.setdefault(prompts[answer.place], []).append(answer)
+            found.setdefault(items[answer.place].prompt, []).append(answer)
     assert all(len(found[prompt]) == count for prompt in PROMPTS)
     return found
 
@@ -348,11 +486,27 @@ def test_vllm_without_draws_makes_our_tokens_counters_and_means(stock, method):
         assert answer.text == " ".join(map(str, out.responses[0, : int(out.lengths[0])].tolist()))
         assert list(answer.counters) == list(row)
         for key, value in row.items():
-            if key in ("temperature", "top_p"):  # at temperature 0 ours is 0 and the predicted one stands here
-                continue
-            assert answer.counters[key] == value, key
+            if key != "top_p":
+                assert answer.counters[key] == value, key
         if method == "autodeco":
             assert answer.counters["top_p"] == pytest.approx(row["top_p"], abs=2e-3)
+
+
+@needs_vllm
+@pytest.mark.vllm
+def test_vllm_fills_the_context_as_the_other_loop_does(stock):
+    options = {"max_new_tokens": 122, "temperature": 0.0}  # with 7 tokens one more than there are positions
+    ids = torch.tensor([[int(word) for word in PROMPTS[2].split()]])
+    for end in range(SIZE):  # one that this text has not
+        stops = replace(AR, eot_ids=(end,))
+        out = decode(stock, ids, options_of("autoregressive", options), generator=0, family=stops)
+        if int(out.lengths[0]) == 122:
+            break
+    with pytest.MonkeyPatch.context() as patch:
+        of = vllm.source_of
+        patch.setattr(vllm, "source_of", lambda name: replace(of(name), model=replace(of(name).model, family=stops)))
+        (answer,) = drawn("autoregressive", 1, **options)[PROMPTS[2]]
+    assert answer.counters == out.trace.row(0) and answer.counters["tokens_kept"] == 122
 
 
 @needs_vllm

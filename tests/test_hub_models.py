@@ -1,8 +1,10 @@
 """Models of the hub from stand-ins in an offline cache: the published names, shapes and token ids at a tiny width."""
 
 import copy
+import gc
 import json
 import math
+import weakref
 from dataclasses import replace
 
 import huggingface_hub
@@ -22,6 +24,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from lib.autodeco import AutoDecoForCausalLM
 from lib.decoders import decode
 from lib.decoding.autoregressive import Autoregressive
 from lib.decoding.bidirectional import canvas_logits
@@ -521,6 +524,10 @@ def test_a_pair_of_padded_vocabularies_is_cut_to_the_common_part():
         def get_vocab(self):
             return {f"w{i}": i for i in range(22)}
 
+    class Tens:
+        def get_vocab(self):
+            return {"ten": 10}
+
     target, draft = tiny(vocabulary=40), tiny(vocabulary=24, seed=1)
     large, small = paired(target, draft, Words())
     assert small is draft and target.config.vocab_size == 40 == target.lm_head.weight.shape[0]
@@ -535,6 +542,18 @@ def test_a_pair_of_padded_vocabularies_is_cut_to_the_common_part():
     assert int(out.responses.max()) < 24
     with pytest.raises(UserError, match="different vocabularies"):
         require_pair(target, draft)
+    Words.get_vocab = lambda self: pytest.fail("13 to 117 ms inside of windows that are timed")
+    assert paired(target, draft, Words())[0] is large and paired(target, target, Words()) == (target, target)
+    short = paired(draft, target, Tens())[1]
+    assert short.config.vocab_size == 24 and paired(draft, target, Words())[1] is short
+    again = tiny(vocabulary=40)
+    of, kept = weakref.ref(again), paired(again, draft, Tens())[0]
+    again.lm_head.weight = torch.nn.Parameter(again.lm_head.weight.detach().clone())  # as a move to a device does
+    assert paired(again, draft, Tens())[0] is not kept
+    del again, kept
+    gc.collect()
+    assert of() is None, "a pair holds no model"
+    target, draft = tiny(vocabulary=40), tiny(vocabulary=24, seed=1)
     Words.get_vocab = lambda self: {"w": 30}
     with pytest.raises(UserError, match="a token 30 that not all of them know"):
         paired(target, draft, Words())
@@ -545,8 +564,6 @@ def test_a_pair_of_padded_vocabularies_is_cut_to_the_common_part():
 
 
 def test_published_heads_come_from_the_hub(cache):
-    from lib.autodeco import AutoDecoForCausalLM
-
     name = "r1-qwen-7b-authors"
     base = put_qwen(cache)
     folder = cache(MODELS[name].source)
@@ -559,6 +576,20 @@ def test_published_heads_come_from_the_hub(cache):
     for key, value in heads().state_dict().items():
         assert torch.equal(model.network.heads.state_dict()[key], value), key
     assert describe(name)[1].startswith(f"{MODELS[name].source}@main+deepseek-ai/")
+
+
+def test_heads_go_onto_their_base_in_fewer_bits(tmp_path):
+    base = tiny()
+    AutoDecoForCausalLM.from_base(base, heads()).save_pretrained(tmp_path)
+    base.model.layers[0].mlp.up_proj.weight.data += 1
+    with pytest.raises(UserError, match="of another base"):
+        AutoDecoForCausalLM.from_pretrained(tmp_path, base)
+    whole = torch.ones_like(base.model.layers[0].mlp.up_proj.weight, dtype=torch.int8)
+    base.model.layers[0].mlp.up_proj.weight = torch.nn.Parameter(whole, requires_grad=False)
+    assert AutoDecoForCausalLM.from_pretrained(tmp_path, base).heads is not None
+    base.config.model_type = "other"
+    with pytest.raises(UserError, match="of another family"):
+        AutoDecoForCausalLM.from_pretrained(tmp_path, base)
 
 
 # Places, bits, room
@@ -656,3 +687,14 @@ def test_prefixes_and_histories_go_where_a_chat_has_them():
     bare = replace(model, family=AR)
     bare.encode("now", prefixes=["Here: "], histories=[[["then", "so"]]])
     assert tokenizer.seen == "then\nso\n\nnowHere: "
+
+
+def test_a_prefix_behind_an_opened_thought_is_refused():
+    inner = Tokenizer(models.WordLevel({"</s>": 2, "a": 3, "b": 4}, unk_token="a"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="</s>", chat_template=THINKING)
+    model = Model("r1", tiny(), tokenizer, FAMILIES["qwen-2"])
+    with pytest.raises(UserError, match="template of r1 begins every answer with <think>.*take a task that does not"):
+        model.encode("a", prefixes=["b"])
+    assert torch.equal(model.encode("a", prefixes=[""])[0], model.encode("a")[0])
+    assert replace(model, family=AR).encode("a", prefixes=["b"])[0].tolist() == [[3]], "no template, no thought"

@@ -3,8 +3,9 @@
 import json
 import shutil
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache
+from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -14,9 +15,20 @@ import pytest
 from lib.decoders import DECODERS
 from lib.models.registry import CHECKPOINTS, MODELS, load
 from lib.running import code, evaluation
+from lib.running import identity as module
 from lib.running.code import ROOT, closure, name_of
 from lib.running.evaluation import Run, responses
-from lib.running.identity import SHARED, changes, identity, items_of, loaders, response_code, score_code
+from lib.running.identity import (
+    SHARED,
+    changes,
+    engine_code,
+    file_id,
+    identity,
+    items_of,
+    loaders,
+    response_code,
+    score_code,
+)
 from lib.tasks import TASKS
 
 TASK = "country_facts"
@@ -111,6 +123,19 @@ def test_a_damaged_rule_is_found_out_in_every_run_that_follows_it(copies, rule):
     else:
         assert found == {method for method, *_ in RUNS}
     assert not changed_tasks(root)
+
+
+ENGINES = {
+    "a seed": ("lib/engines/vllm.py", "key & (2**63 - 1)", "key & (2**62 - 1)"),
+    "a law": ("lib/engines/vllm_plugin.py", "mass[:, None]).log()", "mass[:, None])"),
+    "a setting": ("lib/engines/vllm_plugin.py", "= [said[index]]", "= [said[0]]"),
+}
+
+
+@pytest.mark.parametrize("part", ENGINES)
+def test_a_damaged_engine_is_found_out_and_changes_nothing_here(copies, part):
+    root = copies(*ENGINES[part])
+    assert engine_code(root) != engine_code() and not changed_runs(root) and not changed_tasks(root)
 
 
 SCORERS = {
@@ -229,3 +254,25 @@ def test_an_identity_names_what_decides(monkeypatch):
         assert changes(then | {name: "other"}, now) == [name]
     assert changes(then | {"instruction": "other"}, now) == ["instruction"]
     assert changes({key: value for key, value in then.items() if key != "draft"}, now) == ["draft"]
+
+
+def test_an_engines_code_and_version_decide_its_own_runs_alone(monkeypatch):
+    if not (CHECKPOINTS / "study-ar" / "model.safetensors").exists():
+        pytest.skip("no committed checkpoint")
+    plain = Run.of("study-ar", TASK, "autoregressive", items=2)
+    by_vllm = replace(plain, engine="vllm")
+    monkeypatch.setattr(module, "version", lambda name: {"vllm": "0.32.0"}[name])
+    now = json.loads(json.dumps(identity(by_vllm)))
+    assert set(now) - set(identity(plain)) == {"engine", "engine_version"}
+    assert (now["engine"], now["engine_version"]) == (engine_code(), "0.32.0")
+    for name in ("engine", "engine_version"):
+        assert changes(now | {name: "other"}, now) == [name]
+    name = file_id(by_vllm)
+    monkeypatch.setattr(module, "version", lambda name: "0.33.0")
+    assert file_id(by_vllm) != name
+
+    def absent(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(module, "version", absent)
+    assert changes(now, identity(by_vllm)) == [], "a result can be read where there is no vLLM"

@@ -53,7 +53,7 @@ from lib.studies.mtad.base import reduction, repeats_itself
 from lib.studies.mtad.joint import Study as Joint
 from lib.studies.mtad.scores import Study as Scores
 from lib.studies.mtad.ways import GREEDY, LOSSLESS, PLAIN, WARP, WAYS
-from lib.tasks import get_task, rows
+from lib.tasks import get_task, judge, mt_bench, rows
 from lib.tasks.base import Item
 
 QA = {"items": 3, "samples": 1, "tasks": ("qa",)}
@@ -691,6 +691,125 @@ def test_tasks_without_a_judge_take_no_part_in_scores():
     assert only.claims() == [] and only.headlines() == {} and only.comparisons.empty
     limits = {dict(run.options)["max_new_tokens"] for run in mtad_real.Study(tokens=33).runs().values()}
     assert limits == {33}
+
+
+def test_logs_have_ours_beside_theirs_by_either_name_of_spider():
+    for short in ("spider_execution", "spider"):
+        lines = {(short, way): made([1, 0, 1]) for way in ("MTAD", "token tree")}
+        s = study(lines, kind=mtad_real.Study, methods=("MTAD", "token tree"))
+        rows = [{"label": short, "name": way, "accuracy": 200 / 3} for way in ("MTAD", "token tree")]
+        s.__dict__["summary"] = pd.DataFrame(rows)
+        s.__dict__["cheaper"] = lambda *_: Estimate(1.5, 1.0, 2.0, 3)
+        logs = s.logs()
+        own = logs[logs.model.str.endswith("(ours)")]
+        assert own[["task", "MTAD, %", "items"]].values.tolist() == [["Spider", 66.667, 3]], short
+
+
+def test_settings_of_the_first_versions_can_be_given_and_change_nothing_by_default():
+    given = {"top_k": 20, "width": 8, "fallback": 0.9, "rollback": 3.0, "tau": 0.9}
+    methods = ("sampling", "greedy", "token tree", "BiLD", "MTAD", "MMTAD")
+    default, first = (mtad_real.Study(tasks=("gsm8k",), methods=methods, **own) for own in ({}, given))
+    for name in methods:
+        method, options = WAYS[name]
+        own = {key: value for key, value in {"gamma": 3, "tau": 0.05}.items() if method == "mtad"}
+        assert default.runs()["gsm8k", name] == default._run("gsm8k", method, **options | own), name
+    options = {name: run.resolved() for (_, name), run in first.runs().items()}
+    assert {options[name].top_k for name in methods if name != "greedy"} == {20} and not options["greedy"].top_k
+    assert (options["BiLD"].fallback, options["BiLD"].rollback, options["BiLD"].gamma) == (0.9, 3.0, 10)
+    assert {options[name].width for name in ("MTAD", "MMTAD")} == {8}
+
+
+# What is rated
+
+NEWS = [
+    {"id": f"{i:040x}", "article": f"Ships {i} came. They left.", "highlights": "Ships came and left ."}
+    for i in (0, 1)
+]
+
+
+def texts(*given, **costs):
+    """Lines of a run on the two articles."""
+    return [
+        {"item": f"cnn_dailymail/{row['id']}", "sample": 0, "correct": 0, "text": text, **costs}
+        for row, text in zip(NEWS, given, strict=True)
+    ]
+
+
+def test_summaries_have_rouge_with_intervals_and_no_accuracy(monkeypatch, tmp_path):
+    (tmp_path / "cnn_dailymail_test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in NEWS))
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    identity.items_of.cache_clear()
+    ways = ("sampling", "greedy", "speculative", "threshold", "MTAD", "MMTAD")
+    cost = COSTS | {"tokens_kept": 9, "target_forwards": 5, "positions": 9, **PLAIN_COST}
+    cost.pop("text")
+    lines = {
+        ("cnn_dailymail", way): texts("Ships came and left", "Ships" if way == "MTAD" else "no word", **cost)
+        for way in ways
+    }
+    s = study(lines, kind=mtad_real.Study, methods=ways)
+    s.__dict__["all_runs"] = {key: Run.of("study-ar", "cnn_dailymail", "autoregressive", 2, max_new_tokens=LIMIT)
+                              for key in lines}  # fmt: skip
+    s.__dict__["_surprise_tables"] = {key: np.array([[1.0], [2.0]]) for key in lines}
+    identity.items_of.cache_clear()
+    assert s.judged_tasks == () and s.rated_tasks == ("cnn_dailymail",)
+    assert s.claims() == [] and s.headlines() == {}, "nothing is claimed of an accuracy that there is not"
+    assert s.summary[["accuracy", "low", "high"]].isna().all(axis=None)
+    table = s.table()
+    assert list(table.columns) == [f"cnn_dailymail, ROUGE-{n}" for n in ("L", 1, 2)]
+    means = {"MTAD": 100 * (1 + 2 / 5) / 2, "sampling": 50.0}  # «Ships» is one word of four, all of its own
+    for way, mean in means.items():
+        e = s.rating("cnn_dailymail", way, "ROUGE-L")
+        assert e.value == pytest.approx(mean) and e.low < mean < e.high and e.n == 2
+        assert table["cnn_dailymail, ROUGE-1"][way] == f"{e.value:.2f} [{e.low:.2f}, {e.high:.2f}]"
+    rows = s.comparisons.set_index(["way", "against", "task"])
+    assert rows.difference["MTAD", "sampling", "cnn_dailymail, ROUGE-L"] == pytest.approx(20)
+    assert "**cnn_dailymail**, ROUGE-L: sampling 50.00" in s.reading()
+    identity.items_of.cache_clear()
+
+
+def test_both_turns_of_mt_bench_are_judged_where_there_is_a_judge(pair_of_models, monkeypatch, tmp_path):
+    turns = [{"question_id": 80 + i, "category": "x", "turns": [f"first {i}", "second"]} for i in range(2)]
+    (tmp_path / "mt_bench.jsonl").write_text("".join(json.dumps(row) + "\n" for row in turns))
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    mt_bench._by_id.cache_clear()
+    identity.items_of.cache_clear()
+    given = {"items": 2, "samples": 2, "tasks": ("mt_bench",), "methods": ("sampling", "MTAD"), "tokens": 4}
+    s = mtad_real.Study(**given, model="study-ar", draft="study-draft", out=str(tmp_path / "out"))
+    for name in ("JUDGE_URL", "JUDGE_MODEL"):
+        monkeypatch.delenv(name, raising=False)
+    assert s.table().mt_bench.tolist() == ["not judged"] * 2 and s.comparisons.empty
+    asked = []
+
+    def reply(model, question):
+        asked.append(question)
+        return "Good. Rating: [[7]]" if "second" in question else "Rating: [[4]]"
+
+    monkeypatch.setattr(judge, "_asked", reply)
+    monkeypatch.setattr(judge, "FOLDER", tmp_path / "judged")
+    monkeypatch.setenv("JUDGE_URL", "http://judge")
+    monkeypatch.setenv("JUDGE_MODEL", "one")
+    judged = mtad_real.Study(**given, model="study-ar", draft="study-draft", out=str(tmp_path / "out"))
+    assert list(judged.table().columns) == [f"mt_bench, {m}" for m in ("rating", "turn 1", "turn 2")]
+    for measure, value in {"rating": 5.5, "turn 1": 4, "turn 2": 7}.items():
+        e = judged.rating("mt_bench", "MTAD", measure)
+        assert (e.value, e.n) == (pytest.approx(value), 2) and 1 <= e.low <= value <= e.high <= 10
+    first = {line["text"] for line in judged.lines["mt_bench", "MTAD"]}
+    second = [q for q in asked if "### User\nsecond" in q]
+    assert all(any(f"### Assistant\n{text}\n" in q for q in second) for text in first), "after what was answered"
+    assert judged.claims() == [] and "**mt_bench**, rating: sampling 5.50" in judged.reading()
+    judged.save()
+    assert len(pd.read_csv(tmp_path / "out" / "judged.csv")) == 2 * 2 * 2 * 2 * 2
+    mt_bench._by_id.cache_clear()
+    identity.items_of.cache_clear()
+
+
+def test_no_claim_on_blocks_counts_answers_that_nobody_judges():
+    lines = {(task, name): made([0, 1]) for task in ("qa", "mt_bench") for name in Joint().variants()}
+    lines |= {("mt_bench", name): made([0, 0]) for name in Joint().variants()}
+    lines["qa", "sampling"] = made([0, 0])
+    s = study(lines, {key: [[1.0], [2.0]] for key in lines}, kind=Joint)
+    assert s.answered == ("qa",) and {claim.here.n for claim in s.claims() if claim.unit == "points"} == {2}
+    assert set(s.comparisons.task) == {"qa"}
 
 
 def test_scores_and_speeds_are_of_one_setting():

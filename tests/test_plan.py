@@ -28,6 +28,7 @@ from lib.reporting.render import parameters
 from lib.running import index
 from lib.running.evaluation import Run
 from lib.studies import STUDIES, study_of
+from lib.studies.base import Timed
 from lib.studies.mtad import base as mtad_base
 from lib.studies.mtad import rounds as mtad_rounds
 from lib.studies.mtad import speed as mtad_speed
@@ -162,6 +163,27 @@ def test_what_follows_from_responses_is_counted_without_any(stem, monkeypatch):
     assert bool(runs) != bool(study.timed())
 
 
+def test_by_the_clock_costs_what_the_same_run_costs():
+    """It had neither the draft's forwards nor the prompts."""
+    run = Run.of("llama-3.1-8b", "humaneval", "speculative", 1, draft="llama-3.2-1b", max_new_tokens=128, gamma=4)
+    at_once = plan.responses_at_once(run)
+    same = Timed("llama-3.1-8b", 3, at_once, 128, "llama-3.2-1b", draft_steps=4)
+    assert plan.seconds_by_clock(same) == pytest.approx(plan.seconds_of(run, 3 * at_once))
+    alone = replace(same, draft="", draft_steps=0)
+    assert plan.seconds_by_clock(alone) < 0.8 * plan.seconds_by_clock(same)
+    assert plan.seconds_by_clock(replace(alone, prompt=4096)) > 1.1 * plan.seconds_by_clock(alone)
+    section = plan._section([], [same])
+    assert section["draft_forwards"] == 3 * at_once * 128 * 4
+    study = study_of("34_mtad_speed").of(parameters(NOTEBOOKS / "34_mtad_speed.ipynb", "smoke"))
+    ways = study.timed()
+    assert {bool(one.draft) for one in ways} == {True, False} and all(
+        bool(t.draft) == (t.draft_steps > 0) for t in ways
+    )
+    assert max(one.draft_steps for one in ways) == 20, "assisted, its defaults"
+    overhead = study_of("16_autodeco_overhead")(prompts=(8, 256), batches=(1, 2))
+    assert [(one.batch, one.prompt) for one in overhead.timed()] == [(1, 8), (1, 256), (2, 8)]
+
+
 def test_responses_that_sections_share_are_counted_once(monkeypatch):
     found = plan.plan_of("paper", {name: section.notebook for name, section in read("paper").sections.items()
                                    if name in ("autodeco_table_1-r1-qwen-7b-authors",
@@ -271,6 +293,19 @@ def test_a_name_is_one_profile(folder):
         file.unlink()
     with pytest.raises(UserError, match="'mine' has no sections: put a file"):
         read("mine", folder)
+
+
+@pytest.mark.parametrize("name", ["mine.yml", "two.yaml.txt", "notes.md", "more.d/"])
+def test_no_file_of_a_folder_is_passed_over_in_silence(folder, name):
+    path = folder / "mine" / name
+    path.mkdir() if name.endswith("/") else path.write_text("notebook: 20_tolerator_scores\n")
+    with pytest.raises(UserError, match=rf"{path.name} is no section: call it <section>.yaml, or move it"):
+        sections("mine", folder)
+
+
+def test_hidden_files_of_a_folder_are_left_alone(folder):
+    (folder / "mine" / ".one.yaml.swp").write_text("x")
+    assert len(sections("mine", folder)) == 3
 
 
 def test_sections_are_chosen_by_notebook_by_file_and_by_name():

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from lib.analysis.stats import paired_difference, paired_mean_difference
 from lib.errors import UserError
+from lib.models.registry import FAMILIES
 from lib.running.evaluation import Run
 from lib.studies.tolerator import (
     controls as tolerator_controls,
@@ -38,8 +40,39 @@ def test_over_tasks_is_the_mean_of_the_tasks_differences():
     a, b = [1, 1, 0, 0], [0, 0, 0, 0]
     e = over_tasks([(made(a), made(b)), (made(b), made(a)), (made(a), made(b))])
     assert e.value == pytest.approx(100 * (0.5 - 0.5 + 0.5) / 3) and e.n == 12
-    with pytest.raises(ValueError, match="different sizes"):
-        over_tasks([(made(a), made(b)), (made(a[:2]), made(b[:2]))])
+    stacked = paired_difference(*(np.array([x + y + x])[0][:, None] for x, y in ((a, b), (b, a))))
+    assert (e.low, e.high, e.p) == (100 * stacked.low, 100 * stacked.high, stacked.p), "as one task of twelve items"
+
+
+def test_tasks_of_different_sizes_weigh_the_same():
+    """HumanEval has 164 items where 256 are asked for: the mean is that of the tasks' means, not of all items."""
+    few, many = ([1, 1, 0, 0], [0, 0, 0, 0]), ([0] * 40, [1] * 10 + [0] * 30)
+    pairs = [(made(few[0]), made(few[1])), (made(many[0]), made(many[1]))]
+    e = over_tasks(pairs)
+    assert (e.value, e.n) == (pytest.approx(100 * (0.5 - 0.25) / 2), 44)
+    assert e.low < 0 < e.high and 0 < e.p <= 1
+    back = over_tasks([(y, x) for x, y in pairs])
+    assert (back.value, back.low, back.high, back.p) == pytest.approx((-e.value, -e.high, -e.low, e.p))
+    alone = [paired_mean_difference(np.array(x, float), np.array(y, float)) for x, y in (few, many)]
+    assert e.high - e.low == pytest.approx(np.hypot(*(x.high - x.low for x in alone)) * 100 / 2, rel=0.1), (
+        "drawn anew within each task, and one task apart from the other"
+    )
+    same = over_tasks([(made([1] * 4), made([0] * 4)), (made([1] * 40), made([0] * 40))])
+    assert same.value == 100 and 0 < same.low < 100 == same.high, "no width would claim too much"
+    with pytest.raises(ValueError, match="not paired"):
+        over_tasks([pairs[0], (pairs[1][0], [line | {"item": "x"} for line in pairs[1][1]])])
+
+
+def test_a_rate_is_judged_over_tasks_of_different_sizes():
+    study = tolerator_rate.Study(items=4, samples=1, tasks=("qa", "code"), gammas=(0.4, 0.8))
+    right = {tolerator_rate.PUBLISHED_RATE: [1, 1, 1, 0], tolerator_rate.SAME_AMOUNT: [1, 0, 0, 0]}
+    costs = {"target_forwards": 1, "positions": 1, "tokens_kept": 1, "status": "ok", "seconds": 0.1, "joules": None}
+    study.__dict__["lines"] = {
+        (task, name): [line | costs for line in made(right.get(name, [0] * 4)[:count])]
+        for task, count in (("qa", 4), ("code", 3))
+        for name in study.variants()
+    }
+    assert study.ledger()["here"].iloc[0].startswith(f"{100 * (0.5 + 2 / 3) / 2:.3f} [")
 
 
 def test_pairs_are_of_the_samples_that_both_have():
@@ -61,6 +94,36 @@ def test_the_mean_gain_is_over_tasks_and_budgets_of_the_same_items():
     }
     e, theirs = study.mean_gain("vanilla")
     assert (e.value, e.n, theirs) == (pytest.approx(100 * (3 - 2) / 8), 8, pytest.approx(25))
+
+
+def test_the_mean_gain_of_tasks_of_different_sizes_is_the_mean_of_theirs():
+    study = Scores(items=4, samples=1, tasks=("qa", "code"))
+    study.__dict__["lines"] = {
+        (task, method, 4): made([int(method == "tolerator" and task == "qa")] * count)
+        for task, count in (("qa", 2), ("code", 8))
+        for method in ("tolerator", "vanilla")
+    }
+    e, theirs = study.mean_gain("vanilla")
+    assert (e.value, e.n, theirs) == (pytest.approx(50), 10, 0)
+
+
+def test_a_models_recipe_is_that_of_its_scripts_and_llada_s_by_default():
+    """Dream: vanilla at temperature 1 cut at top-p 0.9, TOLERATOR's fill-up cut alike; the peers have it anyway."""
+    dream, plain = {"temperature": 1.0, "top_p": 0.9}, {}
+    for kind in (Scores, tolerator_split.Study, tolerator_rate.Study, tolerator_eot.Study, tolerator_cost.Study):
+        for run in kind(**QA, **plain).runs().values():
+            if run.method in ("vanilla", "tolerator"):
+                assert run.resolved().top_p == 1 and run.resolved().temperature in (0.3, 0.5)
+        for run in kind(**QA, **dream).runs().values():
+            options = run.resolved()
+            if run.method == "vanilla":
+                filled = options.eot_form == "logit_div" and kind is tolerator_split.Study  # the fill-up alone
+                assert options.temperature == (0.5 if filled else 1.0)
+            if run.method == "tolerator":
+                assert (options.temperature, options.refine_temperature) == (0.5, 0.3)
+            if run.method in ("vanilla", "tolerator", "rcr", "remdm"):
+                assert options.top_p == 0.9
+    assert FAMILIES["dream"].rule == "entropy", "the order is that of the family"
 
 
 def test_a_right_end_behind_false_steps_is_told_apart():

@@ -8,8 +8,9 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -162,12 +163,78 @@ class Memory:
 
 def test_rows_that_fit_are_those_that_were_measured(monkeypatch):
     cuda = Memory(monkeypatch)
-    with memory.measured(2, "cuda") as room:
+    with memory.measured(2, ["cuda"]) as room:
         cuda.peak = 300
     assert room.fits == int(0.8 * (600 + 100) / 50)
-    with memory.measured(2, "cpu") as room:
+    with memory.measured(2, ["cpu"]) as room:
         cuda.peak = 300
     assert room.fits is None
+
+
+def test_a_batch_that_went_in_halves_measures_nothing(monkeypatch):
+    cuda = Memory(monkeypatch)
+    monkeypatch.setattr(memory, "_FITTED", {"what": 2})
+    for rows, fits in ((4, None), (2, int(0.8 * 700 / 100))):
+        cuda.peak = 200
+        with memory.measured(rows, ["cuda"], "what") as room:
+            cuda.peak = 400
+        assert room.fits == fits, rows
+
+
+def test_the_tightest_of_several_gpus_says_what_fits(monkeypatch):
+    cuda = Memory(monkeypatch)
+    shared = SimpleNamespace(hf_device_map={"model.embed": 0, "model.layers.1": 1, "lm_head": "cpu"})
+    assert memory.devices_of(shared, "cuda") == ["cuda:0", "cuda:1"]
+    assert memory.devices_of(SimpleNamespace(), "cuda") == ["cuda"]
+    assert memory.devices_of(SimpleNamespace(hf_device_map={"": "cpu"}), "cpu") == ["cpu"]
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: ({"cuda:0": 600, "cuda:1": 100}[device], 1000))
+    with memory.measured(2, ["cuda:0", "cuda:1"]) as room:
+        cuda.peak = 300
+    assert room.fits == int(0.8 * (100 + 100) / 50)
+    config = SimpleNamespace(hidden_size=1, num_attention_heads=1, num_hidden_layers=1, vocab_size=1)
+    config.get_text_config = lambda: config
+    family = SimpleNamespace(mask_id=None)
+
+    def size(place):
+        network = SimpleNamespace(config=config, hf_device_map={"": place})
+        return memory.batch_size(SimpleNamespace(network=network, family=family), 1, 1, "cuda")
+
+    a_row = memory.bytes_a_row(config, False, 1, 1)
+    monkeypatch.setattr(memory, "free", lambda device: {"cuda:0": 100, "cuda:1": 20}[device] * a_row)
+    assert (size(0), size(1)) == (40, 8)
+
+
+def test_memory_that_ends_inside_cublas_is_halved_too(monkeypatch):
+    monkeypatch.setattr(memory, "_FITTED", {})
+
+    def work(words):
+        def decode(rows):
+            if len(rows) > 2:
+                raise RuntimeError(words)
+            return rows
+
+        return memory.in_halves(decode, [1, 2, 3, 4, 5], words)
+
+    assert work("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`") == [1, 2, 3, 4, 5]
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        work("CUDA error: an illegal memory access was encountered")
+
+
+@needs_study
+def test_a_model_is_loaded_before_a_batch_is_measured(monkeypatch):
+    seen = []
+
+    @contextmanager
+    def measured(rows, devices, what):
+        seen.append("measured")
+        yield memory.Measured()
+
+    real = evaluation.model_of
+    monkeypatch.setattr(evaluation, "model_of", lambda name, device: seen.append(name) or real(name, device))
+    monkeypatch.setattr(evaluation, "room_measured", measured)
+    run = Run.of("study-ar", "country_facts", "speculative", items=1, draft="study-draft", max_new_tokens=2)
+    evaluation._work((run, [(0, 0)], "cpu"))
+    assert seen[:3] == ["study-ar", "study-draft", "measured"]
 
 
 @needs_study
@@ -184,7 +251,7 @@ def test_the_first_batch_of_a_run_measures_for_the_others(tmp_path, monkeypatch)
     monkeypatch.setattr(evaluation, "_work", work)
     todo = [(run, [(i, 0) for i in range(20)])]
     found = [lines for _, lines in evaluation._decoded(todo, {run: 3}, "cuda", 0, None)]
-    assert sizes == [2, 7, 7, 4] and sum(map(len, found)) == 20
+    assert sizes == [3, 7, 7, 3] and sum(map(len, found)) == 20
     assert len({line["item"] for lines in found for line in lines}) == 20
 
 
@@ -194,12 +261,18 @@ def test_ray_that_is_missing_names_its_cure(monkeypatch):
     monkeypatch.setattr(by_ray, "_POOLS", {})
     with pytest.raises(UserError, match="ENGINE=ray needs Ray: .*--extra ray"):
         list(workers.results(abs, [1]))
+    monkeypatch.setattr(sys, "prefix", "/here/.venv-vllm")
+    with pytest.raises(UserError, match="`make env-vllm` puts it into /here/.venv-vllm"):
+        list(workers.results(abs, [1]))
 
 
 def test_ray_gives_out_gpus_itself(monkeypatch):
     monkeypatch.setenv("ENGINE", "ray")
     with pytest.raises(UserError, match="set device to 'cuda', not 'cuda:1'"):
         list(workers.results(abs, [1], device="cuda:1"))
+    monkeypatch.setenv("MODEL_PLACE", "auto")
+    with pytest.raises(UserError, match="MODEL_PLACE is for several GPUs.*leave one of them out"):
+        list(workers.results(abs, [1], device="cuda"))
 
 
 @pytest.fixture(scope="module")
@@ -263,3 +336,35 @@ def test_a_unit_that_kills_its_actors_is_the_machines_error(cluster):
     with pytest.raises(MachineError, match="ended 3 Ray actors"):
         list(workers.results(os._exit, [1]))
     assert list(workers.results(abs, [-1])) == [1], "the next work finds actors"
+
+
+def _said(name):
+    return os.environ.get(name)
+
+
+@needs_ray
+def test_an_actor_has_the_settings_of_today(cluster, monkeypatch):
+    for value in ("llada-8b=main", "llada-8b=other", None):
+        monkeypatch.delenv("HUB_REVISION", raising=False)
+        if value:
+            monkeypatch.setenv("HUB_REVISION", value)
+        assert list(workers.results(_said, ["HUB_REVISION"])) == [value]
+
+
+def _ends():
+    raise OSError("no such folder here")
+
+
+@needs_ray
+def test_actors_that_cannot_start_are_the_machines_error(cluster):
+    with pytest.raises(MachineError, match="3 Ray actors ended while they started .*no such folder here"):
+        list(cluster.results(abs, [1], _ends))
+
+
+@needs_ray
+def test_an_idle_actor_that_died_is_no_try_of_a_unit(cluster, monkeypatch):
+    monkeypatch.setattr(by_ray, "TRIES", 1)
+    for _ in range(2):
+        assert list(workers.results(abs, [-1])) == [1]
+        for process in actors():
+            process.kill()

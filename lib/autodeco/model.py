@@ -58,7 +58,8 @@ class AutoDecoForCausalLM(Generates):
         """Heads from a folder or hub repository, their base from where the config says, or `base` if given.
 
         Reads what `save_pretrained` writes and the authors' published form. Raises UserError for a base with
-        another fingerprint (`check_base=False` lets it pass) and for a missing or unfitting file. `options` go to
+        another fingerprint (`check_base=False` lets it pass, and of a quantised base the family alone is compared)
+        and for a missing or unfitting file. `options` go to
         the base's `from_pretrained`. An adapter that lies beside the heads, in the form of `peft`, is merged into the
         base, which then is no longer the plain one.
         """
@@ -69,8 +70,9 @@ class AutoDecoForCausalLM(Generates):
         if base is None:
             base = _base(config, folder, options)
         name = config.get("base_model_name_or_path", "the model that they were trained on")
+        known = config.get("base_fingerprint") if check_base and not _quantised(base) else None
         for what, expected, found in (
-            ("of another base", config.get("base_fingerprint"), fingerprint(base)),
+            ("of another base", known, fingerprint(base) if known else None),
             ("of another family", config.get("base_model_type"), base.config.model_type),
         ):
             if check_base and expected and expected != found:
@@ -131,6 +133,11 @@ def fingerprint(model) -> str:
         sample = flat[:: max(1, len(flat) // 64)][:64].to("cpu", torch.bfloat16)
         digest.update(f"{name}{tuple(value.shape)}".encode() + sample.view(torch.int16).numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def _quantised(model) -> bool:
+    """Whether weights are whole numbers (MODEL_BITS), of which no fingerprint is that of the model."""
+    return any(not parameter.is_floating_point() for parameter in model.parameters())
 
 
 def _folder(folder: str | Path) -> Path:

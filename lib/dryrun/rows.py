@@ -181,8 +181,9 @@ def _mbpp_ids() -> list[int]:
 
 
 def _human_eval() -> list[dict]:
+    """One row: where tasks are taken together, one of them has fewer items than are asked for, as in the papers."""
     found = []
-    for place in range(ROWS):
+    for place in range(1):
         name = f"more_{place}"
         prompt = (
             f'def {name}(a: int) -> int:\n    """Add {place} to a.\n    >>> {name}(1)\n    {1 + place}\n    """\n'

@@ -17,7 +17,13 @@ from lib.paths import CHECKPOINTS, NOTEBOOKS, ROOT
 from lib.reporting.profiles import COMMON, Read
 
 FILES = ("README.md", "LICENSES.md", "pyproject.toml", "uv.lock")
-UNSET = ("ENGINE", "SHARD", "HF_ENDPOINT", "HF_TOKEN", "HUB_REVISION", "TRANSFORMERS_CACHE", "HUGGINGFACE_HUB_CACHE")
+# What a user may have set that would make another run of it, or lead out of the copy.
+UNSET = (
+    "DECODING_COMPILE", "DECODING_STUDY_CACHE", "ENGINE", "HF_DATASETS_CACHE", "HF_ENDPOINT", "HF_TOKEN",
+    "HUB_REVISION", "HUGGINGFACE_HUB_CACHE", "HUGGING_FACE_HUB_TOKEN", "JUDGE_API_KEY", "JUDGE_MODEL", "JUDGE_URL",
+    "MODEL_BITS", "MODEL_PLACE", "SHARD", "SPIDER_DATABASES", "TRANSFORMERS_CACHE",
+    "VLLM_ALLOW_LONG_MAX_MODEL_LEN", "VLLM_OPTIONS",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,8 @@ def _checkpoints(folder: Path) -> None:
         if trained and not (folder / entry.source).exists():
             (folder / entry.source).mkdir()
             write_heads(folder / entry.source, MODELS[entry.base].source)
-            curve = [{"step": step, "loss": 1 / step, "temperature": 1.0, "top_p": 0.5} for step in (1, 200, 400)]
+            row = {"loss": 0.5, "temperature": 1.0, "top_p": 0.5}
+            curve = [{"step": step, **row, **({} if step % 100 else {"held_out": 0.5})} for step in (10, 200, 400)]
             (folder / entry.source / "curve.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in curve))
             record = {"positions": 1, "seconds": 1.0, "device": "cpu"}
             (folder / entry.source / "measured.json").write_text(json.dumps(record))

@@ -10,14 +10,15 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import count
 
 import torch
-from torch import Tensor
 
 from lib.autodeco.decode import AutoDeco
 from lib.decoding.autoregressive import Autoregressive
-from lib.decoding.networks import context_of
+from lib.decoding.networks import check_length, context_of
 from lib.decoding.options import Options
+from lib.decoding.randomness import RowGenerator
 from lib.engines.choice import chosen
 from lib.engines.files import Source, source_of
 from lib.engines.vllm_plugin import HEADS_KEY, RECORDER, Worker, autodeco_name
@@ -25,6 +26,8 @@ from lib.errors import MachineError, UserError, says_out_of_memory, why
 from lib.models.hub import bits
 from lib.models.registry import Model, entry_of
 from lib.paths import CHECKPOINTS
+from lib.running.respond import encoded
+from lib.tasks.base import Item
 
 NAME = "vllm"
 METHODS = {"autoregressive": Autoregressive, "autodeco": AutoDeco}
@@ -35,7 +38,7 @@ INSTALL = "`make env-vllm`, then run with .venv-vllm/bin/python"
 
 @dataclass(frozen=True)
 class Answer:
-    """The response to a prompt: its place among the prompts, text and counters, as `Trace.row` has them."""
+    """The response to an item: its place among the items, text and counters, as `Trace.row` has them."""
 
     place: int
     text: str
@@ -71,34 +74,45 @@ def unable(model: str, method: str, options: dict) -> str | None:
 
 
 def answers(
-    name: str, options: Options, prompts: list[str], instruction: str, keys: Tensor, device: str = "cpu"
+    name: str,
+    items: list[Item],
+    options: Options,
+    *,
+    samples: list[int],
+    instruction: str = "",
+    command: str = "",
+    seed: int = 0,
+    device: str = "cpu",
 ) -> Iterator[list[Answer]]:
-    """The responses of a registered model to prompts, in groups, as they are done.
+    """The responses of a registered model to items, in groups, as they are done; the keywords are those of `respond`.
 
-    `keys` [N]: a key a row (`RowGenerator.of(...).keys`), which is its seed. Raises UserError and MachineError.
+    A row's key of (seed, item id, sample) is its seed. A generator that is left early takes its requests out of the
+    engine. Raises UserError and MachineError.
     """
     source = source_of(name)
-    encoded = [_ids(source.model, prompt, instruction) for prompt in prompts]
-    limit = options.max_new_tokens
-    longest = max(map(len, encoded))
-    context = context_of(source.model.network)
-    if context is not None and longest + limit > context:
-        raise UserError(
-            f"the longest prompt has {longest} tokens, and vLLM reads {context} of {name}: give max_new_tokens="
-            f"{max(1, context - longest)} at most"
-        )
-    engine = _loaded(source, longest + limit, device)
+    asked = [encoded(source.model, [item], instruction, command)[0][0].tolist() for item in items]
+    longest = max(map(len, asked))
+    check_length(longest, options, source.model.network)
+    engine = _loaded(source, longest + options.max_new_tokens, device)
     heads = isinstance(options, AutoDeco)
     if heads:
         engine.collective_rpc("autodeco_factors", args=(options.temperature or 1.0, options.top_p))
-    for place, (ids, key) in enumerate(zip(encoded, keys.tolist(), strict=True)):
-        engine.llm_engine.add_request(
-            str(place), {"prompt_token_ids": ids}, _params(options, source.model, key, str(place))
-        )
-    while engine.llm_engine.has_unfinished_requests():
-        done = [output for output in engine.llm_engine.step() if output.finished]
-        if done:
-            yield _answers(engine, source.model, done, encoded, heads)
+    keys = RowGenerator.of(seed, [item.id for item in items], samples).keys.tolist()
+    rows = {f"{next(_NUMBERS)}": place for place in range(len(items))}  # requests that have not ended
+    try:
+        for row, place in rows.items():
+            params = _params(options, source.model, keys[place], row)
+            engine.llm_engine.add_request(row, {"prompt_token_ids": asked[place]}, params)
+        while engine.llm_engine.has_unfinished_requests():
+            done = [output for output in engine.llm_engine.step() if output.finished]
+            if done:
+                places = {output.request_id: rows.pop(output.request_id) for output in done}
+                yield _answers(engine, source.model, done, places, asked, options)
+    finally:
+        if rows:
+            engine.llm_engine.abort_request(list(rows))
+            if heads:
+                _means(engine, dict.fromkeys(rows, 0))  # which forgets them
 
 
 def _params(options: Options, model: Model, key: int, row: str):
@@ -120,8 +134,11 @@ def _params(options: Options, model: Model, key: int, row: str):
     )
 
 
-def _answers(engine, model: Model, done: list, encoded: list[list[int]], heads: bool) -> list[Answer]:
+def _answers(
+    engine, model: Model, done: list, places: dict[str, int], asked: list[list[int]], options: Options
+) -> list[Answer]:
     ends, found = set(model.family.eot_ids), []
+    heads = isinstance(options, AutoDeco)
     drawn = {output.request_id: list(output.outputs[0].token_ids) for output in done}
     means = _means(engine, {row: len(ids) for row, ids in drawn.items()}) if heads else {}
     for row, ids in drawn.items():
@@ -129,7 +146,7 @@ def _answers(engine, model: Model, done: list, encoded: list[list[int]], heads: 
         made = min(kept + 1, len(ids))
         counters = {
             "target_forwards": made,
-            "positions": len(encoded[int(row)]) + made - 1,  # as if no other row had read the same prompt
+            "positions": len(asked[places[row]]) + made - 1,  # as if no other row had read the same prompt
             "head_positions": made,
             "tokens_kept": kept,
             "draft_forwards": None,
@@ -137,8 +154,10 @@ def _answers(engine, model: Model, done: list, encoded: list[list[int]], heads: 
         }
         if heads:
             temperature, top_p = means.get(row, (None, None))
+            if not options.temperature:  # the predicted one, which the engine has, is multiplied by 0
+                temperature = 0.0
             counters |= {"temperature": temperature, "top_p": top_p, "drawn": made}
-        found.append(Answer(int(row), model.text(torch.tensor(ids, dtype=torch.long), kept), counters))
+        found.append(Answer(places[row], model.text(torch.tensor(ids, dtype=torch.long), kept), counters))
     return found
 
 
@@ -150,16 +169,15 @@ def _means(engine, made: dict[str, int]) -> dict[str, list[float]]:
     return found
 
 
-def _ids(model: Model, prompt: str, instruction: str) -> list[int]:
-    return model.encode([prompt], instruction)[0][0].tolist()
-
-
-_ENGINE: list = []  # the loaded one, its model and its room
+_NUMBERS = count()  # of requests, none of them twice
+_ENGINE: list = []  # the loaded one, what it was loaded by and its room
 
 
 def _loaded(source: Source, room: int, device: str):
     """vLLM with a model and room for texts of so many tokens; one at a time, for it takes all memory that is free."""
-    if _ENGINE and _ENGINE[0][1] == source.name and _ENGINE[0][2] >= room:
+    asked = _asked()
+    key = (source.name, source.path, source.revision, source.heads, device, json.dumps(asked, sort_keys=True))
+    if _ENGINE and _ENGINE[0][1] == key and _ENGINE[0][2] >= room:
         return _ENGINE[0][0]
     release()
     if find_spec("vllm") is None:
@@ -173,6 +191,8 @@ def _loaded(source: Source, room: int, device: str):
         os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")  # whose logits processors have another form
     for setting, value in SETTINGS.items():
         os.environ.setdefault(setting, value)
+    if room > (context_of(source.model.network) or room):
+        os.environ["VLLM_ALLOW_LONG_MAX_MODEL_LEN"] = "1"  # by a last token, which is not read
     options = {
         "model": source.path,
         "revision": source.revision,
@@ -184,7 +204,7 @@ def _loaded(source: Source, room: int, device: str):
         "worker_extension_cls": f"{PLUGIN}.{Worker.__name__}",
         **({"enforce_eager": True, "distributed_executor_backend": "uni"} if device == "cpu" else {}),
         **overrides,
-        **_asked(),
+        **asked,
     }
     from vllm import LLM
 
@@ -197,7 +217,7 @@ def _loaded(source: Source, room: int, device: str):
                 "VLLM_OPTIONS='{\"tensor_parallel_size\": 2}', or shorter responses"
             ) from error
         raise UserError(f"vLLM does not load {source.name} ({why(error)}): leave ENGINE unset for it") from error
-    _ENGINE.append((engine, source.name, room))
+    _ENGINE.append((engine, key, room))
     return engine
 
 

@@ -96,7 +96,8 @@ class Model:
 
         `instruction` goes before each prompt for a chat model; others continue the bare prompt. `prefixes`: how each
         answer begins, which the model goes on from. `histories`: (asked, answered) pairs before each prompt. Raises
-        UserError for what is no text, an empty prompt, and a chat model without a chat template.
+        UserError for what is no text, an empty prompt, a chat model without a chat template, and a prefix where the
+        template begins a thought, which would hold the answer and be scored as one.
         """
         prompts = texts_of(prompts, instruction)
         turns = histories or [[]] * len(prompts)
@@ -107,7 +108,12 @@ class Model:
             prompts = [self.tokenizer.apply_chat_template(chat, **given) for chat in chats]
         else:
             prompts = [plain_of(before, prompt) for before, prompt in zip(turns, prompts, strict=True)]
-        if prefixes:
+        if prefixes and any(prefixes):
+            if self.opening:
+                raise UserError(
+                    f"the chat template of {self.name} begins every answer with {THOUGHT.strip()}, and this task "
+                    "begins the answer itself: take a task that does not, such as livecodebench, or another model"
+                )
             prompts = [prompt + prefix for prompt, prefix in zip(prompts, prefixes, strict=True)]
         # A chat template already holds the special tokens, and so does the family where there is none.
         rows = [self.tokenizer.encode(prompt, add_special_tokens=False) for prompt in prompts]

@@ -5,27 +5,50 @@ tokens. That is exact where the rest is padding, which `common_size` checks: no 
 """
 
 import copy
+from weakref import WeakKeyDictionary
 
 from torch import nn
 
 from lib.errors import UserError
+
+# Target -> draft -> what `paired` made of them, None for a network that is itself. The keys are weak, and a copy does
+# not hold the network that it is of: a model that nobody else holds goes.
+_PAIRS: WeakKeyDictionary = WeakKeyDictionary()
 
 
 def paired(target, draft, tokenizer):
     """The two networks with heads of one size; each is itself where its head has that size already.
 
     A network that is cut is a copy that shares its weights, so that the given one keeps its own law when it decodes
-    alone. Raises UserError where a token of the tokenizer would be cut off.
+    alone; asked again, the copy is the same object. Raises UserError where a token of the tokenizer would be cut off.
     """
-    size = common_size([target, draft], tokenizer)
-    return tuple(cut(network, size) for network in (target, draft))
+    networks = (target, draft)
+    if _size(target) == _size(draft):
+        return networks
+    known = _PAIRS.setdefault(target, WeakKeyDictionary())
+    kept = known.get(draft)
+    if kept is None or not all(map(_shares, networks, kept)):
+        size = common_size(networks, tokenizer)
+        made = (cut(network, size) for network in networks)
+        kept = known[draft] = tuple(None if a is b else a for a, b in zip(made, networks, strict=True))
+    return tuple(network if short is None else short for network, short in zip(networks, kept, strict=True))
+
+
+def _shares(network, short) -> bool:
+    """Whether a copy still has the weights of its network, which may have been moved to another device."""
+    if short is None:
+        return True
+    heads = [part.get_output_embeddings().weight for part in (network, short)]
+    return heads[0].data_ptr() == heads[1].data_ptr() and heads[0].dtype == heads[1].dtype
 
 
 def common_size(networks, tokenizer) -> int:
     """Rows that all heads have. Raises UserError where the tokenizer has a token beyond them."""
     sizes = [_size(network) for network in networks]
+    if len(set(sizes)) == 1:
+        return sizes[0]
     last = max(tokenizer.get_vocab().values())
-    if len(set(sizes)) > 1 and last >= min(sizes):
+    if last >= min(sizes):
         raise UserError(
             f"the vocabularies have {' and '.join(map(str, sizes))} tokens, and the tokenizer has a token {last} "
             "that not all of them know: take a draft of the target's own family"

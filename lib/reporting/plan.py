@@ -37,7 +37,8 @@ ASSUMED = (
     f"weights and cache in bfloat16; prompts of {PROMPT} tokens; as many responses at once as fit, at most {MOST}",
     "every response is as long as its limit, every drafted token is rejected: hours are at most these",
     "a section's hours are those of it alone; the total counts responses that several sections share once",
-    "loading, scoring, figures and perplexities are not counted, nor what is decoded once more to show its steps",
+    "loading, scoring, figures and perplexities are not counted, nor what is decoded once more to show its steps, "
+    "nor windows of joules, nor second turns for a judge",
 )
 GATED_ROWS = ("Idavidrein/gpqa",)
 SILENT = {"correct": 0, "status": "ok", "drawn": 1, "top_p": 0.777, "tokens_kept": 1}
@@ -143,18 +144,30 @@ def _shown(options: dict) -> int:
 def seconds_of(run: Run, rows: int) -> float:
     """Seconds of `rows` responses of a run on one H100, at most; see ASSUMED."""
     work, size = work_of(run), size_of(run.model)
-    draft = size_of(run.draft) if run.draft else None
     at_once = responses_at_once(run)
+    if "canvas" in dict(run.options):
+        return ceil(rows / at_once) * work.forwards * _forward(size, at_once * work.rows * work.wide, 0)
+    return _decoding(size, size_of(run.draft) if run.draft else None, work, PROMPT, rows, at_once)
+
+
+def seconds_by_clock(one: Timed) -> float:
+    """Seconds of what is decoded by the clock, as of a run whose batches are of a given size."""
+    rows = one.decodings * one.batch
+    draft = size_of(one.draft) if one.draft else None
+    return _decoding(size_of(one.model), draft, _work_by_clock(one), one.prompt or PROMPT, rows, one.batch)
+
+
+def _work_by_clock(one: Timed) -> Work:
+    return Work(one.tokens, one.draft_steps + 1, one.tokens, draft_forwards=one.draft_steps * one.tokens)
+
+
+def _decoding(size: Size, draft: Size | None, work: Work, prompt: int, rows: int, at_once: int) -> float:
+    """Seconds of responses token by token, `at_once` a batch: their prompts, all forwards, and the draft's."""
     batches = ceil(rows / at_once)
-    diffusion = "canvas" in dict(run.options)
-    cache_read = 0 if diffusion else size.cached * (PROMPT + work.tokens / 2) * work.rows * at_once
-    one = _forward(size, at_once * work.rows * work.wide, cache_read)
-    found = batches * work.forwards * one
-    if not diffusion:
-        found += rows * 2 * size.active * PROMPT / (COMPUTED * FLOPS)
-    if draft:
-        found += batches * work.draft_forwards * _forward(draft, at_once, 0)
-    return found
+    cache_read = size.cached * (prompt + work.tokens / 2) * work.rows * at_once
+    found = batches * work.forwards * _forward(size, at_once * work.rows * work.wide, cache_read)
+    found += rows * 2 * size.active * prompt / (COMPUTED * FLOPS)
+    return found + (batches * work.draft_forwards * _forward(draft, at_once, 0) if draft else 0)
 
 
 def _forward(size: Size, positions: int, cache_read: float) -> float:
@@ -238,10 +251,10 @@ def _shared(runs: Iterable[Run]) -> Iterable[Run]:
 def _section(runs: list[Run], by_clock: list[Timed]) -> dict:
     rows, works = [rows_of(run) for run in runs], [work_of(run) for run in runs]
     seconds = sum(seconds_of(run, n) for run, n in zip(runs, rows, strict=True))
-    for one in by_clock:
-        seconds += one.decodings * one.tokens * _forward(size_of(one.model), one.batch, 0)
+    seconds += sum(map(seconds_by_clock, by_clock))
     timed_rows = sum(one.decodings * one.batch for one in by_clock)
     timed_tokens = sum(one.decodings * one.batch * one.tokens for one in by_clock)
+    timed_drafts = sum(one.decodings * one.batch * _work_by_clock(one).draft_forwards for one in by_clock)
     held = [weights_of(run) + bytes_a_row(run) for run in runs]
     held += [size_of(t.model).weights + (size_of(t.draft).weights if t.draft else 0) for t in by_clock]
     names = {name for run in runs for name in (run.model, run.draft) if name}
@@ -253,7 +266,7 @@ def _section(runs: list[Run], by_clock: list[Timed]) -> dict:
         "runs": len(runs),
         "rows": sum(rows) + timed_rows,
         "forwards": sum(n * work.forwards for n, work in zip(rows, works, strict=True)) + timed_tokens,
-        "draft_forwards": sum(n * work.draft_forwards for n, work in zip(rows, works, strict=True)),
+        "draft_forwards": sum(n * work.draft_forwards for n, work in zip(rows, works, strict=True)) + timed_drafts,
         "tokens": sum(n * work.tokens for n, work in zip(rows, works, strict=True)) + timed_tokens,
         "memory_gb": round(max(held, default=0) / 1e9, 1),
         "responses_at_once": min(map(responses_at_once, runs), default=None),

@@ -1,7 +1,7 @@
 """A profile: which notebooks are executed with which parameters. It is a file or a folder of notebooks/params.
 
 A file `<profile>.yaml` is a mapping of notebook (or `common`) to {parameter: value}: a notebook has one section, of
-its own name. In a folder every file is a section or several of any notebook, named by the file:
+its own name. In a folder every file is a <name>.yaml, a section or several of any notebook, named by the file:
 
     notebook: 10_autodeco_scores      # whose parameters the rest are
     items: 100
@@ -122,7 +122,11 @@ def read(profile: str, folder: Path = PARAMS) -> Read:
         return Read(path, common, {name: Section(name, name, path, own) for name, own in found.items()})
     common: dict = {}
     named: dict[str, Section] = {}
-    for file in sorted(path.glob("*.yaml")):
+    for file in sorted(path.iterdir()):
+        if file.name.startswith("."):
+            continue
+        if file.suffix != ".yaml" or not file.is_file():
+            raise UserError(f"{file} is no section: call it <section>.yaml, or move it out of {path}")
         if file.stem == COMMON:
             common = _parameters(file, _mapping(file))
             continue

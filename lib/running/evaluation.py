@@ -1,5 +1,6 @@
 """Runs: one method on one task by one model, resumable, shared out over processes, one JSON line a response."""
 
+import gc
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -7,10 +8,10 @@ from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 from lib.decoders import decoder_of, options_of
-from lib.decoding.randomness import RowGenerator
 from lib.engines.vllm import engine_of
 from lib.errors import UserError
 from lib.models.registry import FAMILIES, Model, entry_of, load
@@ -21,9 +22,9 @@ from lib.running.identity import file_id, items_of, row_hashes
 from lib.running.lines import MEASURED, cut, once, read_lines  # noqa: F401  MEASURED is read from here too
 from lib.running.lock import locked
 from lib.running.memory import batch_size as batch_size_of
-from lib.running.memory import in_halves
+from lib.running.memory import devices_of, in_halves
 from lib.running.memory import measured as room_measured
-from lib.running.respond import commanded, respond
+from lib.running.respond import encoded, letters, respond
 from lib.running.workers import by_ray, default_workers, results
 from lib.tasks import get_task
 from lib.tasks.base import Item
@@ -106,7 +107,12 @@ def decode_rows(run: Run, rows: list[tuple[int, int]], device: str = "cpu") -> l
             found = responses(run, [items[index] for index, _ in part], [sample for _, sample in part], device)
         return _lines(run, part, found, cost)
 
-    return in_halves(decoded, rows, (run.model, run.method, run.options, run.task, device))
+    return in_halves(decoded, rows, _kind(run, device))
+
+
+def _kind(run: Run, device: str) -> tuple:
+    """What is decoded, of which as many rows fit at once."""
+    return run.model, run.method, run.options, run.task, device
 
 
 def _lines(run: Run, rows: list[tuple[int, int]], found: list[dict], cost: Cost) -> list[dict]:
@@ -193,7 +199,7 @@ def pending(run: Run, lines: list[dict], batch_size: int, shard: tuple[int, int]
         for sample in range(run.samples)
         if (item.id, sample) not in done
     ]
-    rows.sort(key=lambda row: len(items[row[0]].prompt))
+    rows.sort(key=lambda row: letters(items[row[0]]))
     return batches_of(rows, batch_size)
 
 
@@ -276,17 +282,18 @@ def _decoded(
     left = {run: batches_of(rows, sizes[run]) for run, rows in here}
     if device != "cpu" and not batch_size:
         count, room = FIRST if by_ray() else 1, {run: [] for run in left}
-        first = [(run, batch, device) for run in left for batch in left[run][-count:]]  # the longest prompts
+        ends = {run: rows[-count * sizes[run] :] for run, rows in here}  # the longest prompts, in whole batches
+        first = [(run, batch, device) for run, end in ends.items() for batch in batches_of(end, sizes[run])]
         for run, lines, fits in _closing(results(_work, first, workers, device)):
             yield run, lines
             room[run].append(fits or sizes[run])
-        left = {run: batches_of(sum(batches[:-count], []), min(room[run])) for run, batches in left.items()}
+        left = {run: batches_of(rows[: -len(ends[run])], min(room[run])) for run, rows in here}
     units = [(run, batch, device) for run, batches in left.items() for batch in batches]
     for run, lines, _ in _closing(results(_work, units, workers, device)):
         yield run, lines
-    for run, rows in sorted(((run, rows) for run, rows in todo if run.engine), key=lambda pair: pair[0].model):
-        for lines in _by_engine(run, rows, device):
-            yield run, lines
+    others = sorted(((run, rows) for run, rows in todo if run.engine), key=lambda pair: pair[0].model)
+    if others:
+        yield from _by_engines(others, device)
 
 
 def _closing(found: Iterator) -> Iterator:
@@ -303,11 +310,11 @@ def _size(unit: tuple) -> tuple[Run, int]:
         raise UserError(
             f"{run.draft} and {run.model} have different tokenizers: take a draft of the target's own family"
         )
+    items, options = items_of(run.task, run.split, run.items), dict(run.options)
+    longest = max((items[index] for index, _ in rows), key=letters)
+    prompt = encoded(model, [longest], get_task(run.task).instruction, run.command)[0].shape[1]
     if size:
         return run, size
-    items, options = items_of(run.task, run.split, run.items), dict(run.options)
-    longest = max((items[index].prompt for index, _ in rows), key=len)
-    prompt = model.encode([commanded(longest, run.command)], get_task(run.task).instruction)[0].shape[1]
     response = options.get("canvas") or options["max_new_tokens"]
     return run, batch_size_of(model, prompt, response, device, workers or default_workers(device) or 1)
 
@@ -315,9 +322,30 @@ def _size(unit: tuple) -> tuple[Run, int]:
 def _work(unit: tuple[Run, list[tuple[int, int]], str]) -> tuple[Run, list[dict], int | None]:
     """A batch's lines, and how many such rows fit at once where that was measured."""
     run, rows, device = unit
-    with room_measured(len(rows), device) as room:
+    networks = [
+        model_of(name, device).network for name in (run.model, run.draft) if name
+    ]  # no part of what rows take
+    devices = sorted({place for network in networks for place in devices_of(network, device)})
+    with room_measured(len(rows), devices, _kind(run, device)) as room:
         lines = decode_rows(run, rows, device)
     return run, lines, room.fits
+
+
+def _by_engines(todo: list[tuple[Run, list]], device: str) -> Iterator[tuple[Run, list[dict]]]:
+    """The lines of runs that an engine decodes. It has the accelerator to itself, and gives it back."""
+    from lib.engines import ray, vllm
+
+    if device != "cpu":
+        ray.release()
+        model_of.cache_clear()
+        gc.collect()
+        torch.cuda.empty_cache()
+    try:
+        for run, rows in todo:
+            for lines in _by_engine(run, rows, device):
+                yield run, lines
+    finally:
+        vllm.release()
 
 
 def _by_engine(run: Run, rows: list[tuple[int, int]], device: str) -> Iterator[list[dict]]:
@@ -325,14 +353,21 @@ def _by_engine(run: Run, rows: list[tuple[int, int]], device: str) -> Iterator[l
     from lib.engines import vllm
 
     items = items_of(run.task, run.split, run.items)
-    prompts = [commanded(items[index].prompt, run.command) for index, _ in rows]
-    keys = RowGenerator.of(run.seed, [items[index].id for index, _ in rows], [sample for _, sample in rows]).keys
-    given = (run.resolved(), prompts, get_task(run.task).instruction, keys, device)
-    with closing(vllm.answers(run.model, *given)) as answers:
+    found = vllm.answers(
+        run.model,
+        [items[index] for index, _ in rows],
+        run.resolved(),
+        samples=[sample for _, sample in rows],
+        instruction=get_task(run.task).instruction,
+        command=run.command,
+        seed=run.seed,
+        device=device,
+    )
+    with closing(found) as answers:
         while True:
             with measured(device) as cost:
                 group = next(answers, None)
             if group is None:
                 return
-            found = [{"text": answer.text, **answer.counters} for answer in group]
-            yield _lines(run, [rows[answer.place] for answer in group], found, cost)
+            lines = [{"text": answer.text, **answer.counters} for answer in group]
+            yield _lines(run, [rows[answer.place] for answer in group], lines, cost)

@@ -8,6 +8,7 @@ import hashlib
 import json
 from dataclasses import fields
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from lib.decoders import decoder_of
@@ -19,8 +20,11 @@ from lib.tasks.base import rows_hash
 # What every response passes through, besides its method and its model.
 SHARED = (("lib.running.evaluation", "responses"), ("lib.models.registry", "Model"))
 SCORED = (("lib.running.evaluation", "scored"),)  # what every score passes through
+# What a response passes through where vLLM decodes it; its plugin is found by name, and so is named here.
+ENGINE = (("lib.engines.vllm", "answers"),
+          *(("lib.engines.vllm_plugin", name) for name in ("with_heads", "recorder", "Worker")))  # fmt: skip
 # In an identity, what must be equal for a stored response to be that of today; `code` may be certified by a replay.
-DECIDES = ("weights", "draft", "family", "rows", "instruction", "dtype", "code")
+DECIDES = ("weights", "draft", "family", "rows", "instruction", "dtype", "code", "engine", "engine_version")
 
 
 @cache
@@ -50,6 +54,21 @@ def response_code(method: str, model: str, draft: str = "", root: Path = ROOT) -
 
 
 @cache
+def engine_code(root: Path = ROOT) -> str:
+    """The hash of the library's part in a response that vLLM decodes, besides that of the method."""
+    return hash_of(ENGINE, root=root)
+
+
+def _engine(name: str) -> dict:
+    """The engine's code, and its version where it is installed."""
+    found = {"engine": engine_code()}
+    try:
+        return found | {"engine_version": version(name)}
+    except PackageNotFoundError:
+        return found
+
+
+@cache
 def score_code(task: str, root: Path = ROOT) -> str:
     """The hash of the library's part in a score."""
     record = get_task(task)
@@ -69,6 +88,7 @@ def identity(run, device: str = "cpu") -> dict:
         "dtype": dtype,
         **({"draft": describe(run.draft, device)[1]} if run.draft else {}),
         "code": response_code(run.method, run.model, run.draft),
+        **(_engine(run.engine) if run.engine else {}),
         "scores": score_code(run.task),
     }
 
@@ -84,7 +104,8 @@ def setting(run) -> dict:
 def changes(then: dict, now: dict) -> list[str]:
     """What of a stored identity is no longer so, of what decides responses."""
     now = json.loads(json.dumps(now))
-    # A model that the hub's cache does not hold cannot be compared.
+    if "engine_version" not in now:  # an engine that is not installed cannot be compared
+        then = {key: value for key, value in then.items() if key != "engine_version"}
     return [k for k in DECIDES if then.get(k) != now.get(k)]
 
 

@@ -20,6 +20,7 @@ MOST = 64  # on a CPU more save nothing; a GPU takes four times as many
 SHARE = 0.4  # of what is free, for one process of `workers`
 MEASURED_SHARE = 0.8  # where what a row takes was measured
 FLOAT = 4  # bytes
+CUBLAS = "CUBLAS_STATUS_ALLOC_FAILED"  # its own way to say that memory ran out
 _FITTED: dict = {}  # what is decoded -> rows that went at once where more did not fit
 
 
@@ -27,8 +28,16 @@ def batch_size(model, prompt: int, response: int, device: str = "cpu", workers: 
     """Responses of up to `response` tokens to prompts of `prompt` tokens that fit at once, at least 1."""
     config = model.network.config.get_text_config()
     most = MOST if device == "cpu" else 4 * MOST
-    fits = SHARE * free(device) / workers / bytes_a_row(config, model.family.mask_id is not None, prompt, response)
+    room = min(map(free, devices_of(model.network, device)))
+    fits = SHARE * room / workers / bytes_a_row(config, model.family.mask_id is not None, prompt, response)
     return max(1, min(most, int(fits)))
+
+
+def devices_of(network, device: str) -> list[str]:
+    """The GPUs that a network was shared out to by MODEL_PLACE; else `device` alone."""
+    places = set((getattr(network, "hf_device_map", None) or {}).values())
+    names = {f"cuda:{place}" if isinstance(place, int) else str(place) for place in places}
+    return sorted(name for name in names if name.startswith("cuda")) or [device]
 
 
 @dataclass
@@ -39,18 +48,28 @@ class Measured:
 
 
 @contextmanager
-def measured(rows: int, device: str) -> Iterator[Measured]:
-    """Measure the memory of an accelerator that decoding so many rows inside takes."""
+def measured(rows: int, devices: list[str], what=None) -> Iterator[Measured]:
+    """Measure the memory of accelerators that decoding so many rows inside takes; the tightest one says what fits.
+
+    `what`: as for `in_halves`; rows that went in parts measure nothing.
+    """
     found = Measured()
-    if device == "cpu" or not rows:
+    if devices == ["cpu"] or not rows:
         yield found
         return
-    torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
+    before = {}
+    for device in devices:
+        torch.cuda.reset_peak_memory_stats(device)
+        before[device] = torch.cuda.memory_allocated(device)
     yield found
-    a_row = max(1, torch.cuda.max_memory_allocated(device) - before) / rows
-    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by PyTorch, for what comes
-    found.fits = max(1, min(4 * MOST, int(MEASURED_SHARE * (free(device) + kept) / a_row)))
+    if _FITTED.get(what, rows) < rows:
+        return
+    fits = []
+    for device in devices:
+        a_row = max(1, torch.cuda.max_memory_allocated(device) - before[device]) / rows
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by PyTorch, for what comes
+        fits.append(MEASURED_SHARE * (free(device) + kept) / a_row)
+    found.fits = max(1, min(4 * MOST, int(min(fits))))
 
 
 def in_halves(decode: Callable[[list], list], rows: list, what) -> list:
@@ -65,7 +84,9 @@ def in_halves(decode: Callable[[list], list], rows: list, what) -> list:
         try:
             done += decode(part)
             continue
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not isinstance(error, torch.OutOfMemoryError) and CUBLAS not in str(error):
+                raise
             if len(part) == 1:
                 raise MachineError(
                     "one response alone does not fit into the memory of the GPU: make responses shorter, load the "

@@ -65,13 +65,18 @@ def _injected(cells: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Timed:
-    """What a study decodes by the clock, beside its runs: so often, `batch` responses of `tokens` at once."""
+    """What a study decodes by the clock, beside its runs: so often, `batch` responses of `tokens` at once.
+
+    `prompt`: tokens of a prompt, 0 where it is a task's. `draft_steps`: forwards of the draft a token, at most.
+    """
 
     model: str
     decodings: int
     batch: int
     tokens: int
     draft: str = ""
+    prompt: int = 0
+    draft_steps: int = 0
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from lib.tasks import (
     triviaqa,
     worded_math,
 )
-from lib.tasks.base import Task
+from lib.tasks.base import Item, Task
 from lib.tasks.protocol import Protocol
 
 SECOND = (  # the test bed of the second edition
@@ -73,6 +73,15 @@ TASKS: dict[str, Task] = {
 }
 TASKS |= {task.name: task for task in (*SECOND, *(protocol.task for protocol in PROTOCOLS.values()))}
 
+# What a score of a task says beside right and wrong; see `details`.
+DETAILS: dict[str, tuple[str, ...]] = {
+    "triviaqa": ("inclusion", "exact"),
+    "triviaqa_tolerator": ("inclusion", "exact"),
+    "gsm8k_tolerator": ("flexible", "strict"),
+    "cnn_dailymail": ("rouge1", "rouge2", "rougeL", "rougeLsum"),
+    "spider_execution": ("execution", "ordered"),
+}
+
 
 def get_task(name: str) -> Task:
     """The task of that name. Raises UserError listing the names that there are."""
@@ -89,3 +98,12 @@ def protocol_of(name: str) -> Protocol:
 def protocol_table(names: list[str]) -> list[dict]:
     """A row a benchmark of `names`, to be shown as a table; tasks that are made here have none and are left out."""
     return [PROTOCOLS[name].row() for name in names if name in PROTOCOLS]
+
+
+def details(task: str, pairs: list[tuple[Item, str]]) -> list[dict[str, float]]:
+    """What DETAILS names of each (item, response), in order: 0 or 1, of ROUGE a number in [0, 1]; 0 for a response
+    that has no answer. Empty for a task without details, which is not judged. Raises UserError as the task's scorer
+    does, and for a task that there is not."""
+    record, names = get_task(task), DETAILS.get(task, ())
+    scores = record.score_all(pairs) if names else [None] * len(pairs)
+    return [dict.fromkeys(names, 0) | getattr(score, "detail", {}) for score in scores]

@@ -4,6 +4,7 @@ MATH-500 (Hendrycks et al. 2021, the 500 of Lightman et al. 2023), AIME 2024 and
 and BeyondAIME. A response without a box is wrong: a number elsewhere in it is never read as its answer.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from lib.tasks.rows import load_rows
 from lib.tasks.thinking import after_thought
 
 BOX = "\\boxed{"
+_SIGNS = re.compile(r"(\\+boxed\s*\{)|\\.|[{}]", re.S)  # a box, an escaped sign, a brace
 LINE = "Make sure you output the final answer within \\boxed{}."  # AutoDeco's, utils/llm_eval.py
 PROMPT = f"{{problem}}\n{LINE}"
 TOKENS = 32_768  # a thought has room in it
@@ -47,14 +49,17 @@ class Source:
 
 
 def last_box(text: str) -> str | None:
-    """What stands in the last box, braces in it balanced; None without a box, or with one that is not closed."""
-    _, found, rest = text.rpartition(BOX)
-    depth = 1 if found else 0
-    for place, character in enumerate(rest if found else ""):
-        depth += {"{": 1, "}": -1}.get(character, 0) if rest[place - 1 : place] != "\\" else 0
-        if depth == 0:
-            return rest[:place].strip()
-    return None
+    """What stands in the last box that is closed and not empty, braces in it balanced; None without one."""
+    last, begun, opened = None, -1, []  # the place behind each open brace, and whether it is a box's
+    for sign in _SIGNS.finditer(text):
+        if sign[1] or sign[0] == "{":
+            opened.append((sign.end(), bool(sign[1])))
+        elif sign[0] == "}" and opened:
+            start, box = opened.pop()
+            said = text[start : sign.start()].strip() if box and start > begun else ""
+            if said:  # of a box in a box, the inner one
+                last, begun = said, start
+    return last
 
 
 @after_thought

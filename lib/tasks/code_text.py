@@ -52,14 +52,41 @@ def before_prose(code: str, head: str = "") -> str:
 
 
 def program(text: str, name: str) -> str:
-    """The program that defines the function `name`: the last fenced one that does, else from the first line of code
-    on, else the text."""
+    """The program that defines the function `name`: the last fenced one that does, else the first without a fence,
+    either with what it uses of imports that stand apart; else the text."""
     text = lines_of(text)
-    fenced = [block for block in blocks(text) if defines(block, name)]
-    if fenced:
-        return fenced[-1]
-    first = START.search(text)
-    return _definitions(before_prose(text[first.start() :])) if first and defines(text, name) else text
+    fenced = blocks(text)
+    whole = [block for block in fenced if defines(block, name)]
+    if whole:
+        return with_imports(whole[-1], fenced)
+    apart, end = [], 0
+    for start in START.finditer(text) if defines(text, name) else ():
+        if start.start() < end:
+            continue
+        found = before_prose(text[start.start() :])
+        if defines(found, name):
+            return with_imports(_definitions(found), [*fenced, *apart])
+        apart.append(found)
+        end = start.start() + len(found)
+    return _definitions(apart[0]) if apart else text
+
+
+def with_imports(code: str, others: list[str]) -> str:
+    """`code` behind those imports of other pieces that it lacks and uses."""
+    nodes = [node for piece in others if parses(piece) for node in ast.parse(piece).body]
+    lines = [
+        ast.unparse(node)
+        for node in nodes
+        if isinstance(node, ast.Import | ast.ImportFrom) and any(_used(alias, code) for alias in node.names)
+    ]
+    lines = [line for line in dict.fromkeys(lines) if line not in code]
+    joined = "\n".join([*lines, code])
+    return joined if lines and parses(joined) else code
+
+
+def _used(alias: ast.alias, code: str) -> bool:
+    name = (alias.asname or alias.name).split(".")[0]
+    return name == "*" or re.search(rf"\b{re.escape(name)}\b", code) is not None
 
 
 def _definitions(code: str) -> str:
@@ -81,20 +108,21 @@ def completed(prompt: str, text: str, name: str) -> str:
 
     In this order: the last fenced block that defines the function; the response as the body that goes on from the
     prompt, where it is indented; a function written without a fence; the last fenced block, or all, as a body whose
-    indentation was lost.
+    indentation was lost; what is indented as the body.
     """
     text = lines_of(text)
     head = prompt[: prompt.index(f"def {name}(")]  # its imports and helpers
     fenced = blocks(text)
     whole = [block for block in fenced if defines(block, name)]
     if whole:
-        return f"{head}\n{_level(whole[-1])}"
+        return f"{head}\n{with_imports(_level(whole[-1]), fenced)}"
     first = next((line for line in text.split("\n") if line.strip()), "")
     if not first[:1].isspace() and defines(text, name):
         return f"{head}\n{program(text, name)}"
     if first[:1].isspace():
         return f"{prompt}{cut(text, STOPS)}"
-    body = next(filter(None, (_body(prompt, given) for given in (*fenced[-1:], text))), None)
+    indented = re.findall(r"^[ \t]+\S.*", text, re.M | re.S)
+    body = next(filter(None, (_body(prompt, given) for given in (*fenced[-1:], text, *indented))), None)
     return body or f"{prompt}{cut(text, STOPS)}"
 
 
@@ -109,6 +137,7 @@ def _body(prompt: str, text: str) -> str | None:
     lines of it. None where neither is Python."""
     prompt, text = f"{prompt.rstrip()}\n", text.strip("\n")
     own = cut(text, STOPS)
-    ways = (own,) if text[:1].isspace() else (f"    {own}", indent(text, "    "))
+    level = indent(_level(own), "    ")
+    ways = (own, level) if text[:1].isspace() else (f"    {own}", indent(text, "    "))
     kept = max((before_prose(way, prompt) for way in ways), key=lambda code: code.count("\n"))
     return f"{prompt}{kept}\n" if kept.strip() and parses(prompt + kept) else None

@@ -10,7 +10,7 @@ from lib.tasks.base import Item, Task
 from lib.tasks.boxed import LINE, TOKENS
 from lib.tasks.choices import item, listed, score, score_last, shuffled
 from lib.tasks.protocol import Protocol, fill
-from lib.tasks.rows import load_rows
+from lib.tasks.rows import NotLoaded, load_rows
 
 HUB = "Idavidrein/gpqa"
 GATED = (
@@ -24,13 +24,13 @@ WRONG = ("Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
 
 def _stream(config: str, template: str, split: str) -> Iterator[Item]:
     """The questions in the file's order, choices by a seed of each. Raises UserError for any split but test, and,
-    with how to have them, where there are no rows."""
+    with how to have them, where the hub gives no rows."""
     if split != "test":
         raise UserError(f"{config} has the split test only, not {split!r}: train on another task")
     try:
         rows = load_rows(HUB, config, "train", f"{config}.jsonl")
-    except UserError as error:
-        raise UserError(f"{GATED} ({error})") from error
+    except NotLoaded as error:
+        raise NotLoaded(f"{GATED} ({error})") from error
     for row in rows:
         name = f"{config}/{row['Record ID']}"
         options, letter = shuffled(name, row["Correct Answer"], [row[key] for key in WRONG])

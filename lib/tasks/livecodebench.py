@@ -10,19 +10,19 @@ import os
 import pickle
 import zlib
 from base64 import b64decode
-from binascii import Error as BadBase64
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
 from hashlib import sha256
 from io import BytesIO
 
-from lib.errors import UserError
+from lib.errors import UserError, why
 from lib.tasks.base import Item, Score, Task
 from lib.tasks.code_text import blocks, lines_of, parses
 from lib.tasks.livecodebench_programs import caller, printed_right, reader, returned_right
 from lib.tasks.protocol import Protocol, fill
-from lib.tasks.rows import open_rows
+from lib.tasks.row_shapes import program_tests
+from lib.tasks.rows import FileRows, HubRows, open_rows
 from lib.tasks.sandbox import Job, require_consent, run_calls
 from lib.tasks.thinking import after_thoughts
 
@@ -58,7 +58,7 @@ def stream(split: str) -> Iterator[Item]:
 
 
 @cache
-def _rows(folder: str | None):
+def _rows(folder: str | None) -> FileRows | HubRows:
     """The rows, on disk. `folder`: DATA_DIR, for the cache alone."""
     return open_rows(HUB, CONFIG, "test", FILE)
 
@@ -68,18 +68,25 @@ def _places(folder: str | None) -> dict[str, int]:
     return {f"livecodebench/{row['question_id']}": place for place, row in enumerate(_rows(folder))}
 
 
-def tests_of(row: dict) -> list[dict]:
-    """All tests of a row: input, output and testtype of each. Raises UserError where they cannot be read."""
-    try:
-        return [*json.loads(row["public_test_cases"]), *unpacked(row["private_test_cases"])]
-    except (ValueError, BadBase64, zlib.error, pickle.UnpicklingError, EOFError) as error:
-        raise UserError(f"the tests of {row['question_id']} cannot be read ({error}): take the row out") from error
+def tests_of(row: dict, where: str) -> list[dict]:
+    """All tests of a row: input, output and testtype of each. Raises UserError, naming the row as `where` and the
+    field, where they cannot be read or there is none."""
+    found, function = [], json.loads(row["metadata"]).get("func_name")
+    for field in ("public_test_cases", "private_test_cases"):
+        try:
+            found += program_tests(unpacked(row[field]), function)
+        except Exception as error:  # what a broken pickle raises is of many kinds
+            reason = why(error)
+            raise UserError(f"{where}: {field} cannot be read ({reason}): take the row out") from error
+    if not found:
+        raise UserError(f"{where}: public_test_cases and private_test_cases hold no test: take the row out")
+    return found
 
 
 def unpacked(packed: str) -> list[dict]:
-    """The hidden tests: JSON, or JSON that was pickled, compressed and written in base 64."""
-    if packed.lstrip()[:1] in ("[", ""):
-        return json.loads(packed or "[]")
+    """Tests: JSON, or, where they are hidden, JSON that was pickled, compressed and written in base 64."""
+    if packed.lstrip()[:1] in ("[", "{", ""):
+        return json.loads(packed.strip() or "[]")
     return json.loads(_TextOnly(BytesIO(zlib.decompress(b64decode(packed)))).load())
 
 
@@ -117,7 +124,8 @@ def score_many(pairs: list[tuple[Item, str]]) -> list[Score]:
 def _judge(item: Item, programs: dict[int, str], status: list[str]) -> None:
     """Note in `status` which programs, by place, fail a test of an item, or run out of time."""
     folder, name = os.environ.get("DATA_DIR"), item.reference["function"]
-    tests = tests_of(_rows(folder)[_places(folder)[item.id]]) if programs else []
+    rows, number = _rows(folder), _places(folder)[item.id]
+    tests = tests_of(rows[number], rows.where(number)) if programs else []
     wrapped = {place: caller(code, name) if name else reader(code) for place, code in programs.items()}
     at, size = 0, FIRST
     while wrapped and at < len(tests):
@@ -151,8 +159,9 @@ PROTOCOLS = (
         Task(
             "livecodebench", "code", f"CC BY 4.0 (card of {HUB}: «cc»)", 32_768, stream, score, score_many=score_many
         ),
-        rows=f"{HUB}, {CONFIG}, test; contests since {SINCE}",
-        count=None,
+        rows=f"{HUB}, {CONFIG}, test; contests since {SINCE}: at most 1,055, what LiveCodeBench's "
+        "README gives the whole release, from May 2023 on",
+        count=1055,
         prompt=f"{READS}  |  with starter code: {CALLS}",
         judged=f"the last code block passes all public and hidden tests, {SECONDS:g} seconds each",
         whose="AutoDeco: release and first date; last date, count and prompt are not printed (to the end, our words)",

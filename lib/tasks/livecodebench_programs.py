@@ -4,7 +4,8 @@ from decimal import Decimal, InvalidOperation
 from hashlib import sha256
 
 LARGEST = 100_000  # characters of an output that leaves the sandbox as it is; of a longer one its hash does
-# Names that a contest's page gives; `builtins` last, for math has a pow of its own.
+# Names that a contest's page gives, there before the program runs, which may begin with an import from `__future__`.
+# `builtins` last, for math has a pow of its own.
 GIVEN = """\
 import bisect, collections, copy, functools, heapq, io, itertools, math, operator, os, random, re, string, sys
 from bisect import *
@@ -22,7 +23,7 @@ sys.setrecursionlimit(50_000)
 READER = """\
 import builtins, hashlib, io, os, sys, threading
 
-SOURCE = {source!r}
+GIVEN, SOURCE = {given!r}, {source!r}
 
 
 def _answer(given):
@@ -38,8 +39,9 @@ def _answer(given):
     sys.stdin = io.TextIOWrapper(io.BytesIO(given.encode()), encoding="utf-8")
     sys.stdout = io.TextIOWrapper(written, encoding="utf-8", newline="\\n", write_through=True)
     space = dict(__name__="__main__", __builtins__=builtins, exit=sys.exit, quit=sys.exit)
+    exec(GIVEN, space)
     try:
-        exec(compile(SOURCE, "<solution>", "exec"), space)
+        exec(compile(SOURCE, "<solution>", "exec", dont_inherit=True), space)
     except SystemExit:
         pass
     text = written.getvalue().decode("utf-8", "replace")
@@ -49,7 +51,8 @@ def _answer(given):
 """
 
 CALLER = """\
-{source}
+exec({given!r}, globals())
+exec(compile({source!r}, "<solution>", "exec", dont_inherit=True), globals())
 
 
 def _answer(*given):
@@ -61,13 +64,13 @@ def _answer(*given):
 
 def reader(source: str) -> str:
     """A program with a function `_answer(input)`: what `source` prints when it reads that."""
-    return READER.format(source=f"{GIVEN}{source}", largest=LARGEST)
+    return READER.format(given=GIVEN, source=source, largest=LARGEST)
 
 
 def caller(source: str, name: str) -> str:
     """A program with a function `_answer(*arguments)`: what the function `name` of `source`, or of its class
     Solution, gives."""
-    return CALLER.format(source=f"{GIVEN}{source}", name=name)
+    return CALLER.format(given=GIVEN, source=source, name=name)
 
 
 def printed_right(printed, expected: str) -> bool:

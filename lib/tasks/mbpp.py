@@ -10,7 +10,7 @@ from functools import partial
 
 from lib.errors import UserError
 from lib.tasks.base import Item, Score, Task
-from lib.tasks.code_text import lines_of, program
+from lib.tasks.code_text import defines, lines_of, parses, program
 from lib.tasks.protocol import Protocol, cut, fill
 from lib.tasks.rows import load_rows
 from lib.tasks.thinking import after_thoughts
@@ -69,12 +69,14 @@ def _test(item: Item) -> UnitTest:
 
 
 def solution(item: Item, text: str) -> str:
-    """The program in a response, which goes on inside the fence that its prefix opened."""
+    """The program in a response, which goes on inside the fence that its prefix opened: up to that fence's end, else
+    of the response alone, else behind that end."""
     text = lines_of(text)
     begun = text if text.lstrip().startswith(("```", "~~~")) else f"{PREFIX}{cut(text, STOPS)}"
     name = item.reference["entry_point"]
-    found = program(begun, name)
-    return found if f"def {name}" in found else program(text, name)
+    found = [program(given, name) for given in (begun, text, f"{PREFIX}{text}")]
+    whole = [code for code in found if defines(code, name)]
+    return next(filter(parses, whole), whole[0] if whole else text)
 
 
 @after_thoughts

@@ -11,7 +11,8 @@ from lib.tasks.base import Score, Task
 
 @dataclass(frozen=True)
 class Protocol:
-    """`rows`: hub id, config and split; `count`: how many items that gives, None where it depends on a release.
+    """`rows`: hub id, config and split; `count`: how many items that gives, or at most, where `rows` says so;
+    None where nobody knows.
 
     `prompt`: what an item shows, {field} for a field of its row; the task's instruction goes before it for a chat
     model. `prefix`: the beginning of the answer that the model is given. `stops`: strings at the first of which the

@@ -1,6 +1,7 @@
 """What the rows of each file of questions must hold: a row that no scorer can judge is found when it is read."""
 
 import ast
+import json
 import re
 from typing import Annotated, Any
 
@@ -215,7 +216,31 @@ class MbppSanitized(Mbpp):
     prompt: Text
 
 
+def program_tests(tests: Any, function: str | None) -> list[dict]:
+    """The tests of a contest's problem as they are. Raises ValueError where one has no input and output as text, or,
+    where a `function` is called, an input line or an output that is not JSON."""
+    if not isinstance(tests, list):
+        raise ValueError("must be a list of tests")
+    for number, test in enumerate(tests, 1):
+        for name in ("input", "output"):
+            text = test.get(name) if isinstance(test, dict) else None
+            if not isinstance(text, str):
+                raise ValueError(f"must have {name} as text in test {number}")
+            for line in [] if not function else text.split("\n") if name == "input" else [text]:
+                _json(line, f"{name} of test {number}")
+    return tests
+
+
+def _json(text: str, what: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"must be JSON in {what} ({error})") from error
+
+
 class LiveCodeBench(Row):
+    """A problem; its hidden tests, which are packed, are looked at when they judge."""
+
     question_id: Text
     question_content: Text
     contest_date: Any
@@ -223,6 +248,21 @@ class LiveCodeBench(Row):
     public_test_cases: str
     private_test_cases: str
     metadata: Text
+
+    @model_validator(mode="after")
+    def can_judge(self):
+        given = _json(self.metadata, "metadata")
+        function = given.get("func_name") if isinstance(given, dict) else 0
+        if not isinstance(function, str | None):
+            raise ValueError("must have an object in metadata, and func_name in it, if at all, as text")
+        public = _json(self.public_test_cases, "public_test_cases")
+        try:
+            program_tests(public, function)
+        except ValueError as error:
+            raise ValueError(f"{error}, in public_test_cases") from error
+        if not public and self.private_test_cases.strip() in ("", "[]"):
+            raise ValueError("must have a test in public_test_cases or private_test_cases")
+        return self
 
 
 class CnnDailyMail(Row):

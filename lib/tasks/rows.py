@@ -16,6 +16,10 @@ from lib.tasks.row_shapes import SHAPES
 COMMITTED = Path(__file__).parent / "data"  # see its SOURCES.md
 
 
+class NotLoaded(UserError):
+    """The hub did not give the rows: it cannot be reached, or they are gated."""
+
+
 class _Object(BaseModel):
     """A row of a file that SHAPES does not know."""
 
@@ -53,18 +57,40 @@ class FileRows(Sequence):
         with self.path.open("rb") as file:
             file.seek(self.places[index])
             line = file.readline().removeprefix(BOM_UTF8)
-        place = f"{self.path}, row {index + 1}"
         row = parsed(line, f"{self.path} is not JSON Lines: row {index + 1}", self.cure)
-        return checked(self.shape, row, place, self.cure)
+        return checked(self.shape, row, self.where(index), self.cure)
+
+    def where(self, index: int) -> str:
+        """The name of a row, for an error."""
+        return f"{self.path}, row {index + 1}"
 
 
-def open_rows(hub_id: str, config: str | None, split: str, file: str, revision: str | None = None) -> Sequence[dict]:
+class HubRows(Sequence):
+    """The same of a memory-mapped data set of the hub, named `name`."""
+
+    def __init__(self, rows: Sequence[dict], name: str, shape: type[BaseModel], cure: str):
+        self.rows, self.name, self.shape, self.cure = rows, name, shape, cure
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict:
+        return checked(self.shape, self.rows[index], self.where(index), self.cure)
+
+    def where(self, index: int) -> str:
+        """The name of a row, for an error."""
+        return f"{self.name}, row {index + 1}"
+
+
+def open_rows(
+    hub_id: str, config: str | None, split: str, file: str, revision: str | None = None
+) -> FileRows | HubRows:
     """What `load_rows` gives, but on disk: of the hub a memory-mapped data set, of DATA_DIR a file."""
     path, cure = _place(hub_id, split, file)
     shape = SHAPES.get(file, (_Object, None))[0]
     if path is not None:
         return FileRows(path, shape, cure)
-    return _dataset(hub_id, config, split, file, revision)
+    return HubRows(_dataset(hub_id, config, split, file, revision), _named(hub_id, split), shape, cure)
 
 
 def _place(hub_id: str, split: str, file: str) -> tuple[Path | None, str]:
@@ -109,7 +135,11 @@ def _of_the_hub(
     hub_id: str, config: str | None, split: str, file: str, revision: str | None
 ) -> list[tuple[str, dict]]:
     rows = _dataset(hub_id, config, split, file, revision).to_list()
-    return [(f"{hub_id} (split {split}), row {number}", row) for number, row in enumerate(rows, 1)]
+    return [(f"{_named(hub_id, split)}, row {number}", row) for number, row in enumerate(rows, 1)]
+
+
+def _named(hub_id: str, split: str) -> str:
+    return f"{hub_id} (split {split})"
 
 
 def _dataset(hub_id: str, config: str | None, split: str, file: str, revision: str | None):
@@ -120,7 +150,7 @@ def _dataset(hub_id: str, config: str | None, split: str, file: str, revision: s
         return datasets.load_dataset(hub_id, config, split=split, revision=revision)
     except Exception as error:  # `datasets` raises many kinds, from three libraries
         reason = why(error)
-        raise UserError(
-            f"{hub_id} (split {split}) did not load from the Hugging Face hub: set DATA_DIR to a folder with "
+        raise NotLoaded(
+            f"{_named(hub_id, split)} did not load from the Hugging Face hub: set DATA_DIR to a folder with "
             f"{file} ({reason})"
         ) from error

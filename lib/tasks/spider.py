@@ -35,21 +35,34 @@ def stream(split: str) -> Iterator[Item]:
 
     Raises UserError for any split but test: there is no other here.
     """
+    for index, row in sorted(_rows(split), key=lambda pair: sha256(f"spider/{pair[0]}".encode()).digest()):
+        yield _item(index, row)
+
+
+def in_file_order(split: str) -> Iterator[Item]:
+    """The same in the order of the file."""
+    for index, row in _rows(split):
+        yield _item(index, row)
+
+
+def _rows(split: str) -> list[tuple[int, dict]]:
     if split != "test":
         raise UserError(f"spider has the split test only (its development set), not {split!r}")
-    rows = list(enumerate(load_rows("xlangai/spider", "spider", "validation", "spider_dev.jsonl")))
-    for index, row in sorted(rows, key=lambda pair: sha256(f"spider/{pair[0]}".encode()).digest()):
-        if row["db_id"] not in schemas():
-            place = f"spider_dev.jsonl, question {index + 1}"
-            raise UserError(f"{place}: spider_tables.jsonl has no db_id {row['db_id']!r}: add it, or unset DATA_DIR")
-        schema = schemas()[row["db_id"]]
-        prompt = f"Tables:\n{described(schema)}\nQuestion: {row['question']}\nSQL:"
-        reference = {
-            "database": row["db_id"],
-            "query": row["query"],
-            "schema": sha256(dumps(schema, sort_keys=True).encode()).hexdigest()[:16],
-        }
-        yield Item(f"spider/{index}", prompt, target=row["query"], reference=reference)
+    return list(enumerate(load_rows("xlangai/spider", "spider", "validation", "spider_dev.jsonl")))
+
+
+def _item(index: int, row: dict) -> Item:
+    if row["db_id"] not in schemas():
+        place = f"spider_dev.jsonl, question {index + 1}"
+        raise UserError(f"{place}: spider_tables.jsonl has no db_id {row['db_id']!r}: add it, or unset DATA_DIR")
+    schema = schemas()[row["db_id"]]
+    prompt = f"Tables:\n{described(schema)}\nQuestion: {row['question']}\nSQL:"
+    reference = {
+        "database": row["db_id"],
+        "query": row["query"],
+        "schema": sha256(dumps(schema, sort_keys=True).encode()).hexdigest()[:16],
+    }
+    return Item(f"spider/{index}", prompt, target=row["query"], reference=reference)
 
 
 def described(schema: dict) -> str:

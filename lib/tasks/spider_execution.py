@@ -16,7 +16,7 @@ from lib.tasks.base import Item, Score, Task
 from lib.tasks.databases import agree, answer
 from lib.tasks.protocol import Detailed, Protocol, fill
 from lib.tasks.spider import TASK as RANDOM
-from lib.tasks.spider import query_of
+from lib.tasks.spider import in_file_order, query_of
 from lib.tasks.thinking import after_thought
 
 EXAMPLE = (
@@ -29,8 +29,8 @@ CURE = "put the `database` folder of Spider's archive there, or take the task sp
 
 
 def stream(split: str) -> Iterator[Item]:
-    """The questions of `spider` in its order, in MTAD's form. Raises UserError for any split but test."""
-    for item in RANDOM.stream(split):
+    """The questions of `spider` in the file's order, in MTAD's form. Raises UserError for any split but test."""
+    for item in in_file_order(split):
         tables, _, question = item.prompt.removeprefix("Tables:\n").removesuffix("\nSQL:").rpartition("\nQuestion: ")
         prompt = fill(PROMPT, tables=tables, question=question)
         yield replace(item, id=item.id.replace("spider/", "spider_execution/"), prompt=prompt)
@@ -83,7 +83,8 @@ PROTOCOLS = (
         prompt=PROMPT,
         judged="the same set of rows on the database of the question (MTAD's execution match); detail: in order",
         whose="MTAD: one example, schema, question, «SQL:»; its example is not printed, this one is ours; "
-        "it takes the first 100 of the file, here the order is by hash",
+        "it takes the first 100 of the file, as the first 100 items are; its cut of prompts at 512 tokens, which can "
+        "take a question away, is not done",
         shots=1,
         stops=(";",),
     ),

@@ -95,7 +95,7 @@ class Study(BaseStudy):
     def timed(self) -> list[Timed]:
         """Either variant once a round at every size, and in a first round that is not counted."""
         often = {prompt: 2 * (1 + self._rounds_at(prompt)) for prompt in self.prompts}
-        return [Timed(self.model, often[prompt], batch, self.tokens) for batch, prompt in self.sizes]
+        return [Timed(self.model, often[prompt], batch, self.tokens, prompt=prompt) for batch, prompt in self.sizes]
 
     @property
     def sizes(self) -> list[tuple[int, int]]:

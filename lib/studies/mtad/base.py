@@ -25,6 +25,8 @@ from lib.studies.base import SHORT, BaseStudy, limit
 from lib.studies.mtad.ways import PLAIN, WAYS
 from lib.tasks import get_task
 
+NO_ANSWER = ("chat", "summary")  # kinds of task of which no response is right or wrong
+
 
 @dataclass(frozen=True)
 class DraftingStudy(BaseStudy):
@@ -139,6 +141,11 @@ class DraftingStudy(BaseStudy):
         limit = dict(self.all_runs[key].options)["max_new_tokens"]
         return [min(line["tokens_kept"] + 1, limit) for line in self.lines[key]]
 
+    @property
+    def answered(self) -> tuple[str, ...]:
+        """The tasks whose responses are right or wrong; of the others accuracy is nothing, and no claim is on it."""
+        return tuple(short for short in self.tasks if get_task(SHORT.get(short, short)).kind not in NO_ANSWER)
+
     @cached_property
     def summary(self) -> pd.DataFrame:
         """A row a run: accuracy, perplexity, repetition, and what it cost.
@@ -156,6 +163,7 @@ class DraftingStudy(BaseStudy):
                 | {"repeated": 100 * np.mean([repeated(line["text"]) for line in lines])}
                 | {"distinct": distinct([line["text"] for line in lines])}
                 | self._counts((short, name))
+                | ({} if short in self.answered else dict.fromkeys(("accuracy", "low", "high"), np.nan))
             )
         return pd.DataFrame(rows)
 
@@ -188,6 +196,8 @@ class DraftingStudy(BaseStudy):
         else:
             rows = rows.assign(cell=rows[value].astype(float).round(3))
         table = rows.pivot(index="name", columns="label", values="cell")
+        if value == "accuracy":
+            table[[task for task in self.tasks if task not in self.answered]] = "not judged"
         return table.reindex(list(dict.fromkeys(rows.name)))[list(self.tasks)].rename_axis(index=None, columns=None)
 
     def costs(self) -> pd.DataFrame:

@@ -16,22 +16,23 @@ from lib.paths import CHECKPOINTS
 from lib.reporting.claims import OWN, Claim, above_floor, more
 from lib.reporting.papers import printed
 from lib.reporting.result_folder import headline
-from lib.reporting.tables import percent
+from lib.reporting.tables import difference_table, percent
 from lib.running.evaluation import Run
-from lib.studies.mtad.base import DraftingStudy
-from lib.studies.mtad.ways import WAYS
+from lib.studies.mtad.rated import MEASURES, RatedStudy
+from lib.studies.mtad.ways import WARP, WAYS
 
 LEARNED = ("instructions", "gsm8k")  # what the draft's text answers, see lib/training/mtad/text.py
-UNJUDGED = ("mt_bench",)  # it has no judge here
 SIBLINGS = ("instructions",)  # made as the draft's training prompts; notebook 37 has what is lost at home
 DEFAULT_WAYS = ("sampling", "greedy", "speculative", "token tree", "threshold", "MTAD", "MMTAD")
-LOGGED = {"Spider": ("spider", 100), "HumanEval": ("humaneval", 164)}  # our name and items of the authors' logs
+# Our names of the tasks of the authors' logs, and how many items these have.
+LOGGED = {"Spider": (("spider_execution", "spider"), 100), "HumanEval": (("humaneval",), 164)}
 
 
 @dataclass(frozen=True)
-class Study(DraftingStudy):
+class Study(RatedStudy):
     """`tokens`: the length limit, below that of the tasks for a small machine's sake. `gamma` and `tau` as in
-    notebook 34, so that speed and score are those of one setting."""
+    notebook 34, so that speed and score are those of one setting. `top_k`: of all sampled ways; `width`: of MTAD's
+    beams; `fallback`, `rollback`: of BiLD."""
 
     samples: int = 1
     tasks: tuple[str, ...] = ("instructions", "gsm8k", "ifeval", "humaneval", "spider", "triviaqa", "mt_bench")
@@ -40,6 +41,10 @@ class Study(DraftingStudy):
     tokens: int = 96
     gamma: int = 3
     tau: float = 0.05
+    top_k: int = WARP["top_k"]
+    width: int = 4
+    fallback: float = 0.3
+    rollback: float = 2.0
     methods: tuple[str, ...] = DEFAULT_WAYS
 
     notebook = "35_mtad_real"
@@ -57,10 +62,14 @@ class Study(DraftingStudy):
         }
 
     def options(self, name: str) -> dict:
-        """Of a method by name: its own, and this study's draft length and threshold where it has them."""
+        """Of a method by name: its own, and what this study has a parameter for."""
         method, options = WAYS[name]
+        options = options | ({"top_k": self.top_k} if options.get("top_k") else {})
         if method in ("speculative", "threshold", "mtad"):
             options = options | {"gamma": self.gamma}
+        if method == "bild":
+            options = options | {"fallback": self.fallback, "rollback": self.rollback}
+        options = options | ({"width": self.width} if method == "mtad" else {})
         return options | ({"tau": self.tau} if method in ("mtad", "threshold") else {})
 
     @property
@@ -71,20 +80,34 @@ class Study(DraftingStudy):
     @property
     def judged_tasks(self) -> tuple[str, ...]:
         """Those whose scores are compared."""
-        return tuple(task for task in self.tasks if task not in (*UNJUDGED, *SIBLINGS))
+        return tuple(task for task in self.answered if task not in SIBLINGS)
 
     def table(self, value: str = "accuracy") -> pd.DataFrame:
-        """As of any study; a task without a judge has no score."""
+        """As of any study; a task that is rated has its measures in the place of a score, each with its interval."""
         found = super().table(value)
-        if value == "accuracy":
-            found[[task for task in self.tasks if task in UNJUDGED]] = "not judged"
-        return found
+        if value != "accuracy":
+            return found
+        columns = {}
+        for task in found.columns:
+            columns |= self.rated_columns(task) if task in self.rated_tasks else {task: list(found[task])}
+        return pd.DataFrame(columns, index=found.index)
 
     @cached_property
     def comparisons(self) -> pd.DataFrame:
-        """MTAD and MMTAD minus others in points of score, by judged task and over all of them."""
-        pairs = [(a, b) for a in ("MTAD", "MMTAD") for b in ("sampling", "greedy", "speculative", "threshold")]
-        return self.differences(pairs, tasks=self.judged_tasks) if self.judged_tasks else pd.DataFrame()
+        """MTAD and MMTAD minus others: in points of score by judged task and over all of them; by rated task in its
+        first measure."""
+        judged = self.judged_tasks
+        groups = [(task, (task,)) for task in judged] + ([("all", judged)] if len(judged) > 1 else [])
+        found = []
+        for way in ("MTAD", "MMTAD"):
+            for other in ("sampling", "greedy", "speculative", "threshold"):
+                labels = {"way": way, "against": other}
+                found += [(labels | {"task": label}, self.judged(way, other, tasks)) for label, tasks in groups]
+                found += [
+                    (labels | {"task": f"{task}, {MEASURES[task][0][0]}"}, self.rated_difference(task, way, other))
+                    for task in self.rated_tasks
+                ]
+        return difference_table(found).drop(columns="p", errors="ignore")  # an empty table has no column
 
     def figure_domains(self):
         """Acceptance by task: speculative decoding, the token-wise rule, MTAD."""
@@ -116,8 +139,9 @@ class Study(DraftingStudy):
                 {"model": model, "task": task, "MTAD, %": 100 * a, "SpecInfer, %": 100 * b, "items": n,
                  "p": 2 * norm.sf(abs(z)), "times as fast": speed}
             )  # fmt: skip
-        for task, (short, _) in LOGGED.items():
-            if short in self.tasks and {"MTAD", "token tree"} <= set(self.methods):
+        ours = [(task, short) for task, (names, _) in LOGGED.items() for short in names if short in self.tasks]
+        for task, short in ours:
+            if {"MTAD", "token tree"} <= set(self.methods):
                 rows = self.summary.set_index(["label", "name"]).accuracy
                 e, speed = (f("MTAD", "token tree", (short,)) for f in (self.judged, self.cheaper))
                 row = {"model": f"{self.model} (ours)", "task": task, "MTAD, %": rows[short, "MTAD"]}
@@ -184,9 +208,14 @@ class Study(DraftingStudy):
                     f"- MTAD minus **{name}**, judged tasks: {e.value:+.1f} points [{e.low:.1f}, {e.high:.1f}]; "
                     f"perplexity, all tasks: {p.value:+.1f} % [{p.low:.1f}, {p.high:.1f}]."
                 )
+        for task in self.rated_tasks:
+            measure = MEASURES[task][0][0]
+            rows = [(name, self.rating(task, name, measure)) for name in self.methods]
+            parts = [f"{name} {e.value:.2f} [{e.low:.2f}, {e.high:.2f}]" for name, e in rows if e.n]
+            lines.append(f"- **{task}**, {measure}: {'; '.join(parts)}.")
         rows = self.summary.set_index(["label", "name"]).acceptance
-        for name in ("speculative", "MTAD"):
-            parts = [f"{task} {rows[task, name]:.0f} %" for task in self.tasks]
+        for name in (way for way in ("speculative", "MTAD") if way in self.methods):
+            parts = [f"{task} {rows[task, name]:.0f} %" for task in self.tasks if pd.notna(rows[task, name])]
             lines.append(f"- Acceptance of **{name}** by task: {'; '.join(parts)}.")
         return "\n".join(lines)
 
@@ -211,6 +240,9 @@ class Study(DraftingStudy):
             "likelihood": self.surprise,
             "forwards": self.forward_times,
         }
+        # Only where there are any: a committed table without a row would stand for the judge's that came later.
+        tables |= {"rated": self.rated} if len(self.rated) else {}
+        tables |= {"judged": self.judged_by_model} if len(self.judged_by_model) else {}
         figures = {"domains": self.figure_domains()}
         if (curve := self.figure_learning()) is not None:
             figures["curve"] = curve

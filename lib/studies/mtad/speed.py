@@ -10,9 +10,12 @@ import seaborn as sns
 
 from lib.analysis.stats import Estimate
 from lib.analysis.totals import ratio_of_totals
+from lib.decoders import options_of
 from lib.reporting.claims import OPEN, OWN, UNTESTABLE, Claim, at_least, at_most, more
 from lib.reporting.result_folder import headline
-from lib.studies.mtad.rounds import BASE, BATCHED, SAMPLER, Rounds
+from lib.studies.base import Timed
+from lib.studies.mtad.rounds import BASE, BATCHED, SAMPLER, TRIED_WAYS, Rounds
+from lib.studies.mtad.ways import PLAIN
 
 PAIRS = {"speculative": "assisted", "speculative, greedy": "assisted, greedy"}
 PROMPTS = "prompts like those that its draft learned from"
@@ -26,6 +29,23 @@ class Study(Rounds):
     """Tables, figures and words of what `Rounds` measures."""
 
     notebook = "34_mtad_speed"
+
+    def timed(self) -> list[Timed]:
+        """The schedule and what is tried, each with a first round that is not counted; plain ways without a draft."""
+        found = []
+        for _, batch, names, rounds in self.schedule:
+            for method, options in map(self.ways().get, names):
+                gamma = options_of(method, options).gamma if method not in PLAIN else 0
+                found.append(self._by_clock(method, gamma, 1 + rounds, batch))
+        if self.held_out:
+            rounds, ways = 1 + max(2, self.items // 4), [self.ways()[way][0] for way in TRIED_WAYS]
+            found += [self._by_clock(method, gamma, rounds, 1) for method in ways for gamma in self.gammas]
+        return found
+
+    def _by_clock(self, method: str, gamma: int, rounds: int, batch: int) -> Timed:
+        """So many rounds of a method that drafts `gamma` tokens a pass, a response has at most a pass a token."""
+        draft = {} if method in PLAIN else {"draft": self.draft, "draft_steps": gamma}
+        return Timed(self.model, rounds * (self.prompts if batch == 1 else 1), batch, self.tokens, **draft)
 
     def ratio(self, name: str, against: str, batch: int = 1, where: str = "taught") -> Estimate:
         """Tokens a second of one way over another's: totals over rounds, bootstrap over rounds."""

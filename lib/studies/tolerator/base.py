@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from lib.analysis.stats import Estimate, paired_difference
+from lib.analysis.bootstrap import SEED, drawn_rows, interval
+from lib.analysis.stats import Estimate, paired_difference, paired_mean_difference
 from lib.errors import UserError
 from lib.reporting.tables import accuracy_cells, accuracy_difference, outcomes, percent, summary_row
 from lib.running.evaluation import Run
@@ -55,14 +56,42 @@ def spending(method: str, forwards: int) -> dict[str, int]:
     return {"forwards" if method in ("tolerator", "settle") else "steps": forwards}
 
 
+def recipe_of(method: str, temperature: float, top_p: float) -> dict[str, float]:
+    """The options that a model's published scripts set: vanilla's, and of TOLERATOR those of the fill-up."""
+    return {"vanilla": {"temperature": temperature, "top_p": top_p}, "tolerator": {"top_p": top_p}}.get(method, {})
+
+
 def over_tasks(pairs: list[tuple[list[dict], list[dict]]]) -> Estimate:
-    """Mean over tasks of accuracy of `a` minus that of `b`, in points; of each task the same number of items."""
-    if len({len(outcomes(a)) for a, _ in pairs}) > 1:
-        raise ValueError("tasks of different sizes: their mean would weigh them unequally")
+    """Mean over tasks of each one's accuracy of `a` minus that of `b`, in points; tasks weigh the same."""
     for a, b in pairs:
         accuracy_difference(a, b)  # raises where they are not the same items
-    e = paired_difference(*(np.concatenate([outcomes(pair[side]) for pair in pairs]) for side in (0, 1)))
-    return percent(e)
+    if len({len(outcomes(a)) for a, _ in pairs}) == 1:
+        return percent(
+            paired_difference(*(np.concatenate([outcomes(pair[side]) for pair in pairs]) for side in (0, 1)))
+        )
+    return percent(mean_difference(*([outcomes(pair[side]).mean(1) for pair in pairs] for side in (0, 1))))
+
+
+def mean_difference(a: list[np.ndarray], b: list[np.ndarray]) -> Estimate:
+    """Mean over tasks of each one's mean of a - b, both [items] in [0, 1] a task; the sizes of tasks may differ.
+
+    Bootstrap over the items within each task; p by sign flips of the items, each weighing what it has in the mean.
+    Where no task's items differ among each other, the ends are the means of the tasks' own.
+    """
+    if len({len(own) for own in a}) == 1:
+        return paired_mean_difference(np.concatenate(a), np.concatenate(b))
+    weights = [min(map(len, a)) / len(own) for own in a]
+    p = paired_mean_difference(
+        *(np.concatenate([w * own for w, own in zip(weights, x, strict=True)]) for x in (a, b))
+    ).p
+    differences = [x - y for x, y in zip(a, b, strict=True)]
+    if any(np.ptp(own) for own in differences):
+        draws = np.random.default_rng(SEED)
+        ends = interval(np.mean([own[drawn_rows(len(own), draws)].mean(1) for own in differences], 0))
+    else:
+        alone = [paired_mean_difference(x, y) for x, y in zip(a, b, strict=True)]
+        ends = tuple(float(np.mean([getattr(e, end) for e in alone])) for end in ("low", "high"))
+    return Estimate(float(np.mean([own.mean() for own in differences])), *ends, sum(map(len, a)), p)
 
 
 def shared(a: list[dict], b: list[dict]) -> tuple[list[dict], list[dict]]:
@@ -131,6 +160,21 @@ class DiffusionStudy(BaseStudy):
         panels[0][0].set_ylabel("accuracy, %" if y == "accuracy" else y)
         panels[0][-1].legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
         return figure
+
+
+@dataclass(frozen=True)
+class RecipeStudy(DiffusionStudy):
+    """A study of methods with the settings of a model's published scripts, whose defaults are those of LLaDA.
+
+    `temperature`: of vanilla decoding. `top_p`: of vanilla decoding and of TOLERATOR's fill-up. The order in which
+    either keeps tokens is that of the model's family: LLaDA's by confidence, Dream's by entropy.
+    """
+
+    temperature: float = 0.3
+    top_p: float = 1.0
+
+    def _run(self, short: str, method: str, **options) -> Run:
+        return super()._run(short, method, **recipe_of(method, self.temperature, self.top_p) | options)
 
 
 def _keys(rows: pd.DataFrame, index: list[str]) -> list:

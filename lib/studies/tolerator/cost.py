@@ -22,7 +22,7 @@ from lib.running.evaluation import Run, model_of
 from lib.running.identity import items_of
 from lib.running.respond import respond
 from lib.studies.base import SHORT
-from lib.studies.tolerator.base import DiffusionStudy, budgets, middle, spending
+from lib.studies.tolerator.base import RecipeStudy, budgets, middle, spending
 from lib.studies.tolerator.scores import DIFFUSION_METHODS, NAMES
 from lib.tasks import get_task
 from lib.tasks.base import Item
@@ -36,7 +36,7 @@ SHAPED = ("vanilla", "rcr", "tolerator")  # what can decode in blocks
 
 
 @dataclass(frozen=True)
-class Study(DiffusionStudy):
+class Study(RecipeStudy):
     """All methods over the budgets; where they can, at twice as many forwards as tokens, and at the middle budget in
     blocks and on a longer canvas. `rounds` of the batch benchmark, each over `batch` responses.
     """

@@ -8,7 +8,7 @@ import pandas as pd
 from lib.reporting.claims import Claim, above_floor, more
 from lib.reporting.tables import comparison_table, estimate_of
 from lib.running.evaluation import Run
-from lib.studies.tolerator.base import FILL_UP, DiffusionStudy, differences_in_words, forwards_at, spending
+from lib.studies.tolerator.base import FILL_UP, RecipeStudy, differences_in_words, forwards_at, spending
 from lib.studies.tolerator.scores import DIFFUSION_METHODS, NAMES
 
 FORMS = ("prob_div", "logit_div")
@@ -16,7 +16,7 @@ OFF = "off"
 
 
 @dataclass(frozen=True)
-class Study(DiffusionStudy):
+class Study(RecipeStudy):
     """Every method at `budget` forwards, `middle` or `full`: no penalty, and either form of it at each lambda."""
 
     samples: int = 1

@@ -13,13 +13,13 @@ from lib.reporting.claims import Claim, above_floor, more
 from lib.reporting.papers import printed
 from lib.reporting.tables import accuracy_cells, comparison_table
 from lib.running.evaluation import Run
-from lib.studies.tolerator.base import DiffusionStudy, differences_in_words, over_tasks
+from lib.studies.tolerator.base import RecipeStudy, differences_in_words, over_tasks
 
 PUBLISHED_RATE, SAME_AMOUNT = "0.8 to 0.4, cosine", "0.6 throughout"
 
 
 @dataclass(frozen=True)
-class Study(DiffusionStudy):
+class Study(RecipeStudy):
     """TOLERATOR at `forwards`, by default (0) one token a forward, half of it fill-up. `gammas`: both ends of the
     rate, gamma_min at most gamma_max. `updates`: share of the masked that is replaced. `locks`: equal draws after
     which a position is locked.

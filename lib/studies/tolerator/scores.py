@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from lib.analysis.stats import Estimate, paired_mean_difference
+from lib.analysis.stats import Estimate
 from lib.reporting.claims import OWN, Claim, above_floor, more
 from lib.reporting.papers import printed
 from lib.reporting.result_folder import headline
@@ -23,7 +23,7 @@ from lib.reporting.tables import (
 )
 from lib.running.evaluation import Run
 from lib.studies.base import SHORT, BaseStudy, limit
-from lib.studies.tolerator.base import budgets, canvas_of, middle, spending
+from lib.studies.tolerator.base import budgets, canvas_of, mean_difference, middle, recipe_of, spending
 
 RELATIVE = 0.153  # the smaller of the two mean gains that reviews quote; over which baseline is not known
 DIFFUSION_METHODS = ("vanilla", "remdm", "rcr", "tolerator")
@@ -42,13 +42,15 @@ class Study(BaseStudy):
     """Vanilla (LLaDA's rule), ReMDM (loop), RCR and TOLERATOR, each with its published defaults; see `settings`.
 
     `reference`: an autoregressive model beside them; an empty word for none. `tokens`: the length of the canvas; 0 is
-    the task's own.
+    the task's own. `temperature` and `top_p`: as in `RecipeStudy`.
     """
 
     tasks: tuple[str, ...] = ("math", "qa", "code")
     model: str = "study-dlm"
     reference: str = "study-ar"
     tokens: int = 0
+    temperature: float = 0.3
+    top_p: float = 1.0
 
     notebook = "20_tolerator_scores"
     printed_in = "tolerator"
@@ -68,6 +70,7 @@ class Study(BaseStudy):
             for forwards in budgets(self.canvas(short)):
                 for method in DIFFUSION_METHODS:
                     options = spending(method, forwards) | limit(self.tokens, "canvas")
+                    options |= recipe_of(method, self.temperature, self.top_p)
                     runs[short, method, forwards] = Run.of(self.model, task, method, **size, **options)
         return runs
 
@@ -193,8 +196,9 @@ class Study(BaseStudy):
         means = {}
         for name in ("tolerator", method):
             keys = [[key for key in self.lines if key[:2] == (task, name)] for task in self.tasks]
-            means[name] = np.concatenate([np.mean([outcomes(self.lines[k]).mean(1) for k in own], 0) for own in keys])
-        return percent(paired_mean_difference(means["tolerator"], means[method])), 100 * means[method].mean()
+            means[name] = [np.mean([outcomes(self.lines[k]).mean(1) for k in own], 0) for own in keys]
+        theirs = np.mean([own.mean() for own in means[method]])
+        return percent(mean_difference(means["tolerator"], means[method])), 100 * theirs
 
     def reading(self) -> str:
         """The answer in words, every number from the table."""

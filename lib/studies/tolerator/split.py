@@ -11,13 +11,13 @@ from lib.reporting.claims import OWN, Claim, above_floor, more
 from lib.reporting.papers import printed
 from lib.reporting.tables import comparison_table, outcomes
 from lib.running.evaluation import Run
-from lib.studies.tolerator.base import FILL_UP, RATES, DiffusionStudy, differences_in_words
+from lib.studies.tolerator.base import FILL_UP, RATES, RecipeStudy, differences_in_words
 
 PUBLISHED_RHO = 0.5
 
 
 @dataclass(frozen=True)
-class Study(DiffusionStudy):
+class Study(RecipeStudy):
     """At the published refinement rate and at a mild one, see `RATES`.
 
     `rhos`: shares of the fill-up at one token a forward. `added`: refinements after a fill-up of `fill` forwards, by

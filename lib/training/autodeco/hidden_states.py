@@ -17,6 +17,7 @@ from lib.decoding.autoregressive import Autoregressive
 from lib.decoding.bidirectional import position_ids
 from lib.models.registry import Model
 from lib.running.lines import cut, read_lines
+from lib.running.memory import in_halves
 from lib.running.respond import respond
 from lib.running.schema import Count
 from lib.tasks.base import Task, rows_hash
@@ -67,16 +68,21 @@ def trajectories(
     instruction = task.instruction if model.family.chat else ""
     rows = [(item, s) for item in items for s in range(samples) if (item.id, s) not in done]
     options = Autoregressive(max_new_tokens=task.max_new_tokens, temperature=temperature)
+
+    def drawn(part: list) -> list[tuple[Tensor, int]]:
+        """Token ids and length of a batch's responses."""
+        asked_of, numbers = [item for item, _ in part], [s for _, s in part]
+        out = respond(model, asked_of, options, instruction=instruction, samples=numbers)
+        return [(out.responses[i], int(out.lengths[i])) for i in range(len(part))]
+
     with open(path, "a") as file:
         for start in tqdm(range(0, len(rows), batch), desc=f"trajectories {task.name}", unit="batch"):
             part = rows[start : start + batch]
-            asked_of = [item for item, _ in part]
-            out = respond(model, asked_of, options, instruction=instruction, samples=[s for _, s in part])
-            texts = [model.text(out.responses[i], int(out.lengths[i])) for i in range(len(part))]
+            found = in_halves(drawn, part, ("trajectories", model.name, task.name, options))
+            texts = [model.text(ids, length) for ids, length in found]
             scores = task.score_all([(item, text) for (item, _), text in zip(part, texts, strict=True)])
-            for i, ((item, s), score) in enumerate(zip(part, scores, strict=True)):
-                end = min(int(out.lengths[i]) + 1, options.max_new_tokens)
-                response = out.responses[i, :end].tolist()
+            for (item, s), (ids, length), score in zip(part, found, scores, strict=True):
+                response = ids[: min(length + 1, options.max_new_tokens)].tolist()
                 line = {"item": item.id, "row": row_of[item.id], "sample": s, "correct": score.correct}
                 line["response"] = response
                 lines.append(line)
