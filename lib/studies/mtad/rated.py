@@ -37,6 +37,8 @@ class RatedStudy(DraftingStudy):
 
     def _rouge(self) -> pd.DataFrame:
         rows = []
+        if not set(self.tasks) & MEASURES.keys() - {TALK}:
+            return pd.DataFrame(columns=COLUMNS)  # nothing is decoded for it
         for (task, name), lines in self.lines.items():
             if task in MEASURES and task != TALK:
                 run = self.all_runs[task, name]
@@ -51,12 +53,14 @@ class RatedStudy(DraftingStudy):
     @cached_property
     def judged_by_model(self) -> pd.DataFrame:
         """The judge's part of `rated`, which is taken from a committed result where that is current."""
+        if TALK not in self.tasks:
+            return pd.DataFrame(columns=COLUMNS)
         return self.measurement("judged", self._judged_by_model)
 
     def _judged_by_model(self) -> pd.DataFrame:
         rows = []
-        for (task, name), lines in self.lines.items():
-            if task == TALK and judge.wanted():
+        for (task, name), lines in self.lines.items() if judge.wanted() else ():
+            if task == TALK:
                 for turn, pairs in enumerate(self._turns(self.all_runs[task, name], lines), 1):
                     for (sample, item, _), score in zip(pairs, rate([pair[1:] for pair in pairs]), strict=True):
                         if score.status == "rated":

@@ -1,6 +1,6 @@
 """What is trained, from what, for how long: the recipe behind the committed weights."""
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def _bed() -> dict[str, Recipe]:
         recipes.append(Recipe(f"ar-{name}", "next_token", 4200, rate, **more))
         masks = {"start": f"ar-{name}", "suffixes": 0.2, "causal": 0.3, "kept": TREND if name in ("2m", "6m") else ()}
         recipes.append(Recipe(f"dlm-{name}", "masked_diffusion", 5880, rate / 2, **more | masks))
-    # The same mask model trained on, once as it was and once to mend what it wrote: a pair that differs in this alone.
+    # The same mask model trained on, as it was and to mend what it wrote: a pair that differs in that alone.
     for name, corrected in (("dlm-6m-on", 0.0), ("corrector-6m", 0.5)):
         masks = {"start": "dlm-6m", "suffixes": 0.2, "causal": 0.3, "corrected": corrected, "seed": 1}
         more = shared | masks | {"shape": "6m", "batch_size": 64, "warmup": 50}
