@@ -188,6 +188,37 @@ def test_killed_and_resumed_equals_uninterrupted(tiny_training, tmp_path, monkey
     assert (tmp_path / "whole" / "curve.jsonl").read_text() == (tmp_path / "killed" / "curve.jsonl").read_text()
 
 
+def test_a_fast_training_resumed_in_a_later_epoch_equals_the_uninterrupted(tiny_training, tmp_path, monkeypatch):
+    """Rows are added for one shape of all batches, and draws depend on the shape: it must be that of the epoch."""
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    tokenizer, recipe = tiny_training
+    recipe = replace(
+        recipe, objective="masked_diffusion", stages=((0, "tasks"),), sequences=32, batch_size=8, steps=20
+    )
+    epochs = []
+
+    def most_rows(rows, batches, full_canvas):  # fewer from epoch to epoch
+        if batches not in epochs:
+            epochs.append(batches)
+        return 9 - epochs.index(batches)
+
+    monkeypatch.setattr(loop, "most_rows", most_rows)
+    whole = loop.train(recipe, tokenizer, tmp_path / "whole", load=None, fast=True)
+    assert len(epochs) == 5
+    real = loop._save
+
+    def kill_after_step_10(*arguments):
+        real(*arguments)
+        if arguments[4] == 10:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "_save", kill_after_step_10)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(recipe, tokenizer, tmp_path / "killed", load=None, fast=True)
+    resumed = loop.train(recipe, tokenizer, tmp_path / "killed", load=None, fast=True)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
 def test_a_state_of_another_recipe_is_refused(tiny_training, tmp_path):
     tokenizer, recipe = tiny_training
     loop.train(replace(recipe, steps=10), tokenizer, tmp_path, load=None)

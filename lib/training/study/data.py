@@ -7,6 +7,7 @@ step meets one shape.
 import random
 from dataclasses import dataclass
 from hashlib import sha256
+from importlib import import_module
 
 import numpy as np
 import torch
@@ -118,7 +119,7 @@ def _draw(tokenizer, task, split: str, n: int, path) -> None:
 
 def _code(task) -> str:
     """A hash of the code that draws a task's items."""
-    module = __import__(task.stream.__module__, fromlist=["TASK"])
+    module = import_module(task.stream.__module__)
     names = [
         name for name, value in vars(module).items() if value is task or isinstance(value, tuple) and task in value
     ]

@@ -91,10 +91,6 @@ def _train(recipe: Recipe, tokenizer, folder: Path, load, device: str, fast: boo
         with half:
             return OBJECTIVES[recipe.objective](model, batch, generator=generator, **given)
 
-    def most_rows() -> int:  # of a batch of this epoch; one shape for a compiled step
-        lengths = [[rows[i].length(full_canvas) for i in batch] for batch in batches]
-        return max(len(packed(batch)) for batch in lengths) if fast else 0
-
     held_out = examples(tokenizer, 512, recipe.stages[-1][1], "validation")
     rows, batches, place, shape = [], [], (None, None), 0
     bar = tqdm(range(done, recipe.steps), initial=done, total=recipe.steps, desc=recipe.name, unit="step")
@@ -107,7 +103,8 @@ def _train(recipe: Recipe, tokenizer, folder: Path, load, device: str, fast: boo
         if (mixture, epoch) != place:
             place = (mixture, epoch)
             batches = order(rows, recipe.batch_size, recipe.seed, epoch)
-            shape = max(shape, most_rows())
+            # Draws depend on the shape, so that it is the epoch's own and no matter of where the run began.
+            shape = most_rows(rows, batches, full_canvas) if fast else 0
         for group in optimiser.param_groups:
             group["lr"] = recipe.rate(step)
         # The masks of a step depend on the step alone, so that a resumed run draws the same ones.
@@ -133,6 +130,11 @@ def _train(recipe: Recipe, tokenizer, folder: Path, load, device: str, fast: boo
             _save(folder, recipe, model, optimiser, step + 1, curve)
             saved = time.monotonic()
     return model.eval()
+
+
+def most_rows(rows: list[Example], batches: list[list[int]], full_canvas: bool) -> int:
+    """Rows that the largest batch of an epoch is packed into."""
+    return max(len(packed([rows[i].length(full_canvas) for i in batch])) for batch in batches)
 
 
 def _multiplies_bfloat16(device: str) -> bool:
