@@ -22,8 +22,9 @@ from lib.dryrun.networks import shapes_of, weights_of
 from lib.dryrun.rows import ROWS_OF, without_rows, write_rows
 from lib.dryrun.run import OK, faults, reason, report, run, run_all
 from lib.dryrun.stand_ins import LEAKING, STAND_INS
+from lib.dryrun.tokenizers import learned
 from lib.dryrun.tree import Tree, plant
-from lib.dryrun.vocabularies import VOCABULARIES, learned
+from lib.dryrun.vocabularies import VOCABULARIES
 from lib.errors import UserError
 from lib.models.registry import MODELS, describe, load
 from lib.models.vocabulary import paired

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from lib.autodeco.heads import Heads, HeadsConfig
 from lib.dryrun.networks import weights_of, write_weights
 from lib.dryrun.stand_ins import STAND_INS, StandIn
-from lib.dryrun.vocabularies import VOCABULARIES, write_tokenizer
+from lib.dryrun.tokenizers import write_tokenizer
+from lib.dryrun.vocabularies import VOCABULARIES
 from lib.errors import UserError
 from lib.models.registry import MODELS, Entry
 

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lib.dryrun.vocabularies import Vocabulary, learned
+from lib.dryrun.tokenizers import learned
+from lib.dryrun.vocabularies import Vocabulary
 
 WIDTH, LAYERS, INNER, HEADS = 16, 2, 32, 2
 MXFP4 = 32  # numbers that share a scale in gpt-oss's weights
