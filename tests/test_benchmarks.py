@@ -220,7 +220,7 @@ def test_no_task_reads_an_answer_in_a_thought_without_an_end(zoo):
         plain, inside, behind = task.score_all(
             [(item, text) for text in (item.target, f"<think>{item.target}", f"<think>no</think>{item.target}")]
         )
-        assert inside == UNFINISHED, name
+        assert inside == UNFINISHED == Score(0, None, "unfinished"), name
         assert behind == plain, name
 
 
