@@ -163,6 +163,14 @@ def test_a_program_ends_with_who_started_it(level):
     assert _until(lambda: not hostile.survivors(mark))
 
 
+def test_a_program_ends_with_who_started_it_where_the_death_signal_is_missed(monkeypatch):
+    if sandbox._probe(sandbox.BUBBLEWRAP) is not None:
+        pytest.skip("bubblewrap does not work here")
+    command = [part for part in sandbox._bubblewrap() if part != "--die-with-parent"]
+    monkeypatch.setattr(sandbox, "_bubblewrap", lambda: command)
+    test_a_program_ends_with_who_started_it(sandbox.BUBBLEWRAP)
+
+
 CHOSEN = (
     "files: delete a file",
     "files: read a secret",

@@ -43,8 +43,10 @@ def serve() -> None:
         prctl(DEATH_SIGNAL, signal.SIGKILL)  # who started it may be killed
     sys.path += settings["packages"]
     _write(results, READY)
+    listener = select.poll()
+    listener.register(results, 0)  # an error alone is told: that nobody reads
     while job := _read(jobs):
-        _write(results, _outcome(json.loads(job), settings))
+        _write(results, _outcome(json.loads(job), settings, listener))
 
 
 def _read(pipe: int) -> bytes:
@@ -63,8 +65,12 @@ def _write(pipe: int, frame: bytes) -> None:
         rest = rest[os.write(pipe, rest) :]
 
 
-def _outcome(job: dict, settings: dict) -> bytes:
-    """A letter, and the values where the program gave all of them in time."""
+def _outcome(job: dict, settings: dict, listener: select.poll) -> bytes:
+    """A letter, and the values where the program gave all of them in time.
+
+    A program ends also when nobody reads the results any more: who started this runner has ended, and the death
+    signal can be missed, because bubblewrap asks for it only when the program may be running already.
+    """
     folder, (heard, said) = os.urandom(8).hex(), os.pipe()  # a name that no earlier program could take
     pid = os.fork()
     if pid == 0:
@@ -75,7 +81,7 @@ def _outcome(job: dict, settings: dict) -> bytes:
     os.close(said)
     deadline = time.monotonic() + settings["timeout"]
     message, done, status = b"", 0, 0
-    while not done and len(message) <= MOST and (left := deadline - time.monotonic()) > 0:
+    while not done and len(message) <= MOST and (left := deadline - time.monotonic()) > 0 and not listener.poll(0):
         if select.select([heard], [], [], min(left, 0.05))[0]:
             part = os.read(heard, 1 << 16)
             if not part:
@@ -83,7 +89,7 @@ def _outcome(job: dict, settings: dict) -> bytes:
             message += part
         else:  # a process that the program made may hold the pipe
             done, status = os.waitpid(pid, os.WNOHANG)
-    while not done and len(message) <= MOST and time.monotonic() < deadline:
+    while not done and len(message) <= MOST and time.monotonic() < deadline and not listener.poll(0):
         done, status = os.waitpid(pid, os.WNOHANG)
         time.sleep(0 if done else 0.0002)
     message += _rest(heard, MOST + 1 - len(message)) if done else b""
