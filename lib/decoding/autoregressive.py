@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lib.decoding.distributions import check_nan, draw
 from lib.decoding.family import Family
+from lib.decoding.listening import Listener
 from lib.decoding.options import Options
 from lib.decoding.randomness import RowGenerator
 from lib.decoding.registry import decoder
@@ -92,8 +93,7 @@ def loop(
     active = torch.arange(rows, device=device)  # rows still decoding; all tensors below hold these rows only
     going = torch.ones(rows, dtype=torch.bool, device=device)
     left = active.new_full((rows,), limit)  # tokens that each row of the batch has made
-    looks = device.type == "cpu" or trace.listener is not None and trace.listener.looks
-    every = 1 if looks else LOOK
+    every = look_every(device, trace.listener)
     uniforms = generator.uniforms(0, limit, 0, device) if draws else None
     logits = session.prefill(input_ids, mask)
     for step in range(limit):
@@ -137,6 +137,11 @@ def loop(
     if trace.per_token is not None:
         trace.per_token = {k: v.masked_fill(behind, torch.nan).cpu() for k, v in trace.per_token.items()}
     return Decoded.close(responses.masked_fill(behind, family.eot_ids[0]), family.eot_ids, trace)
+
+
+def look_every(device: torch.device, listener: Listener | None) -> int:
+    """Steps between two looks for rows that have ended: none is saved where every step is read on the host anyway."""
+    return 1 if device.type == "cpu" or listener is not None and listener.looks else LOOK
 
 
 def _charge(trace: Trace, made: Tensor, prompt: Tensor, use_cache: bool) -> None:

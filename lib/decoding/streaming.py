@@ -67,7 +67,7 @@ class Response(Listener):
 
     def _put(self, tokens: Tensor) -> None:
         if len(tokens):
-            self.streamer.put(tokens.cpu())
+            self.streamer.put(cut(tokens, self.ends)[0].cpu())
             self.sent += len(tokens)
 
     def _held(self, rows: list[int], tokens: Tensor, taken: Tensor) -> tuple[Tensor, Tensor]:

@@ -83,7 +83,7 @@ class Decoded:
 
 
 def cut(responses: Tensor, eot_ids: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Responses [B, G] with everything from the first EoT on replaced by EoT, and the lengths [B] before it."""
+    """Responses [..., G] with everything from the first EoT on replaced by EoT, and the lengths [...] before it."""
     is_end = torch.isin(responses, torch.tensor(eot_ids, device=responses.device))
     ended = is_end.long().cumsum(-1) > 0
     return responses.masked_fill(ended, eot_ids[0]), (~ended).sum(-1)

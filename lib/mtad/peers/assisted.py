@@ -140,8 +140,7 @@ class Count:
 
 
 def _rows(model, input_ids, mask, limit, generator, family, record, draft, arguments) -> Decoded:
-    listens = isinstance(record, Listener)
-    if record and not listens:
+    if record and not isinstance(record, Listener):
         raise UserError("transformers' generate tells nothing of its steps: leave record=True out")
     require_no_stops(record)
     rows = len(input_ids)
@@ -157,7 +156,7 @@ def _rows(model, input_ids, mask, limit, generator, family, record, draft, argum
     responses = torch.full((rows, limit), family.eot_ids[0], device=input_ids.device)
     for i in range(rows):
         ids = input_ids[i : i + 1, mask[i].bool()]
-        told = {"streamer": Told(record, i, ids.device)} if listens and draft is not None else {}  # not of beams
+        told = record and record.looks and draft is not None  # beams are not put before they are done
         counts = [Count(network) for network in (model, draft) if network is not None]
         with torch.random.fork_rng(devices=[ids.device] if ids.device.type == "cuda" else []):
             torch.manual_seed(int(generator.keys[i]))
@@ -170,7 +169,7 @@ def _rows(model, input_ids, mask, limit, generator, family, record, draft, argum
                     pad_token_id=family.eot_ids[0],
                     logits_processor=LogitsProcessorList([RefuseNan()]),
                     **arguments(),
-                    **told,
+                    **({"streamer": Told(record, i, ids.device)} if told else {}),
                 )
             finally:
                 for count in counts:
