@@ -48,7 +48,8 @@ def test_a_criterion_of_one_drafted_row_sees_what_it_sees_in_generate(prompts):
 def test_a_criterion_cuts_a_text_and_changes_nothing_before(name, prompts):
     ids, mask = prompts
     given = {"attention_mask": mask, "pad_token_id": 1, "eos_token_id": 0}
-    out = generate(name, ids, stopping_criteria=[Holds(7)], return_dict_in_generate=True, **given)
+    criterion = Holds(7)
+    out = generate(name, ids, stopping_criteria=[criterion], return_dict_in_generate=True, **given)
     free = generate(name, ids, **given)
     cut = free.clone()
     made, trace = torch.zeros(4, dtype=torch.long), out.trace
@@ -57,6 +58,8 @@ def test_a_criterion_cuts_a_text_and_changes_nothing_before(name, prompts):
         made[i] = int(over[0]) + 1 if len(over) else LENGTH
         row[made[i] :] = 1
     assert torch.equal(out.sequences, cut) and not torch.equal(free, cut)
+    last = criterion.seen[-1]
+    assert torch.equal(last, cut[:, : last.shape[1]]), "rows that have stopped are padded"
     if "accepted" in trace.measures:
         assert torch.equal(trace.measures["accepted"] + trace.measures["bonus"], made)
     elif name != "mtjd" and not hasattr(options_of(name), "shuffled"):

@@ -164,11 +164,12 @@ def test_rows_that_are_seen_late_to_have_ended_are_told_of_no_more(prompts, monk
         given = {"attention_mask": prompts[1], "pad_token_id": 1, "stopping_criteria": [Holds(7)]}
         out, streamer = generate("autodeco", prompts[0], return_dict_in_generate=True, **given), Streamer()
         generate("autodeco", prompts[0][:1], streamer=streamer, eos_token_id=ENDS)
-        return out.sequences, out.trace.target_forwards, streamer.text, out.trace.per_token["temperature"]
+        kept = out.trace.target_forwards, out.trace.tokens_kept
+        return out.sequences, *kept, streamer.text, out.trace.per_token["temperature"]
 
     *found, table = told(1)
     *late, other = told(5)
-    assert all(map(torch.equal, found, late)) and len(found[2]) < 7 + LENGTH
+    assert all(map(torch.equal, found, late)) and len(found[3]) < 7 + LENGTH
     assert torch.allclose(table, other, equal_nan=True)
 
 
