@@ -78,8 +78,9 @@ class Decoded:
     def close(cls, responses: Tensor, eot_ids: tuple[int, ...], trace: Trace) -> "Decoded":
         """Cut at the first EoT of any kind, on token ids, before any text is made."""
         responses, lengths = cut(responses, eot_ids)
-        trace.tokens_kept = lengths.cpu()
-        return cls(responses, trace.tokens_kept, trace)
+        lengths = lengths.cpu()
+        trace.tokens_kept = lengths
+        return cls(responses, lengths, trace)
 
 
 def cut(responses: Tensor, eot_ids: tuple[int, ...]) -> tuple[Tensor, Tensor]:
