@@ -55,5 +55,6 @@ def test_settings_of_every_token_come_with_the_trace(shuffled, prompts):
         for event in trace.events:
             expected[event["rows"], event["step"]] = event[name]
         assert torch.allclose(out.trace.per_token[name], expected, equal_nan=True, rtol=0, atol=0)
+        assert decode(TARGET, ids, options, generator=3, family=AR).trace.per_token is None, "it is made when asked"
         means = out.trace.per_token[name].double().nanmean(-1)
         assert torch.allclose(means, trace.measures[name], atol=1e-4) and expected.isnan().any()

@@ -58,6 +58,8 @@ def test_a_criterion_cuts_a_text_and_changes_nothing_before(name, prompts):
         made[i] = int(over[0]) + 1 if len(over) else LENGTH
         row[made[i] :] = 1
     assert torch.equal(out.sequences, cut) and not torch.equal(free, cut)
+    ended = cut[torch.arange(4), 6 + made] == 0
+    assert torch.equal(trace.tokens_kept, made - ended.long()), "the decoder itself cuts"
     last = criterion.seen[-1]
     assert torch.equal(last, cut[:, : last.shape[1]]), "rows that have stopped are padded"
     if "accepted" in trace.measures:
@@ -75,14 +77,13 @@ def test_a_criterion_and_a_streamer_agree(prompts):
         assert torch.equal(put, out[0, : len(put)]) and (out[0, len(put) :] == 1).all() and len(put) < out.shape[1]
 
 
-def test_an_end_of_text_that_a_criterion_holds_at_stays(prompts):
-    given = {"eos_token_id": [5], "pad_token_id": 1, "stopping_criteria": [EosTokenCriteria([5]), Holds(7)]}
-    always = EosTokenCriteria(list(range(24)))  # of other ends: a criterion like any other
-    ids = prompts[0][:1]
-    first = generate("autoregressive", ids)[0, 7].item()
-    given |= {"eos_token_id": [first], "stopping_criteria": [always]}
-    out = generate("autoregressive", ids, **given)
-    assert out[0, 7:].tolist() == [first] + [1] * (LENGTH - 1)
+def test_an_end_of_text_stays_though_a_criterion_holds_there_and_other_ends_are_a_criterion():
+    ids = torch.tensor([[10, 20, 21, 20, 13]])
+    first = generate("autoregressive", ids)[0, 5].item()
+    for end, stop in ((first, list(range(24))), (1, [first])):
+        given = {"eos_token_id": [end], "pad_token_id": 2, "stopping_criteria": [EosTokenCriteria(stop)]}
+        out = generate("autoregressive", ids, **given)
+        assert out[0, 5:].tolist() == [first] + [2] * (LENGTH - 1)
 
 
 def test_a_length_of_the_users_own_is_a_criterion(prompts):
