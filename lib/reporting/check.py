@@ -15,8 +15,8 @@ from lib.reporting.profiles import read
 from lib.reporting.render import parameters
 from lib.running import index
 from lib.running.committed import committed, file_hashes
-from lib.running.evaluation import Run
 from lib.running.identity import changes, identity, setting
+from lib.running.run import Run
 from lib.running.schema import checked, parsed
 from lib.studies.base import BaseStudy
 

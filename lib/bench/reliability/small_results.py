@@ -15,8 +15,8 @@ from lib.reporting import check, collect
 from lib.reporting.render import parameters
 from lib.running import code, index
 from lib.running.committed import file_hashes
-from lib.running.evaluation import Run
 from lib.running.identity import identity, run_id
+from lib.running.run import Run
 from lib.studies import base
 from lib.studies import models as studied
 

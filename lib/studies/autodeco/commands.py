@@ -8,7 +8,7 @@ import pandas as pd
 
 from lib.analysis.stats import Estimate, mean_interval, wilson
 from lib.reporting.tables import comparison_table, outcomes, percent
-from lib.running.evaluation import Run
+from lib.running.run import Run
 from lib.studies.base import SHORT, BaseStudy, limit
 from lib.training.autodeco.commands import HELD_OUT_HIGH, HELD_OUT_LOW, HELD_OUT_NEUTRAL, NO_RANDOMNESS
 
