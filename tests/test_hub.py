@@ -318,6 +318,7 @@ def test_what_is_known_of_a_model_type_is_the_registrys(name):
         return arguments._family(Model(), GenerationConfig(**given), dict.fromkeys(arguments.MASK), masked=True)
 
     assert family() == replace(known, name="model") and family(eos_token_id=7).eot_ids == (7,)
+    assert family(eos_token_id=known.eot_ids[1]).eot_ids == known.eot_ids[1:]
     config.eos_token_id = 9  # of another vocabulary
     assert family().eot_ids == (9,)
 

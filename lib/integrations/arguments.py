@@ -8,13 +8,13 @@ does it or refuses it by name.
 import copy
 import inspect
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from difflib import get_close_matches
 
 import torch
 from torch import Tensor
 from transformers import GenerationConfig
-from transformers.generation import GenerationMixin
+from transformers.generation import GenerationMixin, StopStringCriteria
 
 from lib.decoding.family import Family
 from lib.decoding.generate import custom_generate
@@ -35,10 +35,10 @@ REFUSED = {
 }
 # What `transformers` has read where it loaded the folder, and hands on all the same.
 LOADING = ("revision", "code_revision", "token", "cache_dir", "force_download", "local_files_only", "proxies")
-# What a config of these model types does not say of its family; as in lib.models.registry.
+# What the config of a model does not say, by its model type; as in lib.models.registry.
 KNOWN = {
-    "llada": {"shift": False, "eot_ids": (126081, 126348)},
-    "dream": {"shift": True, "eot_ids": (151643, 151645), "rule": "entropy"},
+    "llada": Family("llada", eot_ids=(126081, 126348), mask_id=126336, shift=False, wide_mask=True),
+    "dream": Family("dream", eot_ids=(151643, 151645), mask_id=151666, wide_mask=True, rule="entropy"),
 }
 SHIFT = ("give shift=True where the logits at a position predict the token behind it (Dream), or shift=False where "
          "they predict its own (LLaDA)")  # fmt: skip
@@ -70,6 +70,10 @@ def run(kind: type[Options], model, inputs: Tensor | None, given: dict, prepare:
     if getattr(options, "temperature", 1.0) > 0:
         config.do_sample = True
     given = config.update(**given)
+    if config.stop_strings is not None and "tokenizer" in given:  # which `generate` keeps from a function
+        stop = StopStringCriteria(given.pop("tokenizer"), config.stop_strings)
+        given["stopping_criteria"] = [*given.get("stopping_criteria", ()), stop]
+        config.stop_strings = None
     family = _family(model, config, {name: mine.get(name) for name in MASK}, masked)
     decoder = custom_generate(options, family, generator=_source(mine), draft=draft, streamer=streamer)
     return GenerationMixin.generate(model, inputs, config, custom_generate=decoder, **given)
@@ -166,13 +170,13 @@ def _source(mine: dict):
 def _family(model, config: GenerationConfig, mask: dict, masked: bool) -> Family:
     """The family of a model, by what was said, its model type and its configs, in this order."""
     network, own = config_of(model), model.generation_config
-    known = KNOWN.get(str(getattr(network, "model_type", "")).lower(), {}) if masked else {}
+    known = KNOWN.get(str(getattr(network, "model_type", "")).lower()) if masked else None
     ends = (config.eos_token_id, own.eos_token_id, getattr(network, "eos_token_id", None))
-    end = next((_ids(end) for end in ends if end is not None), known.get("eot_ids"))
+    end = next((_ids(end) for end in ends if end is not None), known and known.eot_ids)
     if end is None:
         raise UserError("the model names no end of text: give eos_token_id")
-    if config.eos_token_id is None and set(end) <= set(known.get("eot_ids", ())):
-        end = known["eot_ids"]  # its config names one of them
+    if known and config.eos_token_id is None and set(end) <= set(known.eot_ids):
+        end = known.eot_ids  # its config names one of them
     if not masked:
         return Family("model", eot_ids=end)
     if mask["mask_id"] is None:
@@ -181,12 +185,12 @@ def _family(model, config: GenerationConfig, mask: dict, masked: bool) -> Family
     if mask["mask_id"] is None:
         raise UserError("the model's config has no mask_token_id: give mask_id, the id of its [MASK]")
     if mask["shift"] is None:
-        mask["shift"] = known.get("shift")
+        mask["shift"] = known and known.shift
     if not isinstance(mask["shift"], bool):
         raise UserError(f"the model's config does not say what its logits predict: {SHIFT}")
     if mask["wide_mask"] is None:
         mask["wide_mask"] = "position_ids" in inspect.signature(type(model).forward).parameters
-    return Family("model", eot_ids=end, rule=known.get("rule", "confidence"), **mask)
+    return replace(known or Family("model", eot_ids=end), name="model", eot_ids=end, **mask)
 
 
 def _ids(value) -> tuple[int, ...]:

@@ -1,12 +1,14 @@
 """AutoDeco's heads on a model for one call of `generate`, which leaves the model as it was."""
 
 import copy
+from contextlib import suppress
 from pathlib import Path
 
 from torch import nn
+from transformers.utils import has_file
 
 from lib.autodeco.heads import Heads, HeadsConfig
-from lib.autodeco.model import AutoDecoForCausalLM, _folder
+from lib.autodeco.model import AutoDecoForCausalLM
 from lib.errors import UserError
 
 KEPT = "_with_heads"  # where a model keeps what was made of it: a compiled step belongs to one network
@@ -34,38 +36,34 @@ def with_heads(model, heads: str | None = None, check_base: bool = True):
         return model
     if own is None and heads is None:
         raise UserError("AutoDeco decodes by heads: give heads, a folder or a hub id, or a model that has them")
-    local = _plain_folder(heads) if own is None else None
     first = next(model.parameters())
-    key = (heads, check_base, *_stamps(local), first.device, first.dtype, *map(id, model.modules()))
+    key = (heads, check_base, *_stamps(heads), first.device, first.dtype, *map(id, model.modules()))
     kept = vars(model).get(KEPT)
     if not kept or kept[0] != key:
-        made = _loaded(model, local, check_base) if own is None else _ours(model, own)
+        made = _loaded(model, heads, check_base) if own is None else _ours(model, own)
         vars(made).pop(KEPT, None)
         kept = vars(model)[KEPT] = _Kept((key, made))
     return kept[1]
 
 
-def _plain_folder(heads: str) -> Path:
-    """The local folder of heads without an adapter."""
-    local = _folder(heads)
-    if (local / "adapter_config.json").exists():
-        raise UserError(
-            f"the heads in {heads} came with an adapter of their base, which stays in a model: load both once by "
-            "AutoDecoForCausalLM.from_pretrained of decoding-study, and give that model"
-        )
-    return local
+def _stamps(heads: str | None) -> list:
+    """What tells whether the files of a folder are still the same; those of the hub are taken once."""
+    files = Path(heads).iterdir() if heads is not None and Path(heads).is_dir() else ()
+    return sorted((path.name, path.stat().st_mtime_ns) for path in files)
 
 
-def _stamps(local: Path | None) -> list:
-    return [] if local is None else sorted((path.name, path.stat().st_mtime_ns) for path in local.iterdir())
-
-
-def _loaded(model, local: Path, check_base: bool):
-    """The model with heads from a folder; `from_base`, which freezes what it is given, leaves no trace."""
+def _loaded(model, heads: str, check_base: bool):
+    """The model with heads from a folder or the hub; `from_base`, which freezes what it is given, leaves no trace."""
+    with suppress(OSError):  # of what cannot be had `from_pretrained` says why
+        if has_file(heads, "adapter_config.json"):
+            raise UserError(
+                f"the heads in {heads} came with an adapter of their base, which stays in a model: load both once by "
+                "AutoDecoForCausalLM.from_pretrained of decoding-study, and give that model"
+            )
     training = [(part, part.training) for part in model.modules()]
     learning = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
-        return AutoDecoForCausalLM.from_pretrained(local, base=model, check_base=check_base)
+        return AutoDecoForCausalLM.from_pretrained(heads, base=model, check_base=check_base)
     finally:
         for part, was in training:
             part.training = was
