@@ -14,6 +14,7 @@ import shutil
 import sys
 import tomllib
 from collections.abc import Callable, Iterable
+from importlib.metadata import requires
 from pathlib import Path
 
 import lib.decoders  # noqa: F401  every decoder registers itself
@@ -143,6 +144,12 @@ def _imports(tree: ast.Module) -> list[tuple[ast.stmt, str, bool]]:
     return found
 
 
+def brought() -> set[str]:
+    """Packages that come with `transformers`."""
+    lines = (line for line in requires("transformers") or () if "extra ==" not in line)
+    return {re.match(r"[\w-]+", line)[0].replace("-", "_") for line in lines}
+
+
 def packages(modules: dict[str, Path], dependencies: list[str]) -> dict[str, str]:
     """By package what requirements.txt says of those that the modules cannot be imported without.
 
@@ -153,6 +160,7 @@ def packages(modules: dict[str, Path], dependencies: list[str]) -> dict[str, str
         needed |= {name for _, name, whole in _imports(ast.parse(path.read_text(encoding="utf-8"))) if whole}
     lower = (re.match(r"[\w-]+[>=]=[\d.]+", line)[0] for line in dependencies)
     bounds = {re.match(r"[\w-]+", line)[0].replace("-", "_"): line for line in lower}
+    needed -= brought() - {*GIVEN}
     strange = needed - bounds.keys()
     if strange:
         raise UserError(f"the folder would import {', '.join(sorted(strange))}, which pyproject.toml does not name")
@@ -193,7 +201,7 @@ def check(code: Path) -> None:
         )
     named = {re.match(r"[\w-]+", line)[0] for line in (code / "requirements.txt").read_text().splitlines()}
     for path in code.glob("*.py"):
-        strange = set(get_imports(path)) - named - sys.stdlib_module_names
+        strange = set(get_imports(path)) - named - brought() - sys.stdlib_module_names
         if strange:
             raise UserError(f"{path} imports {', '.join(sorted(strange))}, which requirements.txt does not name")
 
