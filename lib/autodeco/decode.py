@@ -20,8 +20,9 @@ SHUFFLE = 1  # random stream of the permutation; the tokens' is 0
 
 @dataclass(frozen=True)
 class AutoDeco(Options):
-    """temperature and top_p multiply the predicted ones (temperature 0 is greedy), as in the authors' server.
+    """temperature, top_p: multiply the predicted ones (temperature 0 is greedy), as in the authors' server.
 
+    max_new_tokens: length limit. use_cache: False reads the whole text again for each token.
     shuffled: a control. The predictions of a first response are dealt out over the positions of a second one in
     random order: the same settings, but not where the heads wanted them. Its trace counts both responses.
     """

@@ -21,9 +21,10 @@ DRAFT, ACCEPT, BONUS = range(3)  # streams of randomness within a step
 
 @dataclass(frozen=True)
 class Drafting(Options):
-    """What every drafting method has; `gamma` is the length of a draft.
+    """What every drafting method has.
 
-    temperature, top_k and top_p warp draft and target alike, for drafting and for verification; the defaults are
+    max_new_tokens: length limit. gamma: length of a draft.
+    temperature, top_k, top_p: warp draft and target alike, for drafting and for verification; the defaults are
     those of the released MTAD code.
     """
 

@@ -31,7 +31,10 @@ class Vanilla(Options):
         its two largest probabilities (both untempered at temperature 0); `random`.
     schedule: `even` keeps G/T tokens a step, the first G mod T steps one more (LLaDA); `dream` keeps
         floor(masked * (1 - s/t)) with times from 1 to 0.001, all in the last step.
-    eot_form, eot_lambda: see `penalise_eot` in canvas.py.
+    temperature, top_p, top_k: of the draws; 0 takes the likeliest, the filters come after the temperature.
+    eot_form, eot_lambda: the penalty on the end of text, see `penalise_eot`. `prob_div` divides its probability by
+        lambda (the paper's formula), `logit_div` its logit (the released code), `off` neither.
+    prompt_cache: the prompt's keys of the first forward in all, an approximation (Fast-dLLM).
     """
 
     canvas: int = 32
@@ -44,7 +47,7 @@ class Vanilla(Options):
     top_k: int = 0
     eot_form: str = "off"
     eot_lambda: float = 1.2
-    prompt_cache: bool = False  # the prompt's keys of the first forward in all: an approximation (Fast-dLLM)
+    prompt_cache: bool = False
 
     def check(self) -> None:
         self.require("canvas", self.canvas >= 1, "1 or more")

@@ -28,16 +28,19 @@ REFINE = 1000  # refinement draws count their steps from here, apart from the fi
 class Tolerator(Options):
     """Options of TOLERATOR.
 
+    canvas: response length G.
     forwards: T, fill-up and refinement together, 2 or more. rho: share of the fill-up, in (0, 1).
     gamma_max, gamma_min: refinement rate at the first and last iteration; `rate` is the way between them
         (`constant` stays at gamma_max).
     temperature, refine_temperature: of the fill-up draws and of the refinement draws.
-    eot_form with eot_lambda (fill-up) and refine_eot_lambda (refinement; 1 is off).
+    eot_form, eot_lambda, refine_eot_lambda: the penalty on the end of text as in vanilla decoding, and its lambda in
+        the fill-up and in the refinement; 1 is off.
     update_rate: share of the masked positions that take their new token; the rest, those whose old token the
         model finds likeliest, get it back. 1 replaces all.
     lock_after: lock a position whose last R draws agree, a token put back being no draw; 0 is off, as in the
         paper (the code's default is 10).
     block, rule, top_p: of the fill-up, as in vanilla decoding.
+    prompt_cache: the prompt's keys of the first forward in all, an approximation (Fast-dLLM).
 
     Not published, for controls:
     subset: which positions are masked. `random`: fresh in every iteration, as published; `folds`: the next ones of
@@ -64,7 +67,7 @@ class Tolerator(Options):
     top_p: float = 1.0
     subset: str = "random"
     greedy_last: bool = False
-    prompt_cache: bool = False  # the prompt's keys of the first forward in all: an approximation (Fast-dLLM)
+    prompt_cache: bool = False
 
     def check(self) -> None:
         self.require("forwards", self.forwards >= 2, "2 or more (one to fill up, one to refine)")
