@@ -65,7 +65,7 @@ def decode(model, input_ids: Tensor, options: AutoDeco, *, generator, record=Fal
         out.trace.measures = {"temperature": mean[0], "top_p": mean[1], "drawn": drawn}
         return out
 
-    first = response(lambda at: predicted(model.heads, at, options), record or options.shuffled)
+    first = response(lambda at: predicted(model.heads, at, options), options.shuffled or record)
     if not options.shuffled:
         return first
     dealt = deal(first, generator, limit).to(input_ids.device)

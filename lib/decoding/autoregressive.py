@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lib.decoding.distributions import check_nan, draw
 from lib.decoding.family import Family
+from lib.decoding.listening import Listener
 from lib.decoding.options import Options
 from lib.decoding.randomness import RowGenerator
 from lib.decoding.registry import decoder
@@ -82,7 +83,7 @@ def loop(
     """Token by token up to `limit`. A row that has ended leaves the batch and is charged no more.
 
     `choose` is given what there is to choose from for the rows still decoding, and returns their next tokens [b] with
-    what the trace shall record of the step. `draws`: whether it wants random numbers.
+    what the trace shall record of the step, [b] by name. `draws`: whether it wants random numbers.
     """
     rows, device = len(input_ids), input_ids.device
     generator = RowGenerator.coerce(generator, rows)
@@ -95,7 +96,7 @@ def loop(
     active = torch.arange(rows, device=device)  # rows still decoding; all tensors below hold these rows only
     going = torch.ones(rows, dtype=torch.bool, device=device)
     left = active.new_full((rows,), limit)  # tokens that each row of the batch has made
-    every = 1 if device.type == "cpu" else LOOK
+    every = look_every(device, trace.listener)
     uniforms = generator.uniforms(0, limit, 0, device) if draws else None
     logits = session.prefill(input_ids, mask)
     for step in range(limit):
@@ -106,7 +107,13 @@ def loop(
         if trace.events is not None:
             shown = {"stage": "next", "step": step, "rows": active, "tokens": tokens, **event}
             trace.events.append({k: v[going].cpu() if isinstance(v, Tensor) else v for k, v in shown.items()})
+        if trace.per_token is not None:
+            for name, value in event.items():
+                table = trace.per_token.setdefault(name, value.new_full((rows, limit), torch.nan))
+                table[active, step] = value
         ended = torch.isin(tokens, ends) & going
+        if trace.listener is not None:
+            ended = ended | trace.listener.heard(active, tokens[:, None], going[:, None])[1]
         left[active] = torch.where(ended, step + 1, left[active])
         going = going & ~ended
         if step + 1 == limit:
@@ -129,7 +136,15 @@ def loop(
     forwards += len(session.took)
     _charge(trace, left.cpu(), mask.sum(-1).cpu(), use_cache)
     trace.batch_forwards = forwards
-    return Decoded.close(responses, family.eot_ids, trace)
+    behind = torch.arange(limit, device=device) >= left[:, None]
+    if trace.per_token is not None:
+        trace.per_token = {k: v.masked_fill(behind, torch.nan).cpu() for k, v in trace.per_token.items()}
+    return Decoded.close(responses.masked_fill(behind, family.eot_ids[0]), family.eot_ids, trace)
+
+
+def look_every(device: torch.device, listener: Listener | None) -> int:
+    """Steps between two looks for rows that have ended: none is saved where every step is read on the host anyway."""
+    return 1 if device.type == "cpu" or listener is not None and listener.looks else LOOK
 
 
 def _charge(trace: Trace, made: Tensor, prompt: Tensor, use_cache: bool) -> None:

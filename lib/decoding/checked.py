@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lib.decoding.family import Family
+from lib.decoding.listening import Listener
 from lib.decoding.networks import check_draft, check_length, check_network, device_of, in_vocabulary
 from lib.decoding.options import Options
 from lib.decoding.prompts import prompts_of
@@ -33,6 +34,9 @@ def checked(model, input_ids, options: Options, generator, family, drafts: bool,
             near = get_close_matches(key, GIVEN, 1)
             raise UserError(f"decode takes no {key!r}: " + (f"did you mean {near[0]}?" if near else
                             f"what a decoder can be told stands in its options, {name}(...)"))  # fmt: skip
+    if not isinstance(given.get("record", False), bool | Listener):
+        raise UserError(f"record must be True, False or a Listener of lib.decoding.listening, not "
+                        f"{given['record']!r:.60}")  # fmt: skip
     check_generator(generator)
     check_network("model", model, family)
     draft = given.get("draft")

@@ -1,15 +1,20 @@
 """Decoders in the shape that `transformers` takes, `model.generate(ids, custom_generate=...)`.
 
 What `generate` is told is done or refused by name. Done: max_new_tokens and max_length, which replace the options' (a
-canvas must have that length), end and padding ids, use_cache, num_return_sequences and return_dict_in_generate.
-Temperature, top-p and top-k are those of the options, and must agree where they are given; those that a model ships
-as its own defaults do not count. Everything else that changes tokens, penalties and processors of logits above all,
-is refused, though it be the model's own default. `transformers` 5.23 keeps two arguments from every custom_generate,
-so that they cannot be refused: `assistant_model` (give `draft`) and `streamer` (give it here).
+canvas must have that length), end and padding ids, use_cache, num_return_sequences, return_dict_in_generate, and
+`generator`, a seed for this call alone. Stopping criteria and max_time are done by decoders that write from left to
+right, and end a text behind the very token at which they hold, in the middle of an accepted draft too; a canvas, beam
+search and `transformers`' assisted generation refuse them. Temperature, top-p and top-k are those of the options, and
+must agree where they are given; those that a model ships as its own defaults do not count. Everything else that
+changes tokens, penalties and processors of logits above all, is refused, though it be the model's own default.
+
+`transformers` 5.23 keeps three arguments from every custom_generate that is a function: `assistant_model` (give
+`draft` here), `streamer` (give it here) and `tokenizer`, without which it refuses `stop_strings` itself: give
+`stopping_criteria=[StopStringCriteria(tokenizer, strings)]`, which is what it makes of them.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -19,19 +24,24 @@ from transformers.generation import (
     GenerationConfig,
     LogitsProcessorList,
     MaxLengthCriteria,
+    StoppingCriteria,
     StoppingCriteriaList,
 )
 from transformers.generation import logits_process as processors
+from transformers.generation.stopping_criteria import ConfidenceCriteria
 
 from lib.decoding.checked import check_generator
 from lib.decoding.family import Family
+from lib.decoding.listening import Listener
+from lib.decoding.networks import device_of
 from lib.decoding.options import Options
 from lib.decoding.registry import DECODERS, decode
-from lib.decoding.trace import Decoded
+from lib.decoding.streaming import Response, ended
+from lib.decoding.trace import Trace
 from lib.errors import UserError
 
 DONE = ("max_new_tokens", "max_length", "eos_token_id", "pad_token_id", "use_cache", "num_return_sequences",
-        "return_dict_in_generate")  # fmt: skip
+        "return_dict_in_generate", "stop_strings", "max_time")  # fmt: skip
 SAMPLING = ("do_sample", "temperature", "top_p", "top_k")  # what the options say
 FILTERS = ("min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")
 # What decides no token, or only beside what is refused.
@@ -59,40 +69,67 @@ PREPARED = ("attention_mask", "position_ids", "past_key_values", "use_cache", "l
 DEFAULT_LENGTH = 20  # new tokens of a `generate` that is told of no length
 
 
+@dataclass
+class DecodedOutput(GenerateDecoderOnlyOutput):
+    """What `generate(return_dict_in_generate=True)` gives: `sequences`, and the counters and measures of `trace`.
+
+    `trace.per_token` has the temperature and top-p of every token (AutoDeco) or the step that unmasked it (a canvas),
+    `trace.measures["accept_lengths"]` how often 0, 1, ... drafted tokens were accepted.
+    """
+
+    trace: Trace | None = None
+
+
 def custom_generate(
     options: Options, family: Family | None = None, generator=0, draft=None, streamer=None
 ) -> Callable:
     """A decoder as `generate(custom_generate=...)` takes it; see this file's head for what it does with the rest.
 
-    The result is prompt and response, [B, P + G], an EoT behind the response and padding behind that. `family` may
-    be left out for an autoregressive model whose generation config names its end tokens; a diffusion model's names
-    its [MASK]. `draft`: the small model of a method that drafts. `streamer`: is given the prompt, then the response
-    of the one row when it is done, for these decoders change their minds on the way.
+    The result is prompt and response, [B, P + G], an EoT behind the response and padding behind that; a
+    DecodedOutput of them if asked. `family` may be left out for an autoregressive model whose generation config names
+    its end tokens; a diffusion model's names its [MASK]. `draft`: the small model of a method that drafts.
+    `streamer`: one of `transformers`, for a batch of one. It is given the prompt and then tokens as soon as they can
+    no longer change: each one, each accepted block, or at the end the whole canvas, whose every step goes to
+    `put_draft` of a streamer that has it. It is ended whatever happens, so that nobody waits for it.
     """
     if type(options) not in {decoder.options for decoder in DECODERS.values()}:
         raise UserError(f"options must be those of a decoder, such as Autoregressive(64), not {options!r:.80}")
     check_generator(generator)
+    if getattr(streamer, "_takes_logits", False) and hasattr(options, "canvas"):
+        raise UserError(f"{type(streamer).__name__} asks for the logits of a canvas, which has some of them: set its "
+                        "_takes_logits to False")  # fmt: skip
+    seed = generator
 
-    def run(model, input_ids, logits_processor=None, stopping_criteria=None, generation_config=None, **given):
-        _check_config(generation_config, model.generation_config, options)
-        _check_processors(logits_processor, generation_config)
-        _check_criteria(stopping_criteria)
-        _check_given(given, input_ids)
-        if streamer is not None and len(input_ids) != 1:
-            raise UserError(f"a streamer is given one text, and the batch has {len(input_ids)}: leave it out")
-        kind = _family(family, generation_config, model.generation_config)
-        asked = _asked(options, generation_config, model, input_ids.shape[1], given)
-        mask, small = given.get("attention_mask"), {} if draft is None else {"draft": draft}
-        out = decode(model, input_ids, asked, generator=generator, family=kind, attention_mask=mask, **small)
-        responses = _filled(out, generation_config.pad_token_id)
-        if streamer is not None:
-            streamer.put(input_ids.cpu())
-            for token in responses[0, : int(out.lengths[0]) + 1]:
-                streamer.put(token[None].cpu())
-            streamer.end()
-        sequences = torch.cat([input_ids.to(responses.device), responses], -1)
-        whole = generation_config.return_dict_in_generate
-        return GenerateDecoderOnlyOutput(sequences=sequences) if whole else sequences
+    def run(
+        model,
+        input_ids,
+        logits_processor=None,
+        stopping_criteria=None,
+        generation_config=None,
+        generator=None,
+        **given,
+    ):
+        with ended(streamer):
+            _check_config(generation_config, model.generation_config, options)
+            _check_processors(logits_processor, generation_config)
+            _check_given(given, input_ids)
+            kind = _family(family, generation_config, model.generation_config)
+            asked = _asked(options, generation_config, model, input_ids.shape[1], given)
+            limit = asked.canvas if hasattr(asked, "canvas") else asked.max_new_tokens
+            pad, whole = generation_config.pad_token_id, generation_config.return_dict_in_generate
+            pad = kind.eot_ids[0] if pad is None else pad
+            criteria, response = _own(stopping_criteria, generation_config), None
+            if streamer is not None or criteria:
+                response = Response(input_ids.to(device_of(model)), limit, pad, kind.eot_ids, streamer, criteria)
+            told = {"record": response or Listener()} if response or whole else {}
+            told |= {} if draft is None else {"draft": draft}
+            draws, mask = seed if generator is None else generator, given.get("attention_mask")
+            out = decode(model, input_ids, asked, generator=draws, family=kind, attention_mask=mask, **told)
+            made = out.lengths + 1 if response is None else response.finish(out)
+            places = torch.arange(limit, device=out.responses.device)
+            responses = out.responses.masked_fill(places >= made.to(places.device)[:, None], pad)
+            sequences = torch.cat([input_ids.to(responses.device), responses], -1)
+            return DecodedOutput(sequences=sequences, trace=out.trace) if whole else sequences
 
     return run
 
@@ -124,13 +161,18 @@ def _check_processors(given: LogitsProcessorList | None, config) -> None:
             raise UserError(f"{type(processor).__name__}: these decoders take no processor of logits: leave it out")
 
 
-def _check_criteria(given: StoppingCriteriaList | None) -> None:
-    for criterion in given or ():
-        if not isinstance(criterion, MaxLengthCriteria | EosTokenCriteria):
-            raise UserError(
-                f"{type(criterion).__name__}: these decoders stop at their length and at end tokens alone: give "
-                "eos_token_id, or cut the text afterwards"
-            )
+def _own(given: StoppingCriteriaList | None, config) -> list[StoppingCriteria]:
+    """The criteria but those that `generate` makes of the length and of the end tokens, which are done anyway, and of
+    a draft's confidence, which a model keeps that once was one."""
+
+    def made(criterion) -> bool:
+        if isinstance(criterion, MaxLengthCriteria):
+            return criterion.max_length == config.max_length
+        if isinstance(criterion, EosTokenCriteria):
+            return set(_ids(criterion.eos_token_id)) == set(_ids(config.eos_token_id))
+        return isinstance(criterion, ConfidenceCriteria)
+
+    return [criterion for criterion in given or () if not made(criterion)]
 
 
 def _check_given(given: dict, input_ids: Tensor) -> None:
@@ -194,11 +236,3 @@ def _default(prompt: int, model) -> int:
     return min(
         prompt + DEFAULT_LENGTH, getattr(model.config, "max_position_embeddings", None) or prompt + DEFAULT_LENGTH
     )
-
-
-def _filled(out: Decoded, pad: int | None) -> Tensor:
-    """Responses [B, G] with `pad` behind the end of each."""
-    if pad is None:
-        return out.responses
-    places = torch.arange(out.responses.shape[1], device=out.responses.device)
-    return out.responses.masked_fill(places > out.lengths.to(places.device)[:, None], pad)

@@ -53,8 +53,9 @@ def decode(model, input_ids, options: Options, *, generator, family, **given) ->
 
     `input_ids` may also be lists of ids, one prompt, or a tokenizer's BatchEncoding (lib/decoding/prompts.py).
     `generator`: a RowGenerator, a torch.Generator or a seed. `given`: attention_mask [B, P], record=True for the
-    events of every step, and `draft`, the small model of a method that drafts. Raises UserError for what cannot be
-    decoded, a text that would run past the model's last position among it, before anything is computed.
+    events of every step or a Listener (lib/decoding/listening.py) that is told of tokens as they come, and `draft`,
+    the small model of a method that drafts. Raises UserError for what cannot be decoded, a text that would run past
+    the model's last position among it, before anything is computed.
     """
     method = _BY_OPTIONS.get(type(options))
     if method is None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from lib.decoding.listening import Listener
+
 
 @dataclass
 class Trace:
@@ -19,6 +21,10 @@ class Trace:
     draft_forwards, draft_positions: the same two of a draft model.
     measures: what a method measures besides, [B, ...] by name, such as mean temperature or accept lengths.
     events: with `record=True`, a dict a step; its keys belong to the method.
+    per_token: with `record` of any kind, what a method says of every token of a response, [B, G] by name. Of a
+        diffusion decoder `step`: in which forward of its row, from 1, the position was a mask for the last time, and
+        so was unmasked; 0 where it is one to the end. Of AutoDeco `temperature` and `top_p`, NaN behind the end.
+    listener: whom the loop tells of tokens as they come.
     batch_forwards: calls of the model for the whole batch, what a wrapper around it would count.
     """
 
@@ -30,12 +36,21 @@ class Trace:
     draft_positions: Tensor | None = None
     measures: dict[str, Tensor] = field(default_factory=dict)
     events: list[dict] | None = None
+    per_token: dict[str, Tensor] | None = None
+    listener: Listener | None = None
     batch_forwards: int = 0
 
     @classmethod
-    def start(cls, rows: int, record: bool = False) -> "Trace":
-        zeros = torch.zeros(rows, dtype=torch.long)
-        return cls(zeros.clone(), zeros.clone(), zeros.clone(), events=[] if record else None)
+    def start(cls, rows: int, record: bool | Listener = False) -> "Trace":
+        zeros, listens = torch.zeros(rows, dtype=torch.long), isinstance(record, Listener)
+        return cls(
+            zeros.clone(),
+            zeros.clone(),
+            zeros.clone(),
+            events=[] if record and not listens else None,
+            per_token={} if record else None,
+            listener=record if listens else None,
+        )
 
     def row(self, index: int) -> dict:
         """The counters of one row, for its line in a result."""
@@ -62,8 +77,13 @@ class Decoded:
     @classmethod
     def close(cls, responses: Tensor, eot_ids: tuple[int, ...], trace: Trace) -> "Decoded":
         """Cut at the first EoT of any kind, on token ids, before any text is made."""
-        is_end = torch.isin(responses, torch.tensor(eot_ids, device=responses.device))
-        ended = is_end.long().cumsum(-1) > 0
-        lengths = (~ended).sum(-1).cpu()
-        trace.tokens_kept = lengths
-        return cls(responses.masked_fill(ended, eot_ids[0]), lengths, trace)
+        responses, lengths = cut(responses, eot_ids)
+        trace.tokens_kept = lengths.cpu()
+        return cls(responses, trace.tokens_kept, trace)
+
+
+def cut(responses: Tensor, eot_ids: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Responses [..., G] with everything from the first EoT on replaced by EoT, and the lengths [...] before it."""
+    is_end = torch.isin(responses, torch.tensor(eot_ids, device=responses.device))
+    ended = is_end.long().cumsum(-1) > 0
+    return responses.masked_fill(ended, eot_ids[0]), (~ended).sum(-1)

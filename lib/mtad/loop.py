@@ -86,11 +86,11 @@ def loop(
     random = RowGenerator.coerce(generator, rows)
     ends = torch.tensor(family.eot_ids, device=device)
     mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-    text = Sequences(input_ids, mask, options.max_new_tokens, ends, ahead=options.gamma + 1)
+    trace = Trace.start(rows, record)
+    text = Sequences(input_ids, mask, options.max_new_tokens, ends, options.gamma + 1, trace.listener)
     room = input_ids.shape[1] + options.max_new_tokens
     target, drafter = Session(model, rows, room), Session(draft, rows, room)
     counts = Counts()
-    trace = Trace.start(rows, record)
     step = 0
     while len(text.rows):
         uniforms = random.streams(step, {DRAFT: draws, ACCEPT: verified, BONUS: 1}, device)

@@ -48,9 +48,9 @@ def decode(
     generator = RowGenerator.coerce(generator, rows)
     ends = torch.tensor(family.eot_ids, device=device)
     mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-    text = Sequences(input_ids, mask, options.max_new_tokens, ends, ahead=options.gamma)
-    session = Session(model, rows, input_ids.shape[1] + options.max_new_tokens)
     trace = Trace.start(rows, record)
+    text = Sequences(input_ids, mask, options.max_new_tokens, ends, options.gamma, trace.listener)
+    session = Session(model, rows, input_ids.shape[1] + options.max_new_tokens)
     measures = {"blocks": torch.zeros(rows, dtype=torch.long), "joint": torch.zeros(rows)}
     step = 0
     while len(text.rows):

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from lib.decoding.listening import Listener
 from lib.errors import UserError
 
 
@@ -12,12 +13,14 @@ class Sequences:
     tokens [b, W], total [b] of which are text, made [b] of these by decoding; rows [b] of the batch.
     """
 
-    def __init__(self, input_ids: Tensor, mask: Tensor, limit: int, ends: Tensor, ahead: int):
-        """`ahead`: the most tokens that one `add` is given."""
+    def __init__(
+        self, input_ids: Tensor, mask: Tensor, limit: int, ends: Tensor, ahead: int, listener: Listener | None = None
+    ):
+        """`ahead`: the most tokens that one `add` is given. `listener`: is told of what is added."""
         rows, width = input_ids.shape
         if not bool(mask.any(-1).all()):
             raise UserError("a prompt is empty: a model that drafts needs one token to go on from")
-        self.ends, self.limit = ends, limit
+        self.ends, self.limit, self.listener = ends, limit, listener
         self.total = mask.sum(-1)
         self.prompt = self.total.clone()
         # A stable sort by the mask moves the padding behind the text.
@@ -36,7 +39,7 @@ class Sequences:
         return self.tokens.gather(1, places), back <= missing[:, None]
 
     def add(self, tokens: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-        """Put the first `count` [b] of tokens [b, W] behind the text, up to an end and to the limit.
+        """Put the first `count` [b] of tokens [b, W] behind the text, up to an end, the limit and a listener's word.
 
         Returns how many were taken [b] (the end of text among them) and which rows go on [b].
         """
@@ -45,11 +48,15 @@ class Sequences:
         is_end = torch.isin(tokens, self.ends)
         before = is_end.cumsum(-1) - is_end.long()  # ends before each
         taken = (place < room[:, None]) & (before == 0)
+        going = ~(is_end & taken).any(-1)
+        if self.listener is not None:
+            taken, stopped = self.listener.heard(self.rows, tokens, taken)
+            going = going & ~stopped
         at = self.total[:, None] + place
         self.tokens.scatter_(1, at, torch.where(taken, tokens, int(self.ends[0])))
         added = taken.sum(-1)
         self.total, self.made = self.total + added, self.made + added
-        return added, ~(is_end & taken).any(-1) & (self.made < self.limit)
+        return added, going & (self.made < self.limit)
 
     def select(self, rows: Tensor) -> None:
         """Go on with some of the rows: bool [b]."""

@@ -8,6 +8,7 @@ from torch import Tensor
 from lib.decoding.bidirectional import PromptKeys, canvas_logits
 from lib.decoding.distributions import check_nan, draw, gather
 from lib.decoding.family import Family
+from lib.decoding.listening import require_no_stops
 from lib.decoding.randomness import RowGenerator
 from lib.decoding.trace import Decoded, Trace
 from lib.errors import UserError
@@ -37,6 +38,7 @@ class Canvas:
     ):
         if family.mask_id is None:
             raise UserError(f"{family.name} is autoregressive: a diffusion decoder needs a model with a mask token")
+        require_no_stops(record)
         rows = input_ids.shape[0]
         self.model, self.family, self.width = model, family, width
         self.prompt = input_ids
@@ -46,6 +48,8 @@ class Canvas:
         self.confidence = torch.zeros(rows, width, dtype=torch.float64, device=input_ids.device)
         self.generator = RowGenerator.coerce(generator, rows)
         self.trace = Trace.start(rows, record)
+        if self.trace.per_token is not None:
+            self.trace.per_token["step"] = torch.zeros_like(self.tokens)
         self._took: list[tuple[Tensor | None, Tensor, bool]] = []
         self._prompt_keys = PromptKeys(model) if prompt_cache else None
 
@@ -66,6 +70,10 @@ class Canvas:
         answer. `rows` (indices) are those that still take part; only they are computed and charged.
         """
         self._took.append((rows, needed.sum(-1), bool(self._prompt_keys and self._prompt_keys.layers)))
+        if self.trace.per_token is not None:
+            at, steps = slice(None) if rows is None else rows, self.trace.per_token["step"]
+            # Rows that have left do not come back, so that the batch's count of forwards is that of each row.
+            steps[at] = steps[at].masked_fill(tokens == self.family.mask_id, len(self._took))
         prompt, mask = (x if rows is None else x[rows] for x in (self.prompt, self.attention_mask))
         ids = torch.cat([prompt, tokens], 1)
         found = canvas_logits(self.model, ids, mask, needed, self.family, self._prompt_keys, rows).float()
@@ -73,7 +81,9 @@ class Canvas:
         return found
 
     def record(self, **event) -> None:
-        """Keep an event of this step if the caller asked for them."""
+        """A step is done: tell the listener, and keep the event if the caller asked for them."""
+        if self.trace.listener is not None:
+            self.trace.listener.drafted(event.get("rows"), event["tokens"])
         if self.trace.events is not None:
             self.trace.events.append({k: v.cpu().clone() if isinstance(v, Tensor) else v for k, v in event.items()})
 
@@ -86,6 +96,8 @@ class Canvas:
             self.trace.positions[at] += self.width + int(self.family.shift) if without_prompt else lengths[at]
             self.trace.head_positions[at] += heads.cpu()
         self.trace.batch_forwards = len(self._took)
+        if self.trace.per_token is not None:
+            self.trace.per_token["step"] = self.trace.per_token["step"].masked_fill(self.masked(), 0).cpu()
         return Decoded.close(self.tokens, self.family.eot_ids, self.trace)
 
 

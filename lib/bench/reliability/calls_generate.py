@@ -28,9 +28,7 @@ def refused() -> Iterator[tuple[str, str, Callable]]:
         ("min_new_tokens", "min_new_tokens", {"min_new_tokens": 2}),
         ("guidance_scale", "guidance_scale", {"guidance_scale": 2.0}),
         ("a processor", "Processor", {"logits_processor": LogitsProcessorList([Processor()])}),
-        ("a stopping criterion", "Criterion", {"stopping_criteria": StoppingCriteriaList([Criterion()])}),
         ("prefix_allowed_tokens_fn", "no processor", {"prefix_allowed_tokens_fn": lambda row, ids: [3]}),
-        ("max_time", "max_time", {"max_time": 1.0}),
         ("num_beams", "num_beams", {"num_beams": 2}),
         ("sampling by a greedy decoder", "do_sample", {"do_sample": True}),
         ("scores", "output_scores", {"output_scores": True, "return_dict_in_generate": True}),
@@ -39,6 +37,12 @@ def refused() -> Iterator[tuple[str, str, Callable]]:
         ("padding on the right", "padding_side", {"attention_mask": table([1, 1, 0])}),
     ):
         yield f"custom_generate, {name}", words, lambda given=given: _custom(**given)
+    for name, words, given in (
+        ("a stopping criterion", "Criterion", {"stopping_criteria": StoppingCriteriaList([Criterion()])}),
+        ("max_time", "MaxTimeCriteria", {"max_time": 1.0}),
+    ):
+        yield (f"custom_generate of a canvas, {name}", words, lambda given=given: network().generate(
+            table([4, 5, 6]), custom_generate=custom_generate(Vanilla(8, 4), family(1)), **given))  # fmt: skip
     yield ("custom_generate, another length than the canvas", "canvas=9", lambda: network().generate(
         table([4, 5, 6]), max_new_tokens=9, custom_generate=custom_generate(Vanilla(8, 4), family(1))))  # fmt: skip
     yield "custom_generate of a class", "such as Autoregressive(64)", lambda: custom_generate(Vanilla)
@@ -61,12 +65,12 @@ def refused() -> Iterator[tuple[str, str, Callable]]:
 
 def meant() -> Iterator[tuple[str, Callable, Callable]]:
     """(name, call, call that gives the same)."""
-    from transformers import LogitsProcessor, LogitsProcessorList
-    from transformers.generation import GenerateDecoderOnlyOutput
+    from transformers import LogitsProcessor, LogitsProcessorList, MaxLengthCriteria
 
     from lib.bench.reliability.calls import table, tokens
     from lib.decoding.autoregressive import Autoregressive
     from lib.decoding.family import Family
+    from lib.decoding.generate import DecodedOutput
 
     ids, long = table([4, 5, 6]), Autoregressive(9)
 
@@ -80,7 +84,9 @@ def meant() -> Iterator[tuple[str, Callable, Callable]]:
     yield ("custom_generate, an end", lambda: _custom(eos_token_id=end, pad_token_id=end),
            lambda: prompt_and(None, family=Family("ends", eot_ids=(end,))))  # fmt: skip
     yield ("custom_generate, an output", lambda: type(_custom(True, return_dict_in_generate=True)),
-           lambda: GenerateDecoderOnlyOutput)  # fmt: skip
+           lambda: DecodedOutput)  # fmt: skip
+    yield ("custom_generate, a criterion", lambda: _custom(stopping_criteria=[MaxLengthCriteria(5)], pad_token_id=1),
+           lambda: [prompt_and(None)[0][:5] + [1, 1]])  # fmt: skip
     yield "custom_generate, no cache", lambda: _custom(use_cache=False), lambda: prompt_and(Autoregressive(4))
 
     class Streamer:

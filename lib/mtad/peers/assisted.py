@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
+from transformers.generation.streamers import BaseStreamer
 
 from lib.decoding.distributions import COLDEST, check_nan, refuse_nan
 from lib.decoding.family import Family
+from lib.decoding.listening import Listener, require_no_stops
 from lib.decoding.options import Options
 from lib.decoding.randomness import RowGenerator
 from lib.decoding.registry import decoder
@@ -109,6 +111,22 @@ class RefuseNan(LogitsProcessor):
         return scores
 
 
+class Told(BaseStreamer):
+    """Tells a listener of the tokens that `generate` streams for one row: it puts the prompt first."""
+
+    def __init__(self, listener: Listener, row: int, device: torch.device):
+        self.listener, self.row, self.prompt = listener, torch.tensor([row], device=device), True
+
+    def put(self, value: Tensor) -> None:
+        if not self.prompt:
+            tokens = value.reshape(1, -1).to(self.row.device)
+            self.listener.heard(self.row, tokens, torch.ones_like(tokens, dtype=torch.bool))
+        self.prompt = False
+
+    def end(self) -> None:
+        """The listener sees the end by itself."""
+
+
 class Count:
     """Calls of a network and the positions they computed, by a hook on it."""
 
@@ -122,8 +140,9 @@ class Count:
 
 
 def _rows(model, input_ids, mask, limit, generator, family, record, draft, arguments) -> Decoded:
-    if record:
+    if record and not isinstance(record, Listener):
         raise UserError("transformers' generate tells nothing of its steps: leave record=True out")
+    require_no_stops(record)
     rows = len(input_ids)
     generator = RowGenerator.coerce(generator, rows)
     mask = torch.ones_like(input_ids) if mask is None else mask
@@ -137,6 +156,7 @@ def _rows(model, input_ids, mask, limit, generator, family, record, draft, argum
     responses = torch.full((rows, limit), family.eot_ids[0], device=input_ids.device)
     for i in range(rows):
         ids = input_ids[i : i + 1, mask[i].bool()]
+        told = record and record.looks and draft is not None  # beams are not put before they are done
         counts = [Count(network) for network in (model, draft) if network is not None]
         with torch.random.fork_rng(devices=[ids.device] if ids.device.type == "cuda" else []):
             torch.manual_seed(int(generator.keys[i]))
@@ -149,6 +169,7 @@ def _rows(model, input_ids, mask, limit, generator, family, record, draft, argum
                     pad_token_id=family.eot_ids[0],
                     logits_processor=LogitsProcessorList([RefuseNan()]),
                     **arguments(),
+                    **({"streamer": Told(record, i, ids.device)} if told else {}),
                 )
             finally:
                 for count in counts:
