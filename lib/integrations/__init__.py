@@ -1,0 +1,1 @@
+"""Our decoders where people work already: a file or a folder for each program that asks them."""
