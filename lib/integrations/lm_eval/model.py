@@ -60,6 +60,8 @@ class DecodingLM(TemplateLM):
     def create_from_arg_obj(cls, arg_dict: dict, additional_config: dict | None = None) -> "DecodingLM":
         """As lm-eval makes it; what `--model_args` say is before `--batch_size` and `--device`."""
         other = {name: value for name, value in (additional_config or {}).items() if value is not None}
+        if str(other.get("device")).startswith("cuda") and not torch.cuda.is_available():
+            del other["device"]  # lm-eval's own default, which its models leave for a CPU where there is no GPU
         return cls(**other | arg_dict)
 
     @classmethod
