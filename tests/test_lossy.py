@@ -109,7 +109,7 @@ def test_excess_is_the_drafts_joint_over_the_targets():
     p = torch.tensor([[0.5, 0.5], [0.9, 0.1], [0.3, 0.7], [0.5, 0.5]], dtype=torch.double).expand(8, -1, -1)
     draft = drafted(tokens, Distribution(q))
     for taken in range(4):
-        found = excess(draft, Distribution(p), chain_path(torch.full((8,), 3), 3), torch.full((8,), taken))
+        found = excess(draft, Distribution(p), chain_path(torch.full((8,), taken), 3))
         for row, chain in enumerate(tokens.tolist()):
             gap = sum(log(q[0, i, x]) - log(p[0, i, x]) for i, x in enumerate(chain[:taken]))
             assert float(found[row]) == pytest.approx(max(gap, 0.0), abs=1e-12)
@@ -121,7 +121,7 @@ def test_mtads_overshoot_is_within_log_tau_a_block(tau):
     of = decode(TARGET, many_prompts(), options, draft=DRAFT, generator=3, family=FIVE).trace.measures
     most = of["blocks"] * log(1 / tau)
     assert (of["overshoot"] <= most + 1e-3).all() and (of["beyond"] <= of["blocks"] * (1 - tau) + 1e-3).all()
-    assert of["overshoot"].mean() > 0.1 * most.double().mean() and (of["beyond"] <= of["overshoot"]).all()
+    assert of["overshoot"].mean() > 0.02 * most.double().mean() and (of["beyond"] <= of["overshoot"] + 1e-3).all()
 
 
 def test_overshoot_is_that_of_the_events():
@@ -136,7 +136,6 @@ def test_overshoot_is_that_of_the_events():
             path, start, gap = [x for x in event["path"][i].tolist() if x >= 0], tuple(text[row]), 0.0
             took = event["drafted"][i, path].tolist()
             took = took[: took.index(0) + 1] if 0 in took else took
-            took = took[: 5 - len(start) + 3]
             for place, token in enumerate(took):
                 prefix = start + tuple(took[:place])
                 gap += log(q(prefix)[token]) - log(p(prefix)[token])

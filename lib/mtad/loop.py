@@ -108,7 +108,7 @@ def loop(
         new = new.scatter(1, accepted[:, None], bonus[:, None])
         room = text.limit - text.made
         added, going = text.add(new, accepted + 1)
-        over = excess(drafted, found, verdict.path, torch.minimum(accepted, added)) if lossy else None
+        over = excess(drafted, found, verdict.path) if lossy else None
         counts.add(text.rows, drafted, accepted, added, room, over)
         if trace.events is not None:
             trace.events.append(_event(step, text.rows, drafted, verdict, accepted, bonus))
@@ -191,20 +191,21 @@ class Counts:
         return found
 
 
-def excess(drafted: Draft, distribution: Distribution, path: Tensor, taken: Tensor) -> Tensor:
-    """How far the `taken` [b] first tokens of an accepted path [b, D] go beyond the target: [b], (log Q - log P)+.
+def excess(drafted: Draft, distribution: Distribution, path: Tensor) -> Tensor:
+    """How far an accepted path [b, D] goes beyond the target: [b], (log Q - log P)+ in nats.
 
-    P and Q are the joints of these tokens under target and draft, in nats; 0 where the target likes them as well.
-    The measure `overshoot` is the sum over passes, of MTAD's chain at most log(1/tau) each; `beyond` the sum of
-    (1 - P/Q)+, the chance that a lossless test of the block would have refused what was accepted. arXiv 2607.26627:
-    what a lossy rule loses in quality goes with the draft's probability above the target's.
+    P and Q are its joints under target and draft, up to an end of text, whatever the limit cuts off; 0 where
+    the target likes it as well. The measure `overshoot` is the sum over passes, below log(1/tau) each of MTAD's;
+    `beyond` the sum of (1 - P/Q)+, the chance that a lossless test of the block would have refused what was accepted.
+    arXiv 2607.26627: what a rule that accepts more loses in quality goes with the draft's probability above the
+    target's.
     """
     before = torch.cat([torch.full_like(path[:, :1], -1), path[:, :-1]], 1)
     rows = torch.arange(len(path), device=path.device)[:, None]
     tokens = drafted.of(drafted.tokens, path)
     p = distribution[rows, before + 1].at(tokens[..., None]).squeeze(-1)
     steps = drafted.of(drafted.chance, path).double().log() - p.double().log()
-    within = torch.arange(path.shape[1], device=path.device) < taken[:, None]
+    within = (path >= 0) & ~drafted.of(drafted.behind, path)
     return torch.where(within, steps, 0.0).sum(-1).clamp(min=0)
 
 
