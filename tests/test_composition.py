@@ -13,6 +13,7 @@ from lib.autodeco import AutoDecoForCausalLM
 from lib.autodeco.decode import AutoDeco
 from lib.autodeco.reference import nucleus, settings
 from lib.decoders import decode
+from lib.decoding.distributions import filtered
 from lib.decoding.session import Session
 from lib.errors import UserError
 from lib.models.distilled import DistilledDraft
@@ -140,6 +141,20 @@ def test_a_draft_of_few_tokens_loses_nothing(target, draft):
     for network in (few, AutoDecoForCausalLM.from_base(few, heads(seed=4))):
         out = decode(target, prompts(3000, START), options, draft=network, generator=keys(3000), family=FIVE)
         assert_follows(out.responses, texts(token_by_token(Warped(target).distributions(options)), 3, START))
+
+
+@torch.inference_mode()
+def test_heads_of_a_draft_of_few_tokens_see_its_whole_distribution(draft):
+    network = AutoDecoForCausalLM.from_base(DistilledDraft.cut(draft, (0, 1), torch.tensor([0, 2, 3])), heads(seed=4))
+    session, ids = Session(network, 1), torch.tensor([[2, 3]])
+    seen = torch.ones(1, 2, 2, dtype=torch.bool).tril()
+    sizes = []
+    network.heads.register_forward_hook(lambda _, inputs, said: sizes.append(inputs[1].shape[-1]))
+    found = session.distribution(Mtad(**FILTERED), ids, torch.ones(1, 2, dtype=torch.bool), seen, 1)
+    assert sizes == [5]
+    logits = network.base_forward(ids).logits[:, -1:]
+    _, top_p, probs = network.heads.settings(session.hidden, logits, FILTERED["temperature"], FILTERED["top_p"])
+    torch.testing.assert_close(found.dense(5), filtered(probs, top_p, FILTERED["top_k"]).dense(5))
 
 
 @pytest.mark.parametrize("setting", ["own", "filtered"])

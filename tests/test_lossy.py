@@ -20,10 +20,10 @@ COLD = {"temperature": 0.0, "top_k": 10, "top_p": 0.9}
 RAW = Mtad(**PLAIN)
 
 
-def bild_by_hand(p, q, start: tuple[int, ...], options: Bild) -> list[int]:
+def bild_by_hand(p, q, start: tuple[int, ...], options: Bild) -> tuple[list[int], int]:
     """BiLD at temperature 0, pass by pass: fallback by the draft's largest softmax, rollback by the target's
     cross-entropy unless its likeliest token is the same (T5BiLD of kssteven418/BigLittleDecoder)."""
-    text = start
+    text, passes = start, 0
     best = lambda law: max(range(5), key=lambda token: law[token])  # noqa: E731
     while len(text) - len(start) < options.max_new_tokens and 0 not in text[len(start) :]:
         run = ()
@@ -35,12 +35,12 @@ def bild_by_hand(p, q, start: tuple[int, ...], options: Bild) -> list[int]:
             if -log(law[token]) > options.rollback and token != best(law):
                 break
             kept += 1
-        text += run[:kept]
+        text, passes = text + run[:kept], passes + 1
         if 0 not in run[:kept]:
             text += (best(p(text)),)
     made = list(text[len(start) :])[: options.max_new_tokens]
     made = made[: made.index(0)] if 0 in made else made
-    return made + [0] * (options.max_new_tokens - len(made))
+    return made + [0] * (options.max_new_tokens - len(made)), passes
 
 
 @pytest.mark.parametrize(("fallback", "rollback"), [(0.3, 2.0), (0.5, 0.9), (0.8, 1.2), (0.0, 5.0), (0.4, 1e-9)])
@@ -49,7 +49,8 @@ def test_bild_at_temperature_0_sees_raw_probabilities(fallback, rollback):
     ids = many_prompts()[::10]
     out = decode(TARGET, ids, options, draft=DRAFT, generator=0, family=FIVE)
     p, q = TARGET.distributions(RAW), DRAFT.distributions(RAW)
-    assert out.responses.tolist() == [bild_by_hand(p, q, tuple(row), options) for row in ids.tolist()]
+    by_hand = [bild_by_hand(p, q, tuple(row), options) for row in ids.tolist()]
+    assert [*zip(out.responses.tolist(), out.trace.measures["blocks"].tolist(), strict=True)] == by_hand
     greedy = decode(TARGET, ids, Autoregressive(10), generator=0, family=FIVE).responses
     assert torch.equal(out.responses, greedy) == (rollback < 0.01)
 

@@ -195,7 +195,7 @@ def excess(drafted: Draft, distribution: Distribution, path: Tensor) -> Tensor:
     """How far an accepted path [b, D] goes beyond the target: [b], (log Q - log P)+ in nats.
 
     P and Q are its joints under target and draft, up to an end of text, whatever the limit cuts off; 0 where
-    the target likes it as well. The measure `overshoot` is the sum over passes, for an MTAD chain each below log(1/tau);
+    the target likes it as well. The measure `overshoot` sums over passes, each below log(1/tau) for MTAD's chain;
     `beyond` the sum of (1 - P/Q)+, the chance that a lossless test of the block would have refused what was accepted.
     arXiv 2607.26627: what a rule that accepts more loses in quality goes with the draft's probability above the
     target's.
