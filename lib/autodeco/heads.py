@@ -121,14 +121,19 @@ class Heads(nn.Module):
     def settings(
         self, hidden: Tensor, logits: Tensor, temperature: float = 1.0, top_p: float = 1.0
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """`forward` under a user's temperature and top_p, which multiply the predicted ones: T [...], P [...] and
-        softmax(logits / T) [..., V], the nucleus at P not yet cut. A temperature of 0 is greedy: the caller's to do.
-        """
-        said, share, probs = self(hidden, logits)
-        said, share = said * temperature, share * top_p
-        if temperature not in (0, 1):  # the heads have scaled by their own
-            probs = tempered(logits, said)
-        return said, share, probs
+        """`forward` under a user's settings; see `settings` of this module."""
+        return settings(self, hidden, logits, temperature, top_p)
+
+
+def settings(heads, hidden: Tensor, logits: Tensor, temperature: float, top_p: float) -> tuple[Tensor, Tensor, Tensor]:
+    """What heads say under a user's temperature and top_p, which multiply the predicted ones: T [...], P [...] and
+    softmax(logits / T) [..., V], the nucleus at P not yet cut. A temperature of 0 is greedy: the caller's to do.
+    """
+    said, share, probs = heads(hidden, logits)
+    said, share = said * temperature, share * top_p
+    if temperature not in (0, 1):  # the heads have scaled by their own
+        probs = tempered(logits, said)
+    return said, share, probs
 
 
 def _mlp(inputs: int, width: int) -> nn.Sequential:
