@@ -125,7 +125,9 @@ class Heads(nn.Module):
         return settings(self, hidden, logits, temperature, top_p)
 
 
-def settings(heads, hidden: Tensor, logits: Tensor, temperature: float, top_p: float) -> tuple[Tensor, Tensor, Tensor]:
+def settings(
+    heads, hidden: Tensor, logits: Tensor, temperature: float, top_p: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """What heads say under a user's temperature and top_p, which multiply the predicted ones: T [...], P [...] and
     softmax(logits / T) [..., V], the nucleus at P not yet cut. A temperature of 0 is greedy: the caller's to do.
     """
