@@ -6,8 +6,10 @@ import lib.decoding.autoregressive
 import lib.mtad.mtad
 import lib.mtad.mtjd
 import lib.mtad.peers.assisted
+import lib.mtad.peers.hsd
 import lib.mtad.peers.lossy
 import lib.mtad.peers.speculative
+import lib.mtad.peers.truncation
 import lib.tolerator.controls.settle
 import lib.tolerator.fill
 import lib.tolerator.peers.rcr
