@@ -50,8 +50,8 @@ def for_causal(function: Callable[..., Decoded]) -> Callable[..., Decoded]:
     def refusing(model, input_ids, options, *, family, **given) -> Decoded:
         if family.mask_id is not None:
             raise UserError(
-                f"{family.name} is a diffusion model, it has a mask token, and {type(options).__name__} goes on token "
-                "by token: take a decoder with a canvas, such as Vanilla(canvas=64), or a family with mask_id=None"
+                f"{family.name} is a diffusion model, with a mask token, and {type(options).__name__} goes on "
+                "token by token: take a decoder with a canvas, such as Vanilla(canvas=64), or mask_id=None"
             )
         return function(model, input_ids, options, family=family, **given)
 
