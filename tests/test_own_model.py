@@ -234,6 +234,10 @@ def test_what_is_found_in_the_papers_models_is_what_the_registry_says(tmp_path, 
     assert family.eot_ids[0] == known.eot_ids[0] or family.mask_id is None
     parts = ("mask_id", "shift", "wide_mask", "chat", "rule", "bos_id")
     assert [getattr(family, part) for part in parts] == [getattr(known, part) for part in parts]
+    if family.mask_id is not None:
+        said = {"shift": not known.shift, "rule": "margin", "mask_id": 5, "eot_ids": (7,)}
+        other = look.family_of(opened, reading.tokenizer_of(opened), said, look.Notes())
+        assert {name: getattr(other, name) for name in said} == said and other.chat
 
 
 def test_a_registry_name_and_a_published_id_are_the_registrys(cache, tmp_path):
@@ -357,6 +361,8 @@ def test_a_template_for_other_chats_gives_no_end(tmp_path):
         assert look.end_of_turn(words) is None
     words.chat_template = "{{ messages[-1]['content'] }}  <|im_end|> and <|endoftext|>"
     assert look.end_of_turn(words) == 2
+    words.add_tokens(["<|im"])
+    assert look.end_of_turn(words) == 2, "the longest that stands there"
 
 
 def test_a_diffusion_model_must_pass_its_self_test(tmp_path, monkeypatch):

@@ -34,7 +34,7 @@ def family_of(opened: Opened, tokenizer, said: dict, notes: Notes) -> Family:
     raw, kind = opened.raw, str(opened.raw.get("model_type"))
     _check_kind(opened)
     native = FAMILIES.get(NATIVE_FAMILIES.get(kind.lower(), ""))
-    given = {"wide_mask": True}
+    given = {}
     if native:
         notes.take("family", native.name, f"by the model_type {kind} of config.json")
         given = {name: getattr(native, name) for name in SAID}
