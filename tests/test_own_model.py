@@ -275,6 +275,7 @@ def test_a_class_that_fills_in_masks_is_a_diffusion_model_without_shift(tmp_path
     words = mask_words()
     network = (BertForMaskedLM, SIZE | {"intermediate_size": 48, "max_position_embeddings": 64})
     model = Model.from_pretrained(saved(tmp_path / "bert", network, words))
+    assert type(model.network) is BertForMaskedLM
     assert model.family == Family("bert", eot_ids=(0,), mask_id=1, shift=False, wide_mask=True, chat=False)
     ids = torch.randint(2, len(words), (1, 5))
     out = decode(model.network, ids, Vanilla(canvas=6, steps=3), generator=0, family=model.family)
