@@ -194,6 +194,7 @@ NO_PART = {
     ("lib.running.run", "Run"),
     ("lib.decoding.registry", "decoder_of"),
     ("lib.decoding.registry", "options_of"),
+    ("lib.decoding.registry", "for_causal"),
     ("lib.errors", "require_known"),
     ("lib.models.registry", "_small_file"),
 }

@@ -1,7 +1,7 @@
-"""All models of the study by name. What differs between families is data here, not branches in loops."""
+"""All models of the study by name, and one of a user's own: `Model.from_pretrained`."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -12,6 +12,7 @@ import torch
 from lib.decoding.family import Family
 from lib.errors import UserError, require_known, why
 from lib.models.entries import PAPER, PUBLISHED, Entry
+from lib.models.families import FAMILIES
 from lib.models.hub import asked_for, on_device, placed
 from lib.models.selftest import check_diffusion
 from lib.models.texts import THOUGHT, chat_of, plain_of, require_template, require_tokens, texts_of
@@ -29,27 +30,6 @@ HEADS = {
 }
 CURE = "`git checkout results/checkpoints`, or `make train`"
 DRAFT_CURE = "`git checkout results/checkpoints`, or `python -m lib.training.mtad`"
-
-
-FAMILIES = {
-    family.name: family
-    for family in (
-        Family("study-ar", eot_ids=(0,), chat=False),
-        Family("study-dlm", eot_ids=(0,), mask_id=1, wide_mask=True, chat=False),
-        Family("smollm2", eot_ids=(2, 0)),
-        Family("llada", eot_ids=(126081, 126348), mask_id=126336, shift=False, wide_mask=True),
-        Family("dream", eot_ids=(151643, 151645), mask_id=151666, wide_mask=True, rule="entropy"),
-        Family("llama-3", eot_ids=(128009, 128001, 128008)),
-        Family("llama-3-base", eot_ids=(128001,), chat=False, bos_id=128000),
-        Family("llama-2", eot_ids=(2,), chat=False, bos_id=1),
-        Family("opt", eot_ids=(2,), chat=False, bos_id=2),
-        Family("qwen-2", eot_ids=(151643, 151645)),
-        Family("qwen-3", eot_ids=(151645, 151643)),
-        Family("gpt-oss", eot_ids=(200002, 199999, 200012)),
-    )
-}
-
-
 MODELS = {
     entry.name: entry
     for entry in (
@@ -78,12 +58,32 @@ MODELS = {
 
 @dataclass(frozen=True)
 class Model:
-    """A loaded model: the network, its tokenizer and its family."""
+    """A loaded model: the network, its tokenizer and its family.
+
+    assumed: what nobody said of it and `from_pretrained` found by looking, by name: the value and where it is from.
+    """
 
     name: str
     network: Any
     tokenizer: Any
     family: Family
+    assumed: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @classmethod
+    def from_pretrained(cls, source: str, **given) -> "Model":
+        """A model of yours by hub id or folder, or one of the registry; what may be given: `lib.models.own.found`."""
+        from lib.models.own import found
+
+        if str(source) in MODELS and given.keys() <= {"device", "dtype"}:
+            return load(source, **given)
+        return cls(*found(source, **given))
+
+    @classmethod
+    def pair(cls, target: "Model | str", draft: "Model | str", **given) -> tuple["Model", "Model"]:
+        """Target and draft, `given` for both where they are ids; `lib.models.own.as_pair` says what is refused."""
+        from lib.models.own import as_pair
+
+        return as_pair(*(m if isinstance(m, cls) else cls.from_pretrained(m, **given) for m in (target, draft)))
 
     def encode(
         self,
