@@ -67,5 +67,5 @@ class Pace:
 
 
 def owed(masks: Tensor, left: Tensor) -> Tensor:
-    """[B], the fewest tokens that a forward keeps of [B] masks where `left` [B] forwards are left: ceil(masks / left)."""
+    """[B], the fewest tokens that a forward keeps of [B] masks, [B] forwards being left: ceil(masks / left)."""
     return -(-masks // left)

@@ -12,8 +12,9 @@ So the masks fall in the mean by one a forward or more, and a block ends. All va
 (Feng-Hong/WINO-DLLM, LLaDA/decoding.py). As there, what the last forward of a block accepts nobody verifies, and a
 shadow learns of its token through others that saw it: q_j is not the probability of j with j masked.
 Differs in: batches; [MASK] is never drawn; a limit of forwards as an option, in whose last forward nothing is masked
-again; for models with the next-token shift, which the paper has none of, a shadow stands where its token is
-predicted, one position before.
+again. Models with the next-token shift, of which the paper has none, predict a token at the one before it: there a
+shadow is a copy of that one, and sees no other shadow, for the next one is a copy of its own token. On right answers of
+the study's shifted model such shadows give what masking gives (correlation 0.99, where [MASK]s give 0.2 to 0.4).
 """
 
 from dataclasses import dataclass
@@ -70,14 +71,14 @@ def shadow_text(
     """
     rows, length = text.shape
     at = start[:, None] + torch.arange(block, device=text.device)  # [B, block] tokens that the shadows stand for
-    ids = torch.cat([text, torch.full_like(at, mask_id)], 1)
+    ids = torch.cat([text, text.gather(1, at - 1) if shift else torch.full_like(at, mask_id)], 1)
     places = position_ids(mask)
     places = torch.cat([places, places.gather(1, at) - int(shift)], 1)
     seen = torch.zeros(rows, length + block, length + block, dtype=torch.bool, device=text.device)
     seen[:, :, :length] = mask.bool()[:, None]
     own = torch.zeros(rows, block, length, dtype=torch.bool, device=text.device).scatter_(2, at[..., None], True)
     seen[:, length:, :length] &= ~own
-    seen[:, length:, length:] = True
+    seen[:, length:, length:] = torch.eye(block, dtype=torch.bool, device=text.device) if shift else True
     return ids, seen[:, None], places
 
 
