@@ -9,15 +9,10 @@ from conftest import SHIFTED, UNSHIFTED, tiny
 from test_reference import varied
 
 from lib.decoders import decode
-from lib.decoding.family import Family
 from lib.decoding.randomness import RowGenerator
-from lib.errors import UserError
-from lib.tolerator import Core, FastDllm, RemdmLlada, T2m, Vanilla, Wino
+from lib.tolerator import Core, FastDllm, RemdmLlada, T2m, Wino
 from lib.tolerator.fill import transfer_counts
 from lib.tolerator.peers.core import REVISE
-from lib.tolerator.peers.fast_dllm import confident
-from lib.tolerator.peers.pace import Pace
-from lib.tolerator.peers.wino import wino_step
 from lib.tolerator.reference import draw, predict
 
 PENALTY = {"eot_form": "prob_div", "eot_lambda": 4.0}
@@ -74,7 +69,9 @@ def fast_dllm(*given):
             if options.rule == "threshold":
                 n = sum(c[i] >= options.threshold for i in order)
             else:
-                n = max([n for n in range(1, len(order) + 1) if (n + 1) * (1 - c[order[n - 1]]) < options.factor] or [0])
+                n = max(
+                    [n for n in range(1, len(order) + 1) if (n + 1) * (1 - c[order[n - 1]]) < options.factor] or [0]
+                )
             for i in order[: max(n, -(-len(masks) // row.left(b)))]:
                 row.canvas[i] = drawn[i][0]
             row.step += 1
