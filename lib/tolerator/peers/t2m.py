@@ -14,9 +14,10 @@ times. A block is done when a forward found it without masks and masks nothing a
 
 The rule reads predictions at visible tokens, which plain mask models are not trained for: it is made for models that
 learn to mend wrong tokens. (A model with the next-token shift predicts a token at the one before it and cannot but
-use the rest: the study's gives right tokens there what it gives them masked, correlation 0.98.) Values and details are those of the authors' code (synsis/remasked_DLM). Differs in: a
-limit of forwards as an option, in whose last forward nothing is masked again; the probabilities are untempered;
-logit_diff compares from a block's second forward on, as the paper has it (there, from the third).
+use the rest: the study's gives right tokens there what it gives them masked, correlation 0.98.) Values and details
+are those of the authors' code (synsis/remasked_DLM). Differs in: a limit of forwards as an option, in whose last
+forward nothing is masked again; the probabilities are untempered; logit_diff compares from a block's second forward
+on, as the paper has it (there, from the third).
 """
 
 from dataclasses import dataclass

@@ -13,8 +13,8 @@ So the masks fall in the mean by one a forward or more, and a block ends. All va
 shadow learns of its token through others that saw it: q_j is not the probability of j with j masked.
 Differs in: batches; [MASK] is never drawn; a limit of forwards as an option, in whose last forward nothing is masked
 again. Models with the next-token shift, of which the paper has none, predict a token at the one before it: there a
-shadow is a copy of that one, and sees no other shadow, for the next one is a copy of its own token. On right answers of
-the study's shifted model such shadows give what masking gives (correlation 0.99, where [MASK]s give 0.2 to 0.4).
+shadow is a copy of that one, and sees no other shadow, for the next one is a copy of its own token. On right answers
+of the study's shifted model such shadows give what masking gives (correlation 0.99, where [MASK]s give 0.2 to 0.4).
 """
 
 from dataclasses import dataclass
