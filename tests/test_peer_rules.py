@@ -68,6 +68,7 @@ def test_published_counts_of_core():
     """128 steps have 8 revisions, 136 forwards in all: every 8th in [0.25, 0.75)."""
     steps, revisions = Core(canvas=512, forwards=136).plan
     assert steps == 128 and revisions == [32, 40, 48, 56, 64, 72, 80, 88]
+    assert Core(canvas=512, forwards=137).plan[0] == 129, "step 96 of 128 is outside: 96 / 128 is the window's end"
     for forwards in range(1, 200):
         steps, revisions = Core(canvas=512, forwards=forwards).plan
         assert steps + len(revisions) == forwards
@@ -269,12 +270,16 @@ def test_rcr_may_open_earlier_blocks_again(prompts):
     assert reopened(True) > 0 == reopened(False)
 
 
-def test_dreams_schedule_is_its_familys():
+def test_dreams_schedule_is_its_familys(prompts):
     assert FAMILIES["dream"].schedule == "dream" and FAMILIES["llada"].schedule == "even"
     options = Vanilla(canvas=256, steps=32)
     assert [n for *_, n in plan(options, "dream")] == [7, *[8] * 30, 9]
     assert [n for *_, n in plan(options)] == [8] * 32
     assert plan(replace(options, schedule="even"), "dream") == plan(options)
+    options, family = Vanilla(canvas=16, steps=5), replace(SHIFTED, schedule="dream")
+    events = decode(tiny(), prompts[0], options, generator=0, family=family, record=True).trace.events
+    kept = [int(event["changed"][0].sum()) for event in events]
+    assert kept == [n for *_, n in plan(options, "dream")] != [n for *_, n in plan(options)]
 
 
 @pytest.mark.parametrize(
