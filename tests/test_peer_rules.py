@@ -85,13 +85,13 @@ def test_wino_accepts_and_takes_back_in_its_bounds():
     width = 50
     logits = torch.zeros(40, 5)
     logits[:, 2] = torch.linspace(1.0, 3.0, 40)  # p from 0.40 to 0.83
-    logits[:, 1] = shadow_1 = -torch.inf
+    logits[:, 1] = -torch.inf
     open_ = torch.zeros(1, width, dtype=torch.bool)
     open_[:, :40] = True
     tokens = torch.full((1, width), 3).masked_fill(open_, 1)
     shadow = torch.zeros(10, 5)
     shadow[:, 3] = torch.linspace(-1.0, 5.0, 10)
-    shadow[:, 1] = shadow_1
+    shadow[:, 1] = -torch.inf
     given = (tokens, open_, logits, ~open_, shadow)
     p, q = torch.softmax(logits, -1)[:, 2], torch.softmax(shadow, -1)[:, 3]
     draws = torch.full((1, width), 0.5)
@@ -170,13 +170,9 @@ def test_one_token_a_forward_is_greedy_vanilla(prompts):
     ids, mask = prompts
     given = {"generator": 0, "family": SHIFTED, "attention_mask": mask}
     vanilla = decode(tiny(), ids, Vanilla(canvas=8, steps=8, temperature=0.0), **given).responses
-    for options in (
-        FastDllm(canvas=8, threshold=1.1),
-        Wino(canvas=8, draft=1.0, verify=0.0),
-        T2m(canvas=8, sure=1.0, most=0),
-        Core(canvas=8, forwards=8, start=1.0, end=1.0),
-        RemdmLlada(canvas=8, forwards=8, remask_share=0.0, temperature=0.0),
-    ):
+    core, llada = Core(canvas=8, forwards=8, start=1.0, end=1.0), RemdmLlada(canvas=8, forwards=8, remask_share=0.0)
+    wino, t2m = Wino(canvas=8, draft=1.0, verify=0.0), T2m(canvas=8, sure=1.0, most=0)
+    for options in (FastDllm(canvas=8, threshold=1.1), wino, t2m, core, replace(llada, temperature=0.0)):
         assert torch.equal(decode(tiny(), ids, options, **given).responses, vanilla), options
 
 
@@ -225,19 +221,16 @@ def test_the_last_forward_of_remdm_takes_the_likeliest(prompts):
     assert options.times == pytest.approx([1, 1 - (1 - 1e-5) / 3, 1 - 2 * (1 - 1e-5) / 3, 1e-5])
     assert replace(options, last_argmax=False).times == [1, 0.75, 0.5, 0.25, 0]
     assert Remdm(steps=1).times == [1]
-    one = decode(tiny(), ids, replace(options, steps=1), generator=0, family=SHIFTED, attention_mask=mask)
-    greedy = decode(tiny(), ids, Vanilla(canvas=16, steps=1, temperature=0.0), generator=0, family=SHIFTED,
-                    attention_mask=mask)  # fmt: skip
+    given = {"generator": 0, "family": SHIFTED, "attention_mask": mask}
+    one = decode(tiny(), ids, replace(options, steps=1), **given)
+    greedy = decode(tiny(), ids, Vanilla(canvas=16, steps=1, temperature=0.0), **given)
     assert torch.equal(one.responses, greedy.responses) and one.trace.target_forwards.tolist() == [1] * 4
 
 
 def test_what_is_kept_in_rcr():
     """32 tokens in 7 steps, as MDPO's code, its port and vanilla decoding keep them."""
-    for rounding, kept in (
-        ("ceil", [5, 5, 4, 5, 4, 5, 4]),
-        ("round", [5, 4, 5, 4, 5, 4, 5]),
-        ("even", [5, 5, 5, 5, 4, 4, 4]),
-    ):
+    published = {"ceil": [5, 5, 4, 5, 4, 5, 4], "round": [5, 4, 5, 4, 5, 4, 5], "even": [5, 5, 5, 5, 4, 4, 4]}
+    for rounding, kept in published.items():
         left = [32, *owed_masks(32, 7, rounding)]
         assert [a - b for a, b in itertools.pairwise(left)] == kept and left[-1] == 0
 
