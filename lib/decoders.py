@@ -12,9 +12,14 @@ import lib.mtad.peers.speculative
 import lib.mtad.peers.truncation
 import lib.tolerator.controls.settle
 import lib.tolerator.fill
+import lib.tolerator.peers.core
+import lib.tolerator.peers.fast_dllm
 import lib.tolerator.peers.rcr
 import lib.tolerator.peers.remdm
+import lib.tolerator.peers.remdm_llada
 import lib.tolerator.peers.remdm_port
+import lib.tolerator.peers.t2m
+import lib.tolerator.peers.wino
 import lib.tolerator.refine  # noqa: F401  each import registers its decoders
 from lib.decoding.generate import custom_generate
 from lib.decoding.registry import DECODERS, Decoder, decode, decoder_of, options_of

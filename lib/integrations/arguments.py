@@ -22,6 +22,7 @@ from lib.decoding.networks import config_of
 from lib.decoding.options import Options
 from lib.decoding.registry import DECODERS
 from lib.errors import UserError
+from lib.models.families import FAMILIES
 
 MASK = ("mask_id", "shift", "wide_mask")
 PASSED = ("input_ids", "attention_mask", "position_ids", "past_key_values", "logits_processor", "stopping_criteria",
@@ -35,11 +36,7 @@ REFUSED = {
 }
 # What `transformers` has read where it loaded the folder, and hands on all the same.
 LOADING = ("revision", "code_revision", "token", "cache_dir", "force_download", "local_files_only", "proxies")
-# What the config of a model does not say, by its model type; as in lib.models.registry.
-KNOWN = {
-    "llada": Family("llada", eot_ids=(126081, 126348), mask_id=126336, shift=False, wide_mask=True),
-    "dream": Family("dream", eot_ids=(151643, 151645), mask_id=151666, wide_mask=True, rule="entropy"),
-}
+KNOWN = {name: FAMILIES[name] for name in ("llada", "dream")}  # what the config does not say, by its model type
 SHIFT = ("give shift=True where the logits at a position predict the token behind it (Dream), or shift=False where "
          "they predict its own (LLaDA)")  # fmt: skip
 

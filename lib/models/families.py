@@ -9,7 +9,7 @@ FAMILIES = {
         Family("study-dlm", eot_ids=(0,), mask_id=1, wide_mask=True, chat=False),
         Family("smollm2", eot_ids=(2, 0)),
         Family("llada", eot_ids=(126081, 126348), mask_id=126336, shift=False, wide_mask=True),
-        Family("dream", eot_ids=(151643, 151645), mask_id=151666, wide_mask=True, rule="entropy"),
+        Family("dream", eot_ids=(151643, 151645), mask_id=151666, wide_mask=True, rule="entropy", schedule="dream"),
         Family("llama-3", eot_ids=(128009, 128001, 128008)),
         Family("llama-3-base", eot_ids=(128001,), chat=False, bos_id=128000),
         Family("llama-2", eot_ids=(2,), chat=False, bos_id=1),

@@ -30,6 +30,8 @@ HEADS = {
 }
 CURE = "`git checkout results/checkpoints`, or `make train`"
 DRAFT_CURE = "`git checkout results/checkpoints`, or `python -m lib.training.mtad`"
+
+
 MODELS = {
     entry.name: entry
     for entry in (
