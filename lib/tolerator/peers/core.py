@@ -9,7 +9,7 @@ Vanilla decoding of N steps with a revision in every E-th step t (1 ... N) with 
 Then the step fills its masks, by the forward before the revision. T counts both kinds of forwards.
 
 The paper's text could be had only in others' words; the numbers (m 32, E 8, k 1, the window 0.25 to 0.75, the order
-within a step) are those in which three descriptions and two public re-implementations agree, and give the paper's 8
+within a step) are those in which public descriptions and a public re-implementation agree, and give the paper's 8
 revisions in 128 steps. Not settled by them: whether a revised token is drawn at once, as here, or stays masked. As in
 T2M, margins are of predictions at visible tokens, which plain mask models are not trained for.
 """
