@@ -14,7 +14,7 @@ from lib.analysis.stats import Estimate
 
 
 def crossed_mean(values: np.ndarray, level: float = 0.95) -> Estimate:
-    """Mean of `values` [rows, columns] with its interval for rows and columns like these; p is two-sided, of the mean 0.
+    """Mean of `values` [rows, columns] with its interval for rows and columns like these; p is two-sided, of 0.
 
     Var(mean) = (MS_rows + MS_columns - MS_rest) / (rows columns), the mean squares of a two-way layout, with a t
     quantile at Satterthwaite's degrees of freedom, because eight wordings are few. Where the difference falls below

@@ -23,9 +23,9 @@ def tuned_constant(
     """The setting of `grid` that scores best, and of every setting (right, tried), by at most `budget` responses.
 
     Sequential halving (Karnin, Koren and Somekh 2013): rounds with an equal share of the budget each, in which the
-    settings that are left get equally many trials; the better half goes on, and earlier trials count. `scored`
-    (setting, trials) gives 0 or 1 for each trial by its number; by `trial_of` all settings meet the same validation items in
-    the same order. Of equals the one nearest to plain sampling wins. The budget of rivals that were trained is
+    settings that are left get equally many trials; the better half goes on, and earlier trials count. What
+    `scored(setting, trials)` gives is 0 or 1 for trials by number; by `trial_of` all settings meet the same items of
+    validation in the same order. Of equals the one nearest to plain sampling wins. The budget of rivals that were trained is
     `Source.evaluations` or `Reward.evaluations` (lib/training/autodeco). Raises UserError for a budget that does not
     give every setting a trial in every round.
     """
