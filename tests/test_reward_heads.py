@@ -131,6 +131,14 @@ def test_chances_of_tokens_are_those_that_are_drawn_from(used):
                 assert torch.allclose(found[:, k, j], there[:, token], atol=2e-6)
 
 
+def test_a_nucleus_ends_with_the_token_that_reaches_it():
+    probs, top_ps = torch.tensor([[[0.25, 0.5, 0.25]]]), torch.tensor([0.4, 0.5, 0.6, 0.75, 1.0])
+    found = [token_log_probs(probs, top_ps, torch.tensor([token]))[0, 0].exp().tolist() for token in range(3)]
+    assert found[1] == pytest.approx([1, 1, 2 / 3, 2 / 3, 0.5], abs=1e-6)
+    assert found[0] == pytest.approx([0, 0, 1 / 3, 1 / 3, 0.25], abs=1e-6)
+    assert found[2] == pytest.approx([0, 0, 0, 0, 0.25], abs=1e-6)
+
+
 def test_the_policy_is_a_gaussian_around_the_head():
     made, policy = toy_heads(), Policy(choices=5, farthest=2.0, spread=0.9)
     hidden = torch.randn(7, 5, generator=torch.Generator().manual_seed(2))

@@ -120,6 +120,9 @@ def test_rules_by_hand():
     # H(q) of two is 0.6365, of three 0.9557 (0.79 of the whole); the sums -p log p are 0.3466, 0.6931, 0.9531.
     assert top_h_kept(p, 0.53).tolist() == [True, True, False, False]
     assert top_h_kept(p, 0.53, "code").tolist() == [True, False, False, False]
+    assert top_h_kept(torch.full((5000,), 1 / 5000), 0.9).tolist().index(False) == int(5000**0.9), (
+        "of equals the first"
+    )
 
 
 def test_dynamic_temperature_is_the_papers():
