@@ -2,6 +2,11 @@
 
 import lib.autodeco.decode
 import lib.autodeco.peers.entropy
+import lib.autodeco.peers.eta
+import lib.autodeco.peers.min_p
+import lib.autodeco.peers.p_less
+import lib.autodeco.peers.top_h
+import lib.autodeco.peers.typical
 import lib.decoding.autoregressive
 import lib.mtad.mtad
 import lib.mtad.mtjd

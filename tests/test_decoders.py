@@ -9,6 +9,11 @@ from conftest import AR, SHIFTED, UNSHIFTED, Counter, tiny
 from lib.autodeco import AutoDecoForCausalLM, Heads, HeadsConfig
 from lib.autodeco.decode import AutoDeco
 from lib.autodeco.peers.entropy import EntropyTemperature
+from lib.autodeco.peers.eta import Eta
+from lib.autodeco.peers.min_p import MinP
+from lib.autodeco.peers.p_less import PLess
+from lib.autodeco.peers.top_h import TopH
+from lib.autodeco.peers.typical import TypicalP
 from lib.decoders import DECODERS, decode, options_of
 from lib.decoding.autoregressive import Autoregressive
 from lib.decoding.randomness import RowGenerator
@@ -70,6 +75,11 @@ AUTOREGRESSIVE = [
     AutoDeco(max_new_tokens=9),
     AutoDeco(max_new_tokens=9, shuffled=True),
     EntropyTemperature(max_new_tokens=9, theta=1.0),
+    Eta(max_new_tokens=9, epsilon=0.05),
+    MinP(max_new_tokens=9, temperature=1.5),
+    PLess(max_new_tokens=9, temperature=1.5),
+    TopH(max_new_tokens=9, temperature=1.5, alpha=0.8),
+    TypicalP(max_new_tokens=9),
 ]
 EVERY = [*AUTOREGRESSIVE, *DIFFUSION]
 

@@ -19,13 +19,13 @@ from lib.models.texts import THOUGHT, chat_of, plain_of, require_template, requi
 from lib.paths import CHECKPOINTS, ROOT
 
 # Heads that are trained here, by base: the published method, then one change each, then those taught to follow
-# commands; see lib/training/autodeco/recipe.py.
+# commands, then those trained by reward; see lib/training/autodeco/recipe.py.
 CHANGED = ("temperature", "top-p", "paper", "unmasked", "unweighted", "soft", "plain")
 ON_GPU = ("autodeco", "temperature", "top-p", "control")
 TAUGHT = ("control", "no-randomness", "adapter")
 HEADS = {
-    "study-ar": ("study-ar", "autodeco", *CHANGED, *TAUGHT),
-    "smollm2-135m": ("smollm2", "autodeco", *TAUGHT),
+    "study-ar": ("study-ar", "autodeco", *CHANGED, *TAUGHT, "reward"),
+    "smollm2-135m": ("smollm2", "autodeco", *TAUGHT, "reward"),
     **{base: (family, *ON_GPU) for base, (family, _) in PUBLISHED.items()},  # on a GPU, and not committed
 }
 CURE = "`git checkout results/checkpoints`, or `make train`"

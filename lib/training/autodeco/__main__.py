@@ -26,8 +26,10 @@ from lib.training.autodeco.control import CONTROLS, commanded_states, drawn, tra
 from lib.training.autodeco.hidden_states import sampled_states, states_of, trajectories
 from lib.training.autodeco.loop import train_heads
 from lib.training.autodeco.recipe import RECIPES
+from lib.training.autodeco.reward import REWARDS, first_heads, train_by_reward
 
 PROMPT = 512  # tokens that room is kept for beside a response
+SHAPE = ("method", "train", "statistics", "width", "hottest", "detach")  # what a reward leaves of a recipe
 HELD_OUT = 20  # one question in so many is kept for the curve of the loss
 
 
@@ -42,6 +44,11 @@ class Source:
     prompts: int
     samples: int
     positions: int = 0
+
+    @property
+    def evaluations(self) -> int:
+        """Responses that are drawn and scored for each task, the budget of a rival that is tuned as much."""
+        return self.prompts * self.samples
 
 
 SOURCES = {
@@ -63,6 +70,9 @@ def export(name: str, model, curve: list[dict], measured: dict) -> None:
 
 def recipe_of(name: str) -> dict:
     """Everything that these heads were trained with."""
+    if name in REWARDS:
+        recipe = RECIPES[name].to_dict()
+        return {key: recipe[key] for key in SHAPE} | {"reward": REWARDS[name].to_dict()}
     taught = {"control": CONTROLS.get(name), "adapter": ADAPTERS.get(name)}
     return RECIPES[name].to_dict() | {key: options.to_dict() for key, options in taught.items() if options}
 
@@ -83,8 +93,12 @@ def train_all(names: list[str]) -> None:
     """Heads by each recipe, base by base."""
     require_known("recipe", names, RECIPES)
     for base in SOURCES:
-        if here := [name for name in names if entry_of(name).base == base]:
-            train_on(base, here)
+        here = [name for name in names if entry_of(name).base == base]
+        if likely := [name for name in here if name not in REWARDS]:
+            train_on(base, likely)
+        for name in here:
+            if name in REWARDS:
+                train_rewarded(base, name)
 
 
 def train_on(base_name: str, names: list[str]) -> None:
@@ -130,6 +144,21 @@ def train_on(base_name: str, names: list[str]) -> None:
         export(name, model, curve, measured)
         if adapted is not None:
             export_adapter(name, adapted)
+
+
+def train_rewarded(base_name: str, name: str) -> None:
+    """Heads by the rewards of their own responses to the training items that others' trajectories are drawn for."""
+    device, recipe, reward = "cuda" if torch.cuda.is_available() else "cpu", RECIPES[name], REWARDS[name]
+    base = loaded(base_name, device)
+    folder = BUILD / "autodeco" / f"{base_name}-{fingerprint(base.network)}" / _folder(reward) / _folder(recipe)
+    tasks = [training_task(task) for task in SOURCES[base_name].tasks]
+    size = base.network.get_output_embeddings().weight.shape[1]
+    heads = first_heads(size, recipe, reward).to(device)
+    curve, seconds = train_by_reward(base, heads, tasks, reward, folder, device)
+    measured = {"responses": reward.evaluations, "seconds": round(seconds, 1), "device": device_name(device)}
+    model = AutoDecoForCausalLM.from_base(base.network, heads)
+    model.heads = heads  # in float32, as in train_on
+    export(name, model, curve, measured)
 
 
 def training_task(name: str) -> Task:

@@ -58,6 +58,9 @@ RECIPES = {
     "study-ar-unweighted": replace(DEFAULT, fine_tuning_weights=False),
     "study-ar-soft": replace(DEFAULT, alpha=10.0),
     "study-ar-plain": replace(DEFAULT, statistics=False),
+    # Heads of the default's shape that learn from rewards, see reward.py: there stands how.
+    "study-ar-reward": DEFAULT,
+    "smollm2-135m-reward": DEFAULT,
     # The taught ones then learn to follow commands, see control.py and adapter.py.
     **{f"study-ar-{name}": DEFAULT for name in TAUGHT},
     **{f"smollm2-135m-{name}": replace(DEFAULT, steps=300, batch=256) for name in ("autodeco", *TAUGHT)},
