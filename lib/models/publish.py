@@ -63,7 +63,7 @@ def publish(
     what the hub refuses; a token is never in its words.
     """
     require_id(repo_id)
-    names = _files(Path(folder))
+    require_model(Path(folder))
     try:
         api = huggingface_hub.HfApi(token=token)
         sent_to = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
@@ -76,7 +76,7 @@ def publish(
         if isinstance(token, str) and token:
             words = words.replace(token, "[token]")
     raise UserError(
-        f"{repo_id} did not take {', '.join(names)} ({words}): `hf auth login` as one who may write there"
+        f"nothing was sent to {repo_id} ({words}): connect, and `hf auth login` as one who may write there"
     )
 
 
@@ -88,8 +88,8 @@ def require_id(repo_id: str) -> None:
         raise UserError(f"{repo_id!r} is no id of the hub: name a repository as user/name") from error
 
 
-def _files(folder: Path) -> list[str]:
-    """What is sent of a folder: all of it. Raises UserError where that is no model with its card."""
+def require_model(folder: Path) -> None:
+    """UserError for a folder that is no model with its card and nothing else: all of it is sent."""
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder: name one that save_pretrained wrote")
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
@@ -100,4 +100,3 @@ def _files(folder: Path) -> list[str]:
     for name in names:
         if Path(name).suffix not in KINDS or any(part.startswith(".") for part in Path(name).parts):
             raise UserError(f"{folder / name} is no file of a model: move it away, for all of the folder is sent")
-    return names

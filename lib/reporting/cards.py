@@ -75,9 +75,7 @@ def push(name: str, repo_id: str, results: Path, headlines: dict[str, dict], wor
     folders = {folder.name: folder for folder in checkpoints(results)}
     require_known("checkpoint", [name], folders)
     require_id(repo_id)
-    about = replace(
-        _measured(known(name, folders[name]), _decoded(results), headlines, words, results), place=repo_id
-    )
+    about = _measured(known(name, folders[name]), _decoded(results), headlines, words, results)
     with tempfile.TemporaryDirectory() as staging:
         sources = [folders[name]]
         if name in MODELS and MODELS[name].tier == "study":
@@ -86,7 +84,7 @@ def push(name: str, repo_id: str, results: Path, headlines: dict[str, dict], wor
             for path in source.iterdir():
                 if path.suffix in KINDS and path.name != NAME:
                     shutil.copy(path, staging)
-        write_whole(Path(staging) / NAME, str(card_of(Path(staging), about)))
+        write_whole(Path(staging) / NAME, str(card_of(Path(staging), replace(about, place=repo_id))))
         return publish(staging, repo_id, **sending)
 
 
