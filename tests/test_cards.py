@@ -517,6 +517,8 @@ def test_a_folder_that_is_no_model_with_a_card_is_not_sent(decoder, sent, tmp_pa
 def test_an_id_that_is_none_is_refused_before_anything_is_saved(decoder, sent):
     with pytest.raises(UserError, match="'a/b/c' is no id of the hub: name a repository as user/name"):
         decoder.push_to_hub("a/b/c")
+    with pytest.raises(UserError, match="there is no argument of push_to_hub 'safe'; known: base_revision"):
+        decoder.push_to_hub("someone/heads", safe=True)
     assert not sent.asked
 
 

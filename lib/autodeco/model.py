@@ -166,11 +166,12 @@ def _records(local: Path) -> dict[str, dict | list]:
     """What lies beside weights on how they were trained: an object, or of a curve its rows."""
     found = {}
     for name in RECORDS:
-        path = local / name
+        path, rows = local / name, name.endswith(".jsonl")
         if path.exists():
-            parts = path.read_bytes().splitlines() if path.suffix == ".jsonl" else [path.read_bytes()]
+            parts = path.read_bytes().splitlines() if rows else [path.read_bytes()]
             read = [parsed(part, str(path), CURE) for part in parts]
-            found[name] = read if path.suffix == ".jsonl" else read[0]
+            if read and all(isinstance(part, dict) for part in read):  # else it is not what this library writes
+                found[name] = read if rows else read[0]
     return found
 
 

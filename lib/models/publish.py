@@ -7,7 +7,7 @@ import huggingface_hub
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from lib.errors import UserError, redacted, why
+from lib.errors import UserError, redacted, require_known, why
 from lib.models.cards import NAME, Known, tags_of, write
 
 # Kinds of files that belong to a model; others in a folder may be anything, a secret among it.
@@ -34,11 +34,12 @@ class Publishes:
     ) -> str:
         """Send what `save_pretrained` writes, its card included, in one commit; returns the commit's address.
 
-        The card replaces that of the repository. `license`: the hub's id of one, such as `mit`. `saving`: further
-        arguments of `save_pretrained`. The weights are one file, whatever `max_shard_size`. Raises UserError as
+        The card replaces that of the repository. `license`: the hub's id of one, such as `mit`. `saving`:
+        `base_revision`, of heads. The weights are one file, whatever `max_shard_size`. Raises UserError as
         `publish` does.
         """
         require_id(repo_id)
+        require_known("argument of push_to_hub", saving, ("base_revision",))
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder, **saving)
             name = repo_id.rpartition("/")[2]
