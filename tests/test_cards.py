@@ -119,6 +119,8 @@ def test_every_committed_checkpoint_has_a_card_that_the_hubs_library_reads(commi
         for identifier in [card.data.base_model, *(card.data.datasets or [])]:
             assert identifier is None or validate_repo_id(identifier) is None
         assert base in card.text
+        taught = name in ("study-ar-control", "study-ar-no-randomness", "study-ar-adapter")
+        assert ("The base never saw prose" in card.text) == taught, name
 
 
 def test_a_card_holds_every_argument_of_the_recipe(committed):
