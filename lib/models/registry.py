@@ -185,10 +185,7 @@ def load(name: str, device: str = "cpu", dtype: torch.dtype | None = None) -> Mo
 
 def _study_files(entry: Entry) -> str:
     """A hash of everything that a study model is made of. Raises UserError where a file is missing."""
-    folder = CHECKPOINTS / entry.source
-    # Without a config.json transformers would build its default network, of seven billion parameters.
-    files = (folder / "model.safetensors", folder / "config.json", CHECKPOINTS / entry.tokenizer / "tokenizer.json")
-    return _hash_of(files, "checkpoint", CURE)
+    return own_fingerprint(entry, CHECKPOINTS)
 
 
 def _heads_files(entry: Entry) -> str:
@@ -196,16 +193,25 @@ def _heads_files(entry: Entry) -> str:
     base = _fingerprint(MODELS[entry.base])
     if entry.remote:
         return f"{_asked(entry)}+{base}"
-    folder = CHECKPOINTS / entry.source
-    files = (folder / "autodeco_heads.safetensors", folder / "config.json", *sorted(folder.glob("adapter_*")))
-    return f"{_hash_of(files, 'heads', CURE)}+{base}"
+    return f"{own_fingerprint(entry, CHECKPOINTS)}+{base}"
 
 
 def _draft_files(entry: Entry) -> str:
     """A hash of the draft and that of the model that it was cut out of."""
-    folder = CHECKPOINTS / entry.source
+    return f"{own_fingerprint(entry, CHECKPOINTS)}+{_fingerprint(MODELS[entry.base])}"
+
+
+def own_fingerprint(entry: Entry, checkpoints: Path) -> str:
+    """A hash of the files under `checkpoints` that decide a committed model, its base's left out."""
+    folder = checkpoints / entry.source
+    if entry.tier == "heads":
+        files = (folder / "autodeco_heads.safetensors", folder / "config.json", *sorted(folder.glob("adapter_*")))
+        return _hash_of(files, "heads", CURE)
+    # Without a config.json transformers would build its default network, of seven billion parameters.
     files = (folder / "model.safetensors", folder / "config.json")
-    return f"{_hash_of(files, 'draft', DRAFT_CURE)}+{_fingerprint(MODELS[entry.base])}"
+    if entry.tier == "draft":
+        return _hash_of(files, "draft", DRAFT_CURE)
+    return _hash_of((*files, checkpoints / entry.tokenizer / "tokenizer.json"), "checkpoint", CURE)
 
 
 def _hash_of(files: tuple[Path, ...], what: str, cure: str) -> str:

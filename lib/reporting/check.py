@@ -159,7 +159,8 @@ def uncollected(
         return [*found, f"results: their headlines and claims cannot be collected ({error})"]
     for path, text in wanted.items():
         if not path.exists() or path.read_text(encoding="utf-8") != text:
-            found.append(f"{path.name}: {WAITS} for make report, for it is not what the results give")
+            name = path.relative_to(results) if path.is_relative_to(results) else path.name
+            found.append(f"{name}: {WAITS} for make report, for it is not what the results give")
     return found
 
 

@@ -16,14 +16,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "lib"
 Name = tuple[str, str]  # module and definition
-# Tables of everything: which of it a result uses is named beside them. Errors decide nothing, nor does what
-# of the class Model makes one without a name in the registry, for no run has such a model.
+# Tables of everything: which of it a result uses is named beside them. Errors and model cards decide nothing, nor
+# does what of the class Model makes one without a name in the registry, for no run has such a model.
 APART = frozenset(
     [("lib.models.registry", name) for name in ("MODELS", "HEADS", "TIERS")]
     + [("lib.models.families", "FAMILIES")]
     + [("lib.models.registry", f"Model.{name}") for name in ("assumed", "from_pretrained", "pair")]
     + [("lib.decoding.registry", name) for name in ("DECODERS", "decoder")]
     + [("lib.tasks", "TASKS"), ("lib.studies", "STUDIES")]
+    + [("lib.models.cards", "Known"), ("lib.models.cards", "write"), ("lib.models.publish", "Publishes")]
     + [("lib.errors", name) for name in ("UserError", "require_known", "exit_status")]
 )
 
