@@ -4,7 +4,6 @@ import ast
 import copy
 import json
 import os
-import pickle
 import re
 import shutil
 import subprocess
@@ -339,7 +338,7 @@ def test_a_model_keeps_what_was_made_of_it_while_the_files_are_the_same(place, t
     folder, model = shutil.copytree(place / "heads", tmp_path / "heads"), llama()
     first = with_heads(model, str(folder))
     assert with_heads(model, str(folder)) is first and first.heads.temp_head is not None
-    assert not pickle.loads(pickle.dumps(model)).__dict__[KEPT] and not copy.deepcopy(model).__dict__[KEPT]
+    assert not copy.deepcopy(model).__dict__[KEPT]
     model.bfloat16()
     assert {p.dtype for p in with_heads(model, str(folder)).heads.parameters()} == {torch.bfloat16}
     os.utime(folder / "config.json", ns=(1, 1))
