@@ -22,8 +22,9 @@ from lib.errors import UserError
 from lib.models import cards
 from lib.models.cards import NAME, PACKAGED, TAG, Known, card_of, write
 from lib.models.distilled import DistilledDraft
+from lib.models.fingerprints import own_fingerprint
 from lib.models.publish import publish
-from lib.models.registry import MODELS, Model, load, own_fingerprint
+from lib.models.registry import MODELS, Model, load
 from lib.paths import CHECKPOINTS, RESULTS
 from lib.reporting.cards import SCORES, card_texts
 from lib.reporting.check import uncollected

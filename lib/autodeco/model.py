@@ -17,8 +17,8 @@ from lib.autodeco.generate import Generates
 from lib.autodeco.heads import HEADS, Heads, HeadsConfig
 from lib.errors import UserError, why
 from lib.models.cards import Known, write
+from lib.models.fetched import local_copy
 from lib.models.files import json_of, tensors_of
-from lib.models.hub import local_copy
 from lib.models.publish import Publishes
 from lib.running.schema import parsed
 

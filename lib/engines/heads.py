@@ -5,7 +5,7 @@ from pathlib import Path
 from lib.autodeco.heads import Heads
 from lib.autodeco.model import CURE, _heads_config, _read
 from lib.errors import UserError
-from lib.models.hub import local_copy
+from lib.models.fetched import local_copy
 
 
 def load_heads(folder: str | Path, hidden_size: int, base_type: str) -> Heads:

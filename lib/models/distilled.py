@@ -14,8 +14,8 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from lib.errors import UserError
 from lib.models.cards import Known, write
+from lib.models.fetched import local_copy
 from lib.models.files import Size, json_of, tensors_of
-from lib.models.hub import local_copy
 from lib.models.publish import Publishes
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 from lib.errors import MachineError, UserError, require_known, says_out_of_memory, why
+from lib.models.fetched import refusals
 from lib.models.reading import Opened, network_of, opened, tokenizer_of
 
 PLACES = "auto, balanced, balanced_low_0, sequential, or a device such as cuda:1"
@@ -133,34 +134,6 @@ def plain_generation(network, family):
     )
 
 
-def local_copy(source: str | Path, revision: str | None = None) -> Path:
-    """A folder of weights of this library as it is, or the local copy of a hub repository, at `main` by default.
-
-    Raises UserError for what is neither, in a line with the cure.
-    """
-    if Path(source).is_dir():
-        if revision:
-            raise UserError(f"{source} is a folder, which has no revision {revision}: leave revision out")
-        return Path(source)
-    from huggingface_hub import constants, errors, snapshot_download
-    from huggingface_hub.file_download import repo_folder_name
-
-    try:
-        return Path(snapshot_download(str(source), revision=revision, allow_patterns=["*.json*", "*.safetensors"]))
-    except errors.HFValidationError as error:
-        raise UserError(f"{source} is no folder here, and no id of the hub, which is like user/name") from error
-    except errors.LocalEntryNotFoundError as error:
-        reason = f"{source} is no folder here, and not in the hub's cache"
-        if (Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=str(source), repo_type="model")).is_dir():
-            reason = f"{source} has no revision {revision or 'main'} in the hub's cache"
-        raise UserError(f"{reason}, and the hub cannot be reached: check the name, or connect") from error
-    except Exception as error:  # the hub raises many kinds
-        for kind, line in _refusals(str(source), revision or "main", "revision="):
-            if isinstance(error, kind):
-                raise UserError(line) from error
-        raise UserError(f"{source} cannot be had from the hub ({why(error)}): `hf auth login`, or connect") from error
-
-
 def heads_folder(entry) -> Path:
     """The local copy of heads that are published on the hub."""
     from huggingface_hub import snapshot_download
@@ -208,24 +181,13 @@ def _said(source: str, revision: str) -> Iterator[None]:
         causes = list(_causes(error))
         if any(says_out_of_memory(str(cause)) for cause in causes):
             raise MachineError(f"{source} does not fit into memory: {ROOM}") from error
-        for kind, line in _refusals(source, revision, "HUB_REVISION"):
+        for kind, line in refusals(source, revision, "HUB_REVISION"):
             if any(isinstance(cause, kind) for cause in causes):
                 raise UserError(line) from error
         cure = "`hf auth login` and a connection are needed, or the model in the hub's cache"
         if not isinstance(error, OSError):
             cure = "the installed transformers cannot read it; use the versions of uv.lock (`make env`)"
         raise UserError(f"{source}@{revision} cannot be loaded ({why(error)}): {cure}") from error
-
-
-def _refusals(source: str, revision: str, where: str) -> tuple[tuple[type[Exception], str], ...]:
-    """What the hub says, the kind of error before its base, and what it means; `where` another revision is named."""
-    from huggingface_hub import errors
-
-    return (
-        (errors.GatedRepoError, f"{source} is gated: ask for access at its page of the hub, then `hf auth login`"),
-        (errors.RevisionNotFoundError, f"{source} has no revision {revision}: name another in {where}"),
-        (errors.RepositoryNotFoundError, f"the hub shows no {source}: `hf auth login` as one who may read it"),
-    )
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -2,9 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
-from hashlib import sha256
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,6 +11,7 @@ from lib.decoding.family import Family
 from lib.errors import UserError, require_known, why
 from lib.models.entries import PAPER, PUBLISHED, Entry
 from lib.models.families import FAMILIES
+from lib.models.fingerprints import CURE, DRAFT_CURE, hash_of_files, own_fingerprint
 from lib.models.hub import asked_for, on_device, placed
 from lib.models.selftest import check_diffusion
 from lib.models.texts import THOUGHT, chat_of, plain_of, require_template, require_tokens, texts_of
@@ -28,8 +27,6 @@ HEADS = {
     "smollm2-135m": ("smollm2", "autodeco", *TAUGHT, "reward"),
     **{base: (family, *ON_GPU) for base, (family, _) in PUBLISHED.items()},  # on a GPU, and not committed
 }
-CURE = "`git checkout results/checkpoints`, or `make train`"
-DRAFT_CURE = "`git checkout results/checkpoints`, or `python -m lib.training.mtad`"
 
 
 MODELS = {
@@ -201,40 +198,10 @@ def _draft_files(entry: Entry) -> str:
     return f"{own_fingerprint(entry, CHECKPOINTS)}+{_fingerprint(MODELS[entry.base])}"
 
 
-def own_fingerprint(entry: Entry, checkpoints: Path) -> str:
-    """A hash of the files under `checkpoints` that decide a committed model, its base's left out."""
-    folder = checkpoints / entry.source
-    if entry.tier == "heads":
-        files = (folder / "autodeco_heads.safetensors", folder / "config.json", *sorted(folder.glob("adapter_*")))
-        return _hash_of(files, "heads", CURE)
-    # Without a config.json transformers would build its default network, of seven billion parameters.
-    files = (folder / "model.safetensors", folder / "config.json")
-    if entry.tier == "draft":
-        return _hash_of(files, "draft", DRAFT_CURE)
-    return _hash_of((*files, checkpoints / entry.tokenizer / "tokenizer.json"), "checkpoint", CURE)
-
-
-def _hash_of(files: tuple[Path, ...], what: str, cure: str) -> str:
-    """A hash of files, `what` they hold. Raises UserError, naming the cure, where one is missing."""
-    for file in files:
-        if not file.exists():
-            raise UserError(f"no {what} at {file}: {cure}")
-    return _hash(tuple((file, file.stat().st_mtime_ns) for file in files))
-
-
-@cache
-def _hash(files: tuple[tuple[Path, int], ...]) -> str:
-    """Of files' bytes; the times of change are there for the cache alone."""
-    digest = sha256()
-    for file, _ in files:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
-
-
 def _small_file(entry: Entry) -> str:
     from lib.models.smollm2 import gguf_file
 
-    return _hash(((gguf_file(), 0),))
+    return hash_of_files(((gguf_file(), 0),))
 
 
 def _asked(entry: Entry) -> str:

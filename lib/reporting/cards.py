@@ -13,8 +13,9 @@ from pydantic import BaseModel
 
 from lib.errors import require_known
 from lib.models.cards import NAME, Known, Score, card_of
+from lib.models.fingerprints import own_fingerprint
 from lib.models.publish import KINDS, publish, require_id
-from lib.models.registry import MODELS, own_fingerprint
+from lib.models.registry import MODELS
 from lib.paths import result_files, write_whole
 from lib.running.schema import checked, parsed
 from lib.training.cards import known

@@ -15,7 +15,7 @@ from lib.paths import ROOT
 from lib.tasks import TASKS
 
 PAGE = ROOT / "LICENSES.md"
-# What lets anyone use, change and pass on, with at most the duty to keep notices or to share changes of a file or, for
+# What lets anyone use, change and pass on, with at most the duty to keep notices or to share changes of a file or, by
 # the LGPL, of the package: lm-eval's tables come with two such, which are used as they are.
 ALLOWED = (
     "0BSD",
