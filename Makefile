@@ -14,7 +14,7 @@ export UV_PROJECT_ENVIRONMENT = .venv
 export TOKENIZERS_PARALLELISM = false
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help env reproduce smoke render plan dryrun train report check bench torture test env-vllm test-vllm licences lint clean
+.PHONY: help env reproduce smoke render plan dryrun train report check bench torture test env-vllm test-vllm licences hub lint clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -81,6 +81,9 @@ test-vllm: env-vllm ## the draws of vLLM against the exact law (CPU, some minute
 
 licences: env ## write LICENSES.md: packages, data, weights
 	$(RUN) lib.reporting.licences
+
+hub: env ## custom_generate folders for generate(..., custom_generate=FOLDER) into build/hub
+	$(RUN) lib.integrations.hub
 
 lint: env ## check style
 	$(PY) -m ruff check lib tests

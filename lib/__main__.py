@@ -129,6 +129,25 @@ def report() -> None:
         )
 
 
+def cards() -> None:
+    """Write the model card of every checkpoint in results/, as `report` does too."""
+    from lib.paths import write_whole
+    from lib.reporting.cards import card_texts
+    from lib.reporting.collect import DESCRIPTIONS, headlines
+
+    for path, text in card_texts(RESULTS, headlines(RESULTS), DESCRIPTIONS).items():
+        write_whole(path, text)
+        print(path.relative_to(ROOT))
+
+
+def push(name: str, repository: str, private: bool) -> None:
+    """Send a checkpoint in results/ with its card to a repository of the hub; print the commit's address."""
+    from lib.reporting import cards
+    from lib.reporting.collect import DESCRIPTIONS, headlines
+
+    print(cards.push(name, repository, RESULTS, headlines(RESULTS), DESCRIPTIONS, private=private or None))
+
+
 def check(replays: int = 0, seed: int = 0, waiting: bool = False) -> None:
     """Say which committed results are no longer current and why; exit 1 if any.
 
@@ -197,6 +216,11 @@ def main(arguments: list[str] | None = None) -> int:
         command.add_argument("--section", default="", help="of a profile that is a folder: a section, or a file")
         command.add_argument("--revision", help="of models from the hub, instead of the pinned ones")
     commands.add_parser("report", help="collect results/headline.json")
+    commands.add_parser("cards", help="write the model cards in results/checkpoints, as report does too")
+    command = commands.add_parser("push", help="send a checkpoint of results/ with its card to the hub")
+    command.add_argument("name", help="of the folder in results/checkpoints")
+    command.add_argument("repository", help="on the hub: user/name; made where there is none")
+    command.add_argument("--private", action="store_true", help="of a repository that is made")
     command = commands.add_parser("check", help="are the committed results current?")
     command.add_argument("--replay", type=int, default=0, help="decode so many responses of every run again")
     command.add_argument("--seed", type=int, default=0, help="which ones")
@@ -215,7 +239,9 @@ def main(arguments: list[str] | None = None) -> int:
         return exit_status(lambda: check(asked.replay, asked.seed, asked.waiting))
     if asked.command == "bench":
         return exit_status(lambda: bench(asked.rounds))
-    return exit_status(report)
+    if asked.command == "push":
+        return exit_status(lambda: push(asked.name, asked.repository, asked.private))
+    return exit_status(cards if asked.command == "cards" else report)
 
 
 if __name__ == "__main__":

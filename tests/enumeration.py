@@ -189,8 +189,9 @@ def drafts(q, options, prefix: tuple[int, ...]):
                     cells += [(path + (v,), weight * c) for v, c in enumerate(q(prefix + path)) if c]
             for chosen, chance in drawn([mass for _, mass in cells], options.width, options.replacement):
                 layer = [cells[i] for i in chosen]
-                total = sum(mass for _, mass in layer)
-                longer.append((layers + [[(path, mass / total) for path, mass in layer]], p * chance))
+                weights = [math.exp(mass) if options.weights == "softmax" else mass for _, mass in layer]
+                beams = [(path, w / sum(weights)) for (path, _), w in zip(layer, weights, strict=True)]
+                longer.append((layers + [beams], p * chance))
         states = longer
     return [(layers[1:], p) for layers, p in states]
 
@@ -238,7 +239,7 @@ def drafted_beams(target, draft, options, ids, mask=None, seed=0, branches=None)
     if branches:
         choose = branching(branches, uniform)
     else:
-        choose = beams(options.width, options.replacement, uniform, ENDS)
+        choose = beams(options.width, options.replacement, uniform, ENDS, options.weights == "softmax")
     found = grow(sessions[1], *text.unread(sessions[1].length), options, options.gamma, choose, ENDS)
     found = found if branches or options.tree else alone(found)
     return found, read(sessions[0], text, found)

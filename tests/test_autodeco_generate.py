@@ -1,17 +1,13 @@
 """AutoDeco in `transformers`: the drop-in `generate`, and the files of heads."""
 
 import json
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from conftest import AR, CONFIG, heads, tiny
-from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, LogitsProcessor, LogitsProcessorList
-from transformers.utils import hub
 
 from lib.autodeco import AutoDecoForCausalLM, Heads, HeadsConfig
 from lib.autodeco.decode import AutoDeco, decode
@@ -159,31 +155,13 @@ def test_settings_come_back_with_the_tokens(decoder, prompts):
 
 def test_save_and_load_give_the_same_output(decoder, prompts, tmp_path):
     decoder.save_pretrained(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "autodeco_heads.safetensors"}
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "autodeco_heads.safetensors", "README.md"}
     again = AutoDecoForCausalLM.from_pretrained(tmp_path, base=tiny())
     ours, theirs = again(input_ids=prompts[0]), decoder(input_ids=prompts[0])
     for name in ("logits", "temperature", "top_p", "probs"):
         assert torch.equal(getattr(ours, name), getattr(theirs, name))
     other = AutoDecoForCausalLM.from_base(tiny(), heads(seed=5))(input_ids=prompts[0])
     assert not torch.equal(other.temperature, theirs.temperature), "other heads say something else"
-
-
-def test_push_to_hub_sends_the_heads_alone(decoder, monkeypatch):
-    """Up to the network, which is not there: the repository is made in words, and the files are those of a folder."""
-    sent = {}
-
-    class Hub:
-        def create_repo(self, name, **_):
-            return SimpleNamespace(repo_id=name)
-
-    def upload(self, folder, repo, **_):
-        sent[repo] = {path.name for path in Path(folder).iterdir()}
-
-    monkeypatch.setattr(hub, "hf_api", Hub)
-    monkeypatch.setattr(hub, "create_and_tag_model_card", lambda *_, **__: ModelCard("---\n---\n"))
-    monkeypatch.setattr(type(decoder), "_upload_modified_files", upload)
-    decoder.push_to_hub("someone/heads")
-    assert sent == {"someone/heads": {"config.json", "autodeco_heads.safetensors", "README.md"}}
 
 
 def test_the_authors_form_round_trips(decoder, prompts, tmp_path):

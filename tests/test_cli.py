@@ -24,8 +24,8 @@ from lib.errors import MachineError, exit_status
 from lib.models.registry import MODELS, Model
 from lib.models.study import build_tokenizer
 from lib.paths import ROOT
-from lib.running import evaluation, identity
-from lib.running.evaluation import Run
+from lib.running import identity, one_batch
+from lib.running.run import Run
 from lib.studies import HEADLINE_NOTEBOOKS, STUDIES, study_of
 from lib.tasks import TASKS
 
@@ -46,11 +46,11 @@ def site(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.delenv("DATA_DIR", raising=False)
     monkeypatch.setenv("ALLOW_CODE_EXECUTION", "1")
-    for cached in (evaluation.model_of, identity.items_of):
+    for cached in (one_batch.model_of, identity.items_of):
         cached.cache_clear()
     yield tmp_path
     monkeypatch.undo()
-    for cached in (evaluation.model_of, identity.items_of):
+    for cached in (one_batch.model_of, identity.items_of):
         cached.cache_clear()
 
 
@@ -78,7 +78,7 @@ def tiny_model(monkeypatch):
     """A random model for every name, where the mistake lies behind the loading of one."""
     tokenizer = build_tokenizer(["a b"])
     model = Model("tiny", tiny(vocabulary=len(tokenizer)), tokenizer, SHIFTED)
-    monkeypatch.setattr(evaluation, "model_of", lambda name, device: model)
+    monkeypatch.setattr(one_batch, "model_of", lambda name, device: model)
     monkeypatch.setattr(identity, "describe", lambda name, device: (SHIFTED, "fingerprint", "torch.float32"))
 
 

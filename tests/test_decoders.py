@@ -9,12 +9,40 @@ from conftest import AR, SHIFTED, UNSHIFTED, Counter, tiny
 from lib.autodeco import AutoDecoForCausalLM, Heads, HeadsConfig
 from lib.autodeco.decode import AutoDeco
 from lib.autodeco.peers.entropy import EntropyTemperature
+from lib.autodeco.peers.eta import Eta
+from lib.autodeco.peers.min_p import MinP
+from lib.autodeco.peers.p_less import PLess
+from lib.autodeco.peers.top_h import TopH
+from lib.autodeco.peers.typical import TypicalP
 from lib.decoders import DECODERS, decode, options_of
 from lib.decoding.autoregressive import Autoregressive
 from lib.decoding.randomness import RowGenerator
 from lib.errors import UserError
-from lib.tolerator import Rcr, Remdm, RemdmPort, Settle, Tolerator, Vanilla
+from lib.tolerator import (
+    Core,
+    FastDllm,
+    Rcr,
+    Remdm,
+    RemdmLlada,
+    RemdmPort,
+    Settle,
+    T2m,
+    Tolerator,
+    Vanilla,
+    Wino,
+)
 
+# Rules that end by themselves, or at their limit at the latest.
+LIMITED = [
+    FastDllm(canvas=8, forwards=6),
+    FastDllm(canvas=8, forwards=7, block=4, rule="factor", temperature=1.0),
+    T2m(canvas=8, forwards=9),
+    T2m(canvas=8, forwards=12, block=4, temperature=1.0, doubt=0.9),
+    Wino(canvas=8, forwards=6),
+    Wino(canvas=8, forwards=9, block=4, draft=0.1, temperature=1.0),
+    Settle(canvas=8, forwards=6),
+    Settle(canvas=8, forwards=14, rho=0.5, sure=0.6, doubt=1.1, share=0.5, temperature=1.0),
+]
 DIFFUSION = [
     Vanilla(canvas=8, steps=1),
     Vanilla(canvas=8, steps=3),
@@ -25,18 +53,21 @@ DIFFUSION = [
     Remdm(canvas=8, steps=6, variant="rescale", eta=0.5),
     Remdm(canvas=8, steps=6, variant="conf"),
     Remdm(canvas=8, steps=9, variant="loop", eta=0.1),
+    Remdm(canvas=8, steps=9, edges="continuous", crossing=True, last_argmax=False),
     Rcr(canvas=8, steps=3),
     Rcr(canvas=8, steps=6, block=2),
+    Rcr(canvas=8, steps=6, block=2, rounding="even", tempered=False, reopen=False),
     Rcr(canvas=8, steps=4, eot_form="prob_div", eot_lambda=3.0),
     RemdmPort(canvas=8, steps=8),
+    RemdmLlada(canvas=8, forwards=9),
+    Core(canvas=8, forwards=9, every=2, candidates=3),
+    *LIMITED,
     Tolerator(canvas=8, forwards=2),
     Tolerator(canvas=8, forwards=9, subset="folds"),
     Tolerator(canvas=8, forwards=9, subset="confidence", greedy_last=True),
     Tolerator(canvas=8, forwards=7, rho=0.3, rate="exponential", block=8),
     Tolerator(canvas=8, forwards=12, rho=0.5, rate="constant", update_rate=0.5, eot_form="prob_div"),
     Tolerator(canvas=8, forwards=12, rho=0.1, lock_after=2, refine_temperature=0.0),
-    Settle(canvas=8, forwards=6),
-    Settle(canvas=8, forwards=14, rho=0.5, sure=0.6, doubt=1.1, share=0.5, temperature=1.0),
 ]
 AUTOREGRESSIVE = [
     Autoregressive(max_new_tokens=9),
@@ -44,6 +75,11 @@ AUTOREGRESSIVE = [
     AutoDeco(max_new_tokens=9),
     AutoDeco(max_new_tokens=9, shuffled=True),
     EntropyTemperature(max_new_tokens=9, theta=1.0),
+    Eta(max_new_tokens=9, epsilon=0.05),
+    MinP(max_new_tokens=9, temperature=1.5),
+    PLess(max_new_tokens=9, temperature=1.5),
+    TopH(max_new_tokens=9, temperature=1.5, alpha=0.8),
+    TypicalP(max_new_tokens=9),
 ]
 EVERY = [*AUTOREGRESSIVE, *DIFFUSION]
 
@@ -91,12 +127,13 @@ def test_forwards_counted_by_wrapping_the_model(model, prompts, options):
 @pytest.mark.parametrize("options", DIFFUSION, ids=repr)
 def test_budget_is_exact_where_nothing_stops_early(model, prompts, options):
     out = run(model, prompts, options)
-    budget = options.forwards if isinstance(options, (Tolerator, Settle)) else options.steps
-    if isinstance(options, Settle) or getattr(options, "lock_after", 0):
+    budget = getattr(options, "forwards", 0) or options.steps
+    if options in LIMITED or getattr(options, "lock_after", 0):
         assert (out.trace.target_forwards <= budget).all()
     else:
         assert out.trace.target_forwards.tolist() == [budget] * 4
-    lengths = prompts[1].sum(-1) + options.canvas
+    shadow = (options.block or options.canvas) if isinstance(options, Wino) else 0
+    lengths = prompts[1].sum(-1) + options.canvas + shadow
     assert out.trace.positions.tolist() == (lengths * out.trace.target_forwards).tolist()
 
 
@@ -134,7 +171,7 @@ def test_no_mask_is_left_and_nothing_follows_the_first_eot(model, prompts, optio
 def test_seeds_matter_only_where_something_is_drawn(model, prompts, options):
     outs = [run(model, prompts, options, RowGenerator.of(seed, list("abcd"))).responses for seed in range(6)]
     same = all(torch.equal(outs[0], other) for other in outs[1:])
-    greedy = isinstance(options, (Autoregressive, Settle)) and options.temperature == 0
+    greedy = getattr(options, "temperature", 1) == 0 and not isinstance(options, Tolerator)
     assert same == greedy
 
 

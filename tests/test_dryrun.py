@@ -199,6 +199,7 @@ def test_a_few_sections_touch_all_that_the_profile_touches():
     everything = set().union(*(touched(profile, name) for name in profile.sections))
     assert set().union(*(touched(profile, name) for name in few)) == everything
     assert len(few) < len(profile.sections) / 2
+    assert len({profile.sections[name].notebook for name in few}) >= 8
     assert {"llada llada", "Dream dream", "gpt_oss gpt-oss", "qwen3_moe qwen-3", "opt opt"} <= everything
 
 

@@ -25,9 +25,10 @@ from lib.engines.heads import load_heads
 from lib.engines.vllm_plugin import Recorder, Worker, decided, with_heads
 from lib.errors import UserError
 from lib.models.registry import CHECKPOINTS, Model
-from lib.running import cost, evaluation, respond
-from lib.running.evaluation import Run, run_all, run_of
+from lib.running import cost, evaluation, one_batch, respond
+from lib.running.evaluation import run_all
 from lib.running.identity import file_id, identity, run_id
+from lib.running.run import Run, run_of
 from lib.tasks.base import Item
 
 TASK = "country_facts"
@@ -364,7 +365,7 @@ def test_the_engine_has_the_gpu_to_itself_and_gives_it_back(monkeypatch):
     """With the order of an accelerator, on a CPU."""
     here = Run.of("study-ar", TASK, "autoregressive", items=1, max_new_tokens=2)
     there, order = replace(here, engine="vllm"), []
-    real = evaluation.model_of
+    real = one_batch.model_of
 
     def answers(*_, **__):
         order.append(real.cache_info().currsize)

@@ -15,10 +15,12 @@ from conftest import SHIFTED, tiny
 from lib.errors import UserError, lacking
 from lib.models.registry import MODELS, Entry, Model
 from lib.models.study import build_tokenizer
-from lib.running import cost, evaluation, identity, memory
-from lib.running.evaluation import Run, lines_of, pending, read_lines, run_all, run_of
+from lib.running import cost, identity, memory, one_batch
+from lib.running.evaluation import lines_of, pending, run_all
 from lib.running.identity import file_id, run_id
+from lib.running.lines import MEASURED, read_lines
 from lib.running.respond import commanded
+from lib.running.run import Run, run_of
 from lib.tasks import get_task
 
 TASK = "country_facts"
@@ -33,7 +35,7 @@ def tiny_model(monkeypatch):
     family = replace(SHIFTED, name="tiny", eot_ids=(0,))
     model = Model("tiny", network, tokenizer, family)
     monkeypatch.setitem(MODELS, "tiny", Entry("tiny", "study", "study-dlm", "tiny", "MIT"))
-    monkeypatch.setattr(evaluation, "model_of", lambda name, device: model)
+    monkeypatch.setattr(one_batch, "model_of", lambda name, device: model)
     monkeypatch.setattr(identity, "describe", lambda name, device: (family, "fingerprint", "torch.float32"))
 
 
@@ -43,7 +45,7 @@ def run(method="tolerator", **options):
 
 
 def equal(lines):
-    return [{k: v for k, v in line.items() if k not in evaluation.MEASURED} for line in lines]
+    return [{k: v for k, v in line.items() if k not in MEASURED} for line in lines]
 
 
 def test_batches_and_order_change_nothing(tmp_path):
@@ -56,7 +58,7 @@ def test_shards_merge_to_the_same_lines(tmp_path, monkeypatch):
     whole = run_all([run()], tmp_path / "whole", workers=0)[run()]
     for i in (1, 0, 2):
         run_all([run()], tmp_path / "parts", workers=0, shard=(i, 3))
-    monkeypatch.setattr(evaluation, "decode_rows", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(one_batch, "decode_rows", lambda *_: pytest.fail("decoded again"))
     assert equal(run_all([run()], tmp_path / "parts", workers=0)[run()]) == equal(whole)
 
 
@@ -70,7 +72,7 @@ def test_equal_rows_count_once_within_a_file_and_over_shards(tmp_path, monkeypat
     """As two processes left them that decoded one run before there was a lock: they differ in their times alone."""
     run_all([run()], tmp_path, workers=0, shard=(0, 2))
     whole = run_all([run()], tmp_path, workers=0)[run()]
-    monkeypatch.setattr(evaluation, "decode_rows", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(one_batch, "decode_rows", lambda *_: pytest.fail("decoded again"))
     path = next(tmp_path.glob("*.0of2.jsonl"))
     slower = [line | {"seconds": 1000.0} for line in read_lines(path)]
     with open(path, "a") as file:
@@ -150,7 +152,7 @@ def test_the_same_run_twice_is_decoded_once(tmp_path):
 
 def test_code_is_refused_before_anything_is_decoded(tmp_path, monkeypatch):
     monkeypatch.delenv("ALLOW_CODE_EXECUTION", raising=False)
-    monkeypatch.setattr(evaluation, "decode_rows", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(one_batch, "decode_rows", lambda *_: pytest.fail("decoded"))
     code = Run.of("tiny", "small_functions", "vanilla", items=2, steps=4)
     with pytest.raises(UserError, match="ALLOW_CODE_EXECUTION=1"):
         run_all([run(), code], tmp_path, workers=0)
@@ -179,19 +181,19 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path):
 def test_a_second_process_waits_says_for_whom_and_takes_what_is_there(tmp_path, monkeypatch, capfd):
     """The other holder is a thread here: a lock is held by whoever opened it, not by a process."""
     begun, go_on, found = Event(), Event(), {}
-    decode = evaluation.decode_rows
+    decode = one_batch.decode_rows
 
     def slow(*given):
         begun.set()
         assert go_on.wait(30)
         return decode(*given)
 
-    monkeypatch.setattr(evaluation, "decode_rows", slow)
+    monkeypatch.setattr(one_batch, "decode_rows", slow)
     first = Thread(target=lambda: found.update(one=run_all([run()], tmp_path, workers=0)[run()]))
     second = Thread(target=lambda: found.update(two=run_all([run()], tmp_path, workers=0)[run()]))
     first.start()
     assert begun.wait(30)
-    monkeypatch.setattr(evaluation, "decode_rows", lambda *_: pytest.fail("decoded twice"))
+    monkeypatch.setattr(one_batch, "decode_rows", lambda *_: pytest.fail("decoded twice"))
     second.start()
     said = ""
     while "waiting" not in said:
@@ -242,7 +244,7 @@ def test_a_finished_run_is_read_where_nothing_can_be_written(tmp_path, monkeypat
 
 def test_a_finished_run_decodes_nothing(tmp_path, monkeypatch):
     run_all([run()], tmp_path, workers=0)
-    monkeypatch.setattr(evaluation, "decode_rows", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(one_batch, "decode_rows", lambda *_: pytest.fail("decoded again"))
     assert len(run_all([run()], tmp_path, workers=0)[run()]) == 10
 
 
@@ -254,7 +256,7 @@ def test_a_larger_run_goes_on_from_a_smaller_one_and_the_other_way(tmp_path, mon
     assert run_id(large) != run_id(run()) and file_id(large) == file_id(run())
     grown = run_all([large], tmp_path / "grown", workers=0)[large]
     assert equal(grown) == equal(whole) and [line for line in grown if line in small] == small
-    monkeypatch.setattr(evaluation, "decode_rows", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(one_batch, "decode_rows", lambda *_: pytest.fail("decoded again"))
     assert equal(run_all([run()], tmp_path / "whole", workers=0)[run()]) == equal(small)
 
 
@@ -278,8 +280,8 @@ def test_a_response_to_another_row_does_not_count(tmp_path):
 
 
 def test_samples_differ_and_depend_on_the_seed():
-    lines = evaluation.decode_rows(run(), [(0, 0), (0, 1)])
-    other = evaluation.decode_rows(
+    lines = one_batch.decode_rows(run(), [(0, 0), (0, 1)])
+    other = one_batch.decode_rows(
         Run.of("tiny", TASK, "tolerator", 5, 2, seed=1, canvas=8, forwards=4), [(0, 0), (0, 1)]
     )
     assert lines[0]["text"] != lines[1]["text"] and lines[0]["text"] != other[0]["text"]
@@ -346,7 +348,7 @@ def test_a_command_stands_behind_the_prompt():
 
 
 def test_joules_are_null_without_a_counter_and_shared_out_with_one(monkeypatch):
-    (line,) = evaluation.decode_rows(run(), [(0, 0)])
+    (line,) = one_batch.decode_rows(run(), [(0, 0)])
     assert line["joules"] is None and line["seconds"] > 0
 
     class Monitor:
@@ -360,7 +362,7 @@ def test_joules_are_null_without_a_counter_and_shared_out_with_one(monkeypatch):
             return SimpleNamespace(total_energy=6.0)
 
     monkeypatch.setattr(cost, "_gpu_counter", lambda device: Monitor())
-    lines = evaluation.decode_rows(run(), [(0, 0), (0, 1), (1, 0)])
+    lines = one_batch.decode_rows(run(), [(0, 0), (0, 1), (1, 0)])
     assert [line["joules"] for line in lines] == [2.0] * 3
 
 
@@ -389,7 +391,7 @@ def test_two_processes_give_the_same_lines(tmp_path, monkeypatch):
 
     if not (CHECKPOINTS / "study-dlm" / "model.safetensors").exists():
         pytest.skip("no committed checkpoint")
-    monkeypatch.setattr(evaluation, "model_of", evaluation.cache(lambda name, device: load(name, device)))
+    monkeypatch.setattr(one_batch, "model_of", one_batch.cache(lambda name, device: load(name, device)))
     monkeypatch.setattr(identity, "describe", describe)
     real = Run.of("study-dlm", TASK, "vanilla", items=6, steps=4)
     torch.set_num_threads(1)

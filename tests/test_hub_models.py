@@ -30,7 +30,7 @@ from lib.decoding.autoregressive import Autoregressive
 from lib.decoding.bidirectional import canvas_logits
 from lib.decoding.llama import Llama
 from lib.errors import MachineError, UserError
-from lib.models import hub
+from lib.models import hub, reading
 from lib.models.masked import NATIVE, llada_config
 from lib.models.registry import FAMILIES, MODELS, Entry, Model, describe, load
 from lib.models.selftest import check_diffusion, stale_buffer
@@ -632,7 +632,7 @@ def test_no_gpu_and_too_little_memory_are_a_line(cache, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match="no GPU here: use device cpu"):
         load("llada-8b", "cuda")
-    monkeypatch.setattr(hub, "free", lambda device: 1000)
+    monkeypatch.setattr(reading, "free", lambda device: 1000)
     with pytest.raises(MachineError, match=r"takes 0\.0 GiB in torch.float32, 0\.0 are free and there is no GPU"):
         load("llada-8b")
     with (

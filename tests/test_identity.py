@@ -14,10 +14,9 @@ import pytest
 
 from lib.decoders import DECODERS
 from lib.models.registry import CHECKPOINTS, MODELS, load
-from lib.running import code, evaluation
+from lib.running import code, one_batch
 from lib.running import identity as module
 from lib.running.code import ROOT, closure, name_of
-from lib.running.evaluation import Run, responses
 from lib.running.identity import (
     SHARED,
     changes,
@@ -29,6 +28,8 @@ from lib.running.identity import (
     response_code,
     score_code,
 )
+from lib.running.one_batch import responses
+from lib.running.run import Run
 from lib.tasks import TASKS
 
 TASK = "country_facts"
@@ -106,7 +107,7 @@ def test_a_damaged_network_is_found_out_in_the_runs_that_use_it(copies, file, ol
 RULES = {
     "refinement": ("lib/tolerator/refine.py", "    replaced = chosen\n", "    replaced = ~chosen\n"),
     "random numbers": ("lib/decoding/randomness.py", "* 16 + stream + 1)))", "* 16 + stream + 2)))"),
-    "seed": ("lib/running/evaluation.py", '"seed": run.seed', '"seed": 0'),
+    "seed": ("lib/running/one_batch.py", '"seed": run.seed', '"seed": 0'),
     "command": ("lib/running/respond.py", "{prompt.rstrip()} {command}", "{command} {prompt.rstrip()}"),
     "counters": ("lib/decoding/trace.py", "trace.tokens_kept = lengths\n", "trace.tokens_kept = lengths + 1\n"),
     "a default of an option": ("lib/tolerator/refine.py", "gamma_max: float = 0.8", "gamma_max: float = 0.9"),
@@ -146,7 +147,7 @@ SCORERS = {
         {"gsm_symbolic", "worded_math", "terse_math", "worded_math_new"},
     ),
     "what is kept of a score": (
-        "lib/running/evaluation.py",
+        "lib/running/one_batch.py",
         '"correct": score.correct,',
         '"correct": 1 - score.correct,',
         set(TASKS),
@@ -170,7 +171,7 @@ def test_a_damaged_scorer_is_found_out_and_changes_no_response(copies, scorer):
 
 
 GROWN = ["distributions", "randomness", "trace"]
-GROWN = [*(f"lib/decoding/{name}.py" for name in GROWN), "lib/running/evaluation.py", "lib/models/registry.py"]
+GROWN = [*(f"lib/decoding/{name}.py" for name in GROWN), "lib/running/one_batch.py", "lib/models/registry.py"]
 GROWN += ["lib/tasks/sandbox.py", "lib/tasks/base.py", "lib/autodeco/heads.py", "lib/tolerator/refine.py"]
 
 
@@ -190,9 +191,10 @@ def test_every_method_and_tier_has_a_code_of_its_own():
 
 # What checks names, and what gives a fingerprint, which is a part of an identity by its value.
 NO_PART = {
-    ("lib.running.evaluation", "Run"),
+    ("lib.running.run", "Run"),
     ("lib.decoding.registry", "decoder_of"),
     ("lib.decoding.registry", "options_of"),
+    ("lib.decoding.registry", "for_causal"),
     ("lib.errors", "require_known"),
     ("lib.models.registry", "_small_file"),
 }
@@ -220,7 +222,7 @@ def test_whatever_runs_for_a_response_is_hashed(monkeypatch, method, model, draf
     known = {field.name for field in fields(DECODERS[method].options)}
     options = {name: value for name, value in few.items() if name in known}
     run = Run.of(model, TASK, method, items=2, draft=draft, **options)
-    monkeypatch.setattr(evaluation, "model_of", cache(lambda name, device: load(name, device)))
+    monkeypatch.setattr(one_batch, "model_of", cache(lambda name, device: load(name, device)))
     items, ran = items_of(TASK, "test", 2), set()
 
     def note(frame, event, _):

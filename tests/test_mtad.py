@@ -39,11 +39,13 @@ from lib.mtad import (
     Assisted,
     BeamSearch,
     Bild,
+    Hsd,
     Mtad,
     Mtjd,
     Speculative,
     Threshold,
     TreeSpeculative,
+    Truncated,
     Typical,
     loop,
     mtjd,
@@ -56,12 +58,15 @@ DRAFTING = {
     "speculative": Speculative(gamma=3, **BASE),
     "block": Speculative(gamma=3, block=True, **BASE),
     "tree-speculative": TreeSpeculative(branches=(2, 2, 1), **BASE),
+    "hsd": Hsd(gamma=3, **BASE),
+    "truncated": Truncated(gamma=3, epsilon=0.3, delta=0.8, **BASE),
     "threshold": Threshold(gamma=3, **BASE),
     "typical": Typical(gamma=3, **BASE),
     "bild": Bild(gamma=3, fallback=0.4, **BASE),
     "mtad": Mtad(gamma=3, width=3, **BASE),
     "mtad-distinct": Mtad(gamma=3, width=3, replacement=False, **BASE),
     "mtad-tree": Mtad(gamma=3, width=3, tree=True, tau=0.3, reference="best", **BASE),
+    "mtad-released": Mtad(gamma=3, width=3, tree=True, tau=0.3, reference="slot", weights="softmax", **BASE),
 }
 ALL = DRAFTING | {
     "mtjd": Mtjd(gamma=3, width=4, joint_temperature=0.7, **BASE | {"top_p": 1.0}),
@@ -101,13 +106,18 @@ def run(pair, options, ids, mask=None, family=FIVE, generator=4, **given):
     return decode(pair[0], ids, options, generator=generator, family=family, attention_mask=mask, **given)
 
 
+def cold(options, **changes):
+    """At temperature 0; BiLD, which then sees the softmax as it is, takes back whatever is not the target's."""
+    more = {"rollback": 1e-9} if isinstance(options, Bild) else {}
+    return replace(options, temperature=0.0, **changes, **more)
+
+
 GREEDY = GAMMAS | {"mtad-one-beam": Mtad(gamma=3, width=1), "assisted": Assisted(gamma=3)}
 
 
 @pytest.mark.parametrize("options", GREEDY.values(), ids=GREEDY)
 def test_at_temperature_0_the_text_is_greedy(options, pair, eight):
-    options = replace(options, temperature=0.0, max_new_tokens=12)
-    out = run(pair, options, *eight)
+    out = run(pair, cold(options, max_new_tokens=12), *eight)
     greedy = run(pair, Autoregressive(max_new_tokens=12), *eight)
     assert torch.equal(out.responses, greedy.responses) and torch.equal(out.lengths, greedy.lengths)
     assert len(greedy.lengths.unique()) > 2
@@ -426,7 +436,7 @@ def test_a_text_may_reach_the_last_position(name, eight):
     for model in pair:
         model.lm_head.weight.data *= 20
     ids, mask = eight
-    options = replace(DRAFTING[name], temperature=0.0, max_new_tokens=10)
+    options = cold(DRAFTING[name], max_new_tokens=10)
     out = run(pair, options, ids, mask, family=ENDLESS)
     greedy = run(pair, Autoregressive(max_new_tokens=10), ids, mask, family=ENDLESS)
     assert torch.equal(out.responses, greedy.responses) and greedy.responses.unique().numel() > 1
@@ -469,6 +479,10 @@ def test_full_attention_is_not_refused(eight):
         (Mtad, "width", 0),
         *((Mtad, "tau", value) for value in (-0.1, 1.1)),
         (Mtad, "reference", "worst"),
+        (Mtad, "weights", "flat"),
+        *((Truncated, "epsilon", value) for value in (0.0, 1.1)),
+        (Truncated, "delta", 0.0),
+        (Assisted, "heads", True),
         (Mtjd, "width", 0),
         (Mtjd, "joint_temperature", -1.0),
         *((Assisted, "confidence", value) for value in (-0.1, 1.0)),
@@ -487,5 +501,5 @@ def test_two_kinds_of_end_are_both_ends(pair, eight):
     family = replace(AR, eot_ids=(4, 2))
     greedy = run(pair, Autoregressive(max_new_tokens=12), *eight, family=family)
     for options in DRAFTING.values():
-        out = run(pair, replace(options, temperature=0.0), *eight, family=family)
+        out = run(pair, cold(options), *eight, family=family)
         assert torch.equal(out.responses, greedy.responses)

@@ -1,5 +1,6 @@
 """The distributions of MTAD and of what it is compared with, against exact enumeration on five tokens."""
 
+from dataclasses import replace
 from itertools import product
 from math import log
 
@@ -320,6 +321,10 @@ def test_simple_rules_stop_at_the_first_failure(options, target, draft, accepted
     after = [*target, [0.1, 0.1, 0.1, 0.1, 0.6]]
     verdict = rule(drafted, Distribution(torch.tensor([after])), torch.full((1, n), 0.5))
     assert verdict.path.tolist() == [[i if i < accepted else -1 for i in range(n)]]
+    if isinstance(options, Typical):  # the target's likeliest, or a draw
+        assert verdict.bonus.tokens.tolist() == [[int(torch.tensor(after[accepted]).argmax())]]
+        rule = lossy.decode_typical(None, None, replace(options, argmax=False))
+        verdict = rule(drafted, Distribution(torch.tensor([after])), torch.full((1, n), 0.5))
     torch.testing.assert_close(verdict.bonus.probs, torch.tensor([after[accepted]]))
 
 

@@ -22,8 +22,9 @@ from lib.models.study import build_tokenizer
 from lib.paths import RESULTS
 from lib.reporting.claims import FAILS, HOLDS, OPEN, OWN, UNTESTABLE
 from lib.running import evaluation, identity
-from lib.running.evaluation import Run, run_all
+from lib.running.evaluation import run_all
 from lib.running.identity import items_of
+from lib.running.run import Run
 from lib.studies import STUDIES, base, study_of
 from lib.studies.mtad import (
     base as drafting,

@@ -26,7 +26,7 @@ from lib.reporting import plan
 from lib.reporting.profiles import profiles_in, read, sections
 from lib.reporting.render import parameters
 from lib.running import index
-from lib.running.evaluation import Run
+from lib.running.run import Run
 from lib.studies import STUDIES, study_of
 from lib.studies.base import Timed
 from lib.studies.mtad import base as mtad_base

@@ -13,13 +13,15 @@ from lib.decoding.randomness import RowGenerator
 from lib.errors import UserError
 from lib.reporting.result_folder import write_result
 from lib.running import committed as kept
-from lib.running import evaluation, identity
+from lib.running import identity, one_batch
 from lib.running import replay as module
 from lib.running.committed import committed, file_hashes
-from lib.running.evaluation import Run, run_all, scored_again
+from lib.running.evaluation import run_all
 from lib.running.identity import run_id
+from lib.running.one_batch import scored_again
 from lib.running.replay import CERTIFIES, TIE, is_tie, replay
 from lib.running.respond import respond
+from lib.running.run import Run
 from lib.tasks import TASKS
 from lib.tasks.base import Score
 
@@ -36,7 +38,7 @@ class Result:
 
     def __init__(self, folder, weights):
         self.folder, self.weights = folder, weights
-        self.profile, self.network = folder.parent, evaluation.model_of("study-ar", "cpu").network
+        self.profile, self.network = folder.parent, one_batch.model_of("study-ar", "cpu").network
 
     def manifest(self):
         return json.loads((self.folder / "manifest.json").read_text())
@@ -227,7 +229,7 @@ ONE = Run.of("study-ar", TASK, "autoregressive", items=20, temperature=0.0, max_
 
 def ending(network, item):
     """The state [H] from which the response to an item begins."""
-    ids, _ = evaluation.model_of("study-ar", "cpu").encode([item.prompt])
+    ids, _ = one_batch.model_of("study-ar", "cpu").encode([item.prompt])
     with torch.inference_mode():
         return network.model(input_ids=ids).last_hidden_state[0, -1].clone()
 
@@ -244,7 +246,7 @@ def lead(network, item, logit):
 @pytest.mark.parametrize(("gap", "tie"), [(2e-5, True), (1.5e-4, False)])
 def test_two_tokens_as_good_as_equal_are_a_tie_and_no_difference(tmp_path, result, gap, tie):
     def tokens():
-        return respond(evaluation.model_of("study-ar", "cpu"), [item], ONE.resolved()).responses[0].tolist()
+        return respond(one_batch.model_of("study-ar", "cpu"), [item], ONE.resolved()).responses[0].tolist()
 
     items = identity.items_of(TASK, "test", 20)
     for item in items:
@@ -256,12 +258,12 @@ def test_two_tokens_as_good_as_equal_are_a_tie_and_no_difference(tmp_path, resul
         pytest.fail("no such item")
     assert first == RIVAL
     row = (items.index(item), 0)
-    (line,) = evaluation.decode_rows(ONE, [row])
+    (line,) = one_batch.decode_rows(ONE, [row])
     write(tmp_path / "results/tiny/one", {ONE: [line]})
     one = Result(tmp_path / "results/tiny/one", result.weights)
     one.note(code="older")
     lead(result.network, item, -gap)
-    (now,) = evaluation.decode_rows(ONE, [row])
+    (now,) = one_batch.decode_rows(ONE, [row])
     assert tokens()[0] == best and now["text"] != line["text"]
     ((_, found),) = replay([one.folder], 16)
     if tie:
@@ -289,14 +291,14 @@ def test_a_draw_at_the_border_of_a_token_is_a_tie(result, monkeypatch, distance,
     lines = []
     for value in (border - distance, border + distance):
         draws(value)
-        lines += evaluation.responses(run, [item], [0])
+        lines += one_batch.responses(run, [item], [0])
     assert lines[0]["text"] != lines[1]["text"]
     assert is_tie(run, {"item": item.id, "sample": 0, **lines[0]}) == tie
     assert distance < TIE or not tie
 
 
 def test_another_scorer_reads_the_stored_texts_and_nothing_is_decoded(result, monkeypatch):
-    monkeypatch.setattr(evaluation, "responses", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(one_batch, "responses", lambda *_: pytest.fail("decoded"))
     stored = committed(result.folder)
     judged = []
 

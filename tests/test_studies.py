@@ -29,7 +29,8 @@ from lib.reporting.collect import DESCRIPTIONS, write_all
 from lib.reporting.render import parameters
 from lib.reporting.result_folder import headline
 from lib.running.committed import committed
-from lib.running.evaluation import MEASURED, Run
+from lib.running.lines import MEASURED
+from lib.running.run import Run
 from lib.studies import base, study_of
 from lib.studies.autodeco.scores import Study as AutoDecoScores
 from lib.studies.autodeco.sweep import Study as Sweep
@@ -157,7 +158,7 @@ def test_check_tells_a_changed_scorer_from_changed_responses(small, monkeypatch)
     assert stale(small) == [
         f"tiny/{NAME}: waits to be rendered, for the scorer changed: it scores the stored texts (14 runs)"
     ]
-    monkeypatch.setattr("lib.running.evaluation.responses", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr("lib.running.one_batch.responses", lambda *_: pytest.fail("decoded"))
     small().save()
     small.folder.joinpath("manifest.json").rename(manifest_of(small))
     for path in small.folder.iterdir():

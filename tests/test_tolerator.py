@@ -186,7 +186,7 @@ def test_remdm_without_remasking_is_the_plain_reverse_process():
 
 
 def test_rcr_step_follows_the_enumerated_distribution_and_revises_decoded_tokens():
-    options = Rcr(canvas=3, steps=3, temperature=0.9, top_p=1.0)
+    options = Rcr(canvas=3, steps=3, temperature=0.9, top_p=1.0, tempered=False)
     plain, tempered = torch.softmax(LOGITS, -1), torch.softmax(LOGITS / 0.9, -1)
     confidence = torch.tensor([0.0, 0.35, 0.0], dtype=torch.float64)  # the second token was filled at 0.35
     exact = Tally()

@@ -117,7 +117,7 @@ def test_what_refinement_measures_is_what_it_did(prompts):
 
 @pytest.mark.parametrize("form", ["prob_div", "logit_div"])
 def test_rcr_draws_under_the_penalty(form):
-    options = Rcr(canvas=3, steps=3, temperature=0.9, top_p=1.0, eot_form=form, eot_lambda=2.5)
+    options = Rcr(canvas=3, steps=3, temperature=0.9, top_p=1.0, eot_form=form, eot_lambda=2.5, tempered=False)
     probs = torch.softmax(penalise_eot(LOGITS, 0, form, 2.5) / 0.9, -1)
     tokens, nothing = torch.tensor([1, 3, 1]), torch.zeros(DRAWS, 3).double()
     everywhere = torch.ones(3, dtype=torch.bool)

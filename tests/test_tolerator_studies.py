@@ -7,7 +7,7 @@ import torch
 from lib.analysis.stats import paired_difference, paired_mean_difference
 from lib.errors import UserError
 from lib.models.registry import FAMILIES
-from lib.running.evaluation import Run
+from lib.running.run import Run
 from lib.studies.tolerator import (
     controls as tolerator_controls,
 )

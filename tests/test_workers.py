@@ -20,8 +20,10 @@ from lib.engines import ray as by_ray
 from lib.errors import MachineError, UserError
 from lib.models.registry import CHECKPOINTS
 from lib.paths import ROOT
-from lib.running import evaluation, memory, workers
-from lib.running.evaluation import Run, run_all
+from lib.running import evaluation, memory, one_batch, workers
+from lib.running.evaluation import run_all
+from lib.running.lines import MEASURED
+from lib.running.run import Run
 
 PARENT = """
 import time
@@ -104,13 +106,13 @@ needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not inst
 
 
 def decoded(lines):
-    return [{k: v for k, v in line.items() if k not in evaluation.MEASURED} for line in lines]
+    return [{k: v for k, v in line.items() if k not in MEASURED} for line in lines]
 
 
 @pytest.fixture
 def full(monkeypatch):
     """Makes the memory of a GPU end at so many rows; gives the sizes that were tried."""
-    tried, real = [], evaluation.responses
+    tried, real = [], one_batch.responses
     monkeypatch.setattr(memory, "_FITTED", {})
 
     def at(most):
@@ -120,7 +122,7 @@ def full(monkeypatch):
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
             return real(run, items, samples, device)
 
-        monkeypatch.setattr(evaluation, "responses", responses)
+        monkeypatch.setattr(one_batch, "responses", responses)
         return tried
 
     return at
@@ -229,8 +231,8 @@ def test_a_model_is_loaded_before_a_batch_is_measured(monkeypatch):
         seen.append("measured")
         yield memory.Measured()
 
-    real = evaluation.model_of
-    monkeypatch.setattr(evaluation, "model_of", lambda name, device: seen.append(name) or real(name, device))
+    real = one_batch.model_of
+    monkeypatch.setattr(one_batch, "model_of", lambda name, device: seen.append(name) or real(name, device))
     monkeypatch.setattr(evaluation, "room_measured", measured)
     run = Run.of("study-ar", "country_facts", "speculative", items=1, draft="study-draft", max_new_tokens=2)
     evaluation._work((run, [(0, 0)], "cpu"))
@@ -245,7 +247,7 @@ def test_the_first_batch_of_a_run_measures_for_the_others(tmp_path, monkeypatch)
     def work(unit):
         run, rows, device = unit
         sizes.append(len(rows))
-        return run, evaluation.decode_rows(run, rows), 7
+        return run, one_batch.decode_rows(run, rows), 7
 
     run = Run.of(*RUN, items=20, max_new_tokens=6)
     monkeypatch.setattr(evaluation, "_work", work)

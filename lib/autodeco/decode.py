@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from lib.autodeco.heads import Heads
+from lib.autodeco.heads import settings as settings_of
 from lib.decoding.autoregressive import Next, loop
-from lib.decoding.distributions import categorical, draw_nucleus, greedy, tempered, warp
+from lib.decoding.distributions import categorical, draw_nucleus, greedy, warp
 from lib.decoding.options import Options
 from lib.decoding.randomness import RowGenerator
 from lib.decoding.registry import decoder
@@ -20,8 +21,9 @@ SHUFFLE = 1  # random stream of the permutation; the tokens' is 0
 
 @dataclass(frozen=True)
 class AutoDeco(Options):
-    """temperature and top_p multiply the predicted ones (temperature 0 is greedy), as in the authors' server.
+    """temperature, top_p: multiply the predicted ones (temperature 0 is greedy), as in the authors' server.
 
+    max_new_tokens: length limit. use_cache: False reads the whole text again for each token.
     shuffled: a control. The predictions of a first response are dealt out over the positions of a second one in
     random order: the same settings, but not where the heads wanted them. Its trace counts both responses.
     """
@@ -87,12 +89,9 @@ def _means(settings: Tensor, drawn: Tensor) -> Tensor:
 
 def predicted(heads: Heads, at: Next, options: AutoDeco) -> tuple[Tensor, Tensor, Tensor]:
     """Temperature [b], top-p [b] and the tokens [b] drawn by them."""
-    temperature, top_p, probs = heads(at.hidden, at.logits)
-    temperature, top_p = temperature * options.temperature, top_p * options.top_p
+    temperature, top_p, probs = settings_of(heads, at.hidden, at.logits, options.temperature, options.top_p)
     if not options.temperature:
         return temperature, top_p, greedy(at.logits)
-    if options.temperature != 1:  # the heads have scaled by their own
-        probs = tempered(at.logits, temperature)
     return temperature, top_p, draw_nucleus(probs, top_p[:, None], at.uniform)
 
 

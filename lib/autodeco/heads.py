@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lib.decoding.distributions import COLDEST
+from lib.decoding.distributions import COLDEST, tempered
 from lib.decoding.options import Options
 from lib.errors import UserError
 
@@ -117,6 +117,25 @@ class Heads(nn.Module):
         if torch.isnan(temperature + top_p + probs[..., 0]).any():  # the softmax of a row with one NaN is all NaN
             raise UserError("the model or its heads gave NaN: load them in float32, or check the weights")
         return temperature, top_p, probs
+
+    def settings(
+        self, hidden: Tensor, logits: Tensor, temperature: float = 1.0, top_p: float = 1.0
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """`forward` under a user's settings; see `settings` of this module."""
+        return settings(self, hidden, logits, temperature, top_p)
+
+
+def settings(
+    heads, hidden: Tensor, logits: Tensor, temperature: float, top_p: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What heads say under a user's temperature and top_p, which multiply the predicted ones: T [...], P [...] and
+    softmax(logits / T) [..., V], the nucleus at P not yet cut. A temperature of 0 is greedy: the caller's to do.
+    """
+    said, share, probs = heads(hidden, logits)
+    said, share = said * temperature, share * top_p
+    if temperature not in (0, 1):  # the heads have scaled by their own
+        probs = tempered(logits, said)
+    return said, share, probs
 
 
 def _mlp(inputs: int, width: int) -> nn.Sequential:

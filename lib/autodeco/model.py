@@ -16,13 +16,18 @@ from lib.autodeco.attach import forwards
 from lib.autodeco.generate import Generates
 from lib.autodeco.heads import HEADS, Heads, HeadsConfig
 from lib.errors import UserError, why
+from lib.models.cards import Known, write
+from lib.models.fetched import local_copy
 from lib.models.files import json_of, tensors_of
+from lib.models.publish import Publishes
+from lib.running.schema import parsed
 
 WEIGHTS = "autodeco_heads.safetensors"  # the name and the keys of the authors' published files
 CURE = "fetch or train the heads again"
+RECORDS = ("recipe.json", "measured.json", "curve.jsonl")  # of the training: its arguments, what it took, its loss
 
 
-class AutoDecoForCausalLM(Generates):
+class AutoDecoForCausalLM(Publishes, Generates):
     """Mixin of the classes that `from_base` makes: `AutoDeco` + the base's class, with `heads` as a submodule.
 
     A forward gives the base's logits, and `temperature` and `top_p` of the heads beside them. `generate` samples
@@ -53,17 +58,18 @@ class AutoDecoForCausalLM(Generates):
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, base=None, check_base: bool = True, **options
+        cls, folder: str | Path, base=None, check_base: bool = True, revision: str | None = None, **options
     ) -> "AutoDecoForCausalLM":
         """Heads from a folder or hub repository, their base from where the config says, or `base` if given.
 
-        Reads what `save_pretrained` writes and the authors' published form. Raises UserError for a base with
+        `revision`: branch, tag or commit of the heads' repository. Reads what `save_pretrained` writes and the
+        authors' published form. Raises UserError for what the hub does not have, for a base with
         another fingerprint (`check_base=False` lets it pass, and of a quantised base the family alone is compared)
         and for a missing or unfitting file. `options` go to
         the base's `from_pretrained`. An adapter that lies beside the heads, in the form of `peft`, is merged into the
         base, which then is no longer the plain one.
         """
-        local = _folder(folder)
+        local = local_copy(folder, revision)
         config, weights = _read(local)
         if base is None and not config.get("base_model_name_or_path"):
             raise UserError(f"the heads in {folder} do not name their base: pass it as base=")
@@ -93,12 +99,17 @@ class AutoDecoForCausalLM(Generates):
             base.adapter_from = str(local)
         model = cls.from_base(base, heads)
         model.base_revision = config.get("base_model_revision")
+        model.heads.records = _records(local)
         return model
 
-    def save_pretrained(self, folder: str | Path, base_revision: str | None = None, **_) -> None:
-        """Heads and a config that names the base; never the base's weights. `push_to_hub` sends the same.
+    def save_pretrained(
+        self, folder: str | Path, base_revision: str | None = None, license: str | None = None, **_
+    ) -> None:
+        """Heads, a config that names the base, a model card, and the recipe of heads that know theirs; never the
+        base's weights. `push_to_hub` sends the same.
 
-        `base_revision`: the hub's commit of the base, which a loaded base does not know; loaded heads do.
+        `base_revision`: the hub's commit of the base, which only the registry's know; loaded heads do. `license`: of
+        the heads, as the hub calls it, such as `mit`.
         """
         if hasattr(self, "adapter_from"):
             raise UserError(f"the heads came with an adapter, which is in the base now: copy {self.adapter_from}")
@@ -108,7 +119,9 @@ class AutoDecoForCausalLM(Generates):
             "model_type": "autodeco",
             "base_model_type": self.config.model_type,
             "base_model_name_or_path": self.name_or_path,
-            "base_model_revision": base_revision or getattr(self, "base_revision", None),
+            "base_model_revision": base_revision
+            or getattr(self, "base_revision", None)
+            or getattr(self.config, "_commit_hash", None),
             "base_fingerprint": fingerprint(self),
             "hidden_size": self.heads.config.hidden_size,
             "heads_width": self.heads.config.width,
@@ -121,6 +134,15 @@ class AutoDecoForCausalLM(Generates):
         weights = {key: value.detach().cpu().contiguous() for key, value in self.heads.state_dict().items()}
         save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        for name in RECORDS:
+            record = getattr(self.heads, "records", {}).get(name)
+            if isinstance(record, dict):
+                (folder / name).write_text(json.dumps(record, indent=2) + "\n")
+            elif record:
+                (folder / name).write_text("".join(json.dumps(row) + "\n" for row in record))
+            else:  # what lies there is of other heads
+                (folder / name).unlink(missing_ok=True)
+        write(folder, Known(licence=license))
 
 
 def fingerprint(model) -> str:
@@ -140,18 +162,17 @@ def _quantised(model) -> bool:
     return any(not parameter.is_floating_point() for parameter in model.parameters())
 
 
-def _folder(folder: str | Path) -> Path:
-    """A local folder, or the local copy of a hub repository."""
-    local = Path(folder)
-    if not local.is_dir():
-        from huggingface_hub import snapshot_download
-
-        try:
-            local = Path(snapshot_download(str(folder), allow_patterns=["*.json", "*.safetensors"]))
-        except Exception as error:  # the hub raises many kinds
-            reason = why(error)
-            raise UserError(f"{folder} is no folder, nor a hub repository that can be had: {reason}") from error
-    return local
+def _records(local: Path) -> dict[str, dict | list]:
+    """What lies beside weights on how they were trained: an object, or of a curve its rows."""
+    found = {}
+    for name in RECORDS:
+        path, rows = local / name, name.endswith(".jsonl")
+        if path.exists():
+            parts = path.read_bytes().splitlines() if rows else [path.read_bytes()]
+            read = [parsed(part, str(path), CURE) for part in parts]
+            if read and all(isinstance(part, dict) for part in read):  # else it is not what this library writes
+                found[name] = read if rows else read[0]
+    return found
 
 
 def _base(config: dict, folder, options: dict):

@@ -24,7 +24,8 @@ from lib.decoding.distributions import draw
 from lib.decoding.randomness import RowGenerator
 from lib.decoding.session import watching
 from lib.mtad import Assisted, Mtad, Speculative
-from lib.running.evaluation import Run, run_all
+from lib.running.evaluation import run_all
+from lib.running.run import Run
 from lib.tolerator.reference import tolerator as plain_tolerator
 from lib.tolerator.refine import Tolerator
 

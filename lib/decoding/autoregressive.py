@@ -20,7 +20,10 @@ LOOK = 16  # steps between two looks at an accelerator for rows that have ended
 
 @dataclass(frozen=True)
 class Autoregressive(Options):
-    """max_new_tokens: length limit. temperature 0 is greedy. top_p and top_k filter after the temperature."""
+    """max_new_tokens: length limit. temperature: 0 is greedy. top_p, top_k: filter after the temperature.
+
+    use_cache: False reads the whole text again for each token.
+    """
 
     max_new_tokens: int = 64
     temperature: float = 0.0

@@ -79,6 +79,22 @@ def canvas_logits(
     return logits if logits.ndim == 2 else logits[at]
 
 
+@torch.inference_mode()
+def pair_logits(model, input_ids: Tensor, seen: Tensor, positions: Tensor, at: Tensor) -> Tensor:
+    """Logits [M, V] at the M positions of `input_ids` [B, L] that `at` [B, L] marks, row by row.
+
+    `seen` [B, 1, L, L]: which token sees which; `positions` [B, L]. For what is no plain text, such as one with
+    tokens beside it that the text does not see.
+    """
+    fast = Llama.of(model)
+    if fast is None:
+        inputs = {"attention_mask": seen, "position_ids": positions, "use_cache": False}
+        return model(input_ids=input_ids, **inputs).logits[at]
+    cos, sin = (table[positions] for table in fast.angles(input_ids.shape[1]))
+    states = fast.states(input_ids, cos, sin, lambda _, q, k, v: grouped_attention(q, k, v, seen))
+    return fast.logits(fast.normed(states[at]))
+
+
 def _fast(
     network: Llama, ids: Tensor, mask: Tensor, at: Tensor, first: int, prompt: PromptKeys | None, rows: Tensor | None
 ) -> Tensor:

@@ -196,6 +196,11 @@ class Distribution:
             return self.tokens
         return torch.arange(self.probs.shape[-1], device=self.probs.device).expand(self.probs.shape)
 
+    def likeliest(self) -> "Distribution":
+        """Certain of the likeliest token of each distribution, the first of equals: [..., 1]."""
+        first = self.everywhere().gather(-1, self.probs.argmax(-1, keepdim=True))
+        return Distribution(torch.ones_like(first, dtype=self.probs.dtype), first)
+
     def draw(self, uniform: Tensor) -> Tensor:
         """One token of each distribution: uniform [...] -> [...]."""
         found = categorical(self.probs, uniform)
@@ -256,3 +261,15 @@ def distribution_of(logits: Tensor, temperature: float = 1.0, top_p: float = 1.0
         probs = probs * (probs.double().cumsum(-1) - probs < top_p)
         probs = probs / probs.sum(-1, keepdim=True)
     return Distribution(probs, best.indices)
+
+
+def filtered(probs: Tensor, top_p: Tensor, top_k: int = 0) -> Distribution:
+    """The distribution of probs [..., V] after top-k, then the nucleus at a top-p [...] of each; see `likeliest`."""
+    if not 0 < top_k < probs.shape[-1]:
+        return Distribution(nucleus(probs, top_p[..., None]))
+    best = probs.topk(top_k, -1)
+    kept = best.values / best.values.sum(-1, keepdim=True)
+    below = kept.double().cumsum(-1) - kept
+    below[..., 0] = -1  # the first is in any nucleus
+    kept = kept * ((below < top_p[..., None]) | (top_p[..., None] >= 1))
+    return Distribution(kept / kept.sum(-1, keepdim=True), best.indices)

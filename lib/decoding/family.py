@@ -14,7 +14,8 @@ class Family:
     shift: the logits of position i predict token i + 1 (Dream, and every autoregressive model).
     wide_mask: the network takes a 4D mask, by which a causal class looks both ways, and position ids.
     chat: prompts go through the tokenizer's chat template.
-    rule: which drawn tokens a diffusion model's own decoder keeps, see lib.tolerator.fill.Vanilla.
+    rule, schedule: which drawn tokens a diffusion model's own decoder keeps, and how many of them a forward, see
+        lib.tolerator.fill.Vanilla.
     bos_id: the token that a text begins with where no chat template writes it; None for none.
     """
 
@@ -26,6 +27,7 @@ class Family:
     chat: bool = True
     rule: str = "confidence"
     bos_id: int | None = None
+    schedule: str = "even"
 
     def __post_init__(self) -> None:
         """One end is as good as a tuple of it. Raises UserError for ends that are no token ids."""

@@ -5,7 +5,8 @@ A decoder registers itself: `@decoder("name", OptionsClass)` above its `decode` 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import wraps
 
 from lib.decoding.checked import checked
 from lib.decoding.options import Options
@@ -31,10 +32,30 @@ def decoder(name: str, options: type[Options], drafts: bool = False) -> Callable
     """Register the decorated `decode(model, input_ids, options, *, generator, family, ...)`."""
 
     def register(function: Callable[..., Decoded]) -> Callable[..., Decoded]:
-        DECODERS[name] = _BY_OPTIONS[options] = Decoder(name, options, function, drafts)
+        fills = any(field.name == "canvas" for field in fields(options))
+        entry = Decoder(name, options, function if fills else for_causal(function), drafts)
+        DECODERS[name] = _BY_OPTIONS[options] = entry
         return function
 
     return register
+
+
+def for_causal(function: Callable[..., Decoded]) -> Callable[..., Decoded]:
+    """The same for autoregressive models alone. Raises UserError for a diffusion model, which would say nonsense.
+
+    A canvas refuses the reverse. It is no part of `decode`, for what only refuses decides no response.
+    """
+
+    @wraps(function)
+    def refusing(model, input_ids, options, *, family, **given) -> Decoded:
+        if family.mask_id is not None:
+            raise UserError(
+                f"{family.name} is a diffusion model, with a mask token, and {type(options).__name__} goes on "
+                "token by token: take a decoder with a canvas, such as Vanilla(canvas=64), or mask_id=None"
+            )
+        return function(model, input_ids, options, family=family, **given)
+
+    return refusing
 
 
 def decoder_of(name: str) -> Decoder:

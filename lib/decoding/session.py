@@ -13,7 +13,7 @@ from transformers.cache_utils import Cache
 
 from lib.decoding.cache import Slots, unsettled, windows
 from lib.decoding.compiled import ROOM, compiled_step, wanted
-from lib.decoding.distributions import Distribution, distribution_of
+from lib.decoding.distributions import Distribution, distribution_of, filtered
 from lib.decoding.llama import Llama, grouped_attention
 from lib.decoding.networks import context_of
 from lib.errors import UserError
@@ -213,12 +213,25 @@ class Session:
         return mask.masked_fill_(~seen, torch.finfo(self.dtype).min)[:, None]
 
     def distribution(self, options, tokens: Tensor, real: Tensor, among: Tensor, heads: int) -> Distribution:
-        """The distributions [b, heads, K] that follow from `forward`, after the warp of `options`."""
-        warp = (options.temperature, options.top_p, options.top_k)
-        if self.small is None or options.temperature and not options.top_k:
-            return distribution_of(self.forward(tokens, real, among, heads), *warp)
-        found = distribution_of(self.forward(tokens, real, among, heads, whole=False), *warp)
+        """The distributions [b, heads, K] that follow from `forward`; see `law`."""
+        if self.small is None or options.temperature and (not options.top_k or self._heads(options) is not None):
+            return self.law(options, self.forward(tokens, real, among, heads))
+        found = self.law(options, self.forward(tokens, real, among, heads, whole=False))
         return Distribution(found.probs, self.small[found.everywhere()])
+
+    def law(self, options, logits: Tensor) -> Distribution:
+        """The distributions [b, n, K] of the logits [b, n, V] of the last forward, after the warp of `options`.
+
+        With `options.heads`, of a network that has AutoDeco's, temperature and top_p multiply what these say there.
+        """
+        if (heads := self._heads(options)) is None:
+            return distribution_of(logits, options.temperature, options.top_p, options.top_k)
+        _, top_p, probs = heads.settings(self.hidden, logits, options.temperature, options.top_p)
+        return filtered(probs, top_p, options.top_k)
+
+    def _heads(self, options):
+        """AutoDeco's heads where they decide: at temperature 0 the likeliest token does, whatever they say."""
+        return getattr(self.network, "heads", None) if options.heads and options.temperature else None
 
     def counts(self, rows: int) -> tuple[Tensor, Tensor, Tensor]:
         """Of each row of the batch [rows]: calls in which it took part, positions computed for it, and those of them

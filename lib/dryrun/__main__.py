@@ -55,7 +55,7 @@ def _run(root: Path, profile: Read, sections: list[str], quick: bool, jobs: int 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lib.dryrun", description=__doc__)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help="a section, its file or its notebook; all")
-    parser.add_argument("--quick", action="store_true", help="the few that touch every notebook and kind of model")
+    parser.add_argument("--quick", action="store_true", help="the few that touch every paper and kind of model")
     parser.add_argument("--jobs", type=int, help="sections at a time, of up to 3 GB each; default: one a core")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave stand-ins, pages and figures there")
     asked = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""Which few sections touch every notebook and every kind of model: the subset for a quick dry run."""
+"""Which few sections touch every paper and every kind of model: the subset for a quick dry run."""
 
 from collections.abc import Iterator
 
@@ -10,11 +10,11 @@ from lib.reporting.profiles import Read
 
 
 def touched(profile: Read, section: str) -> set[str]:
-    """The notebook of a section, and what its models are: class, tokenizer and, with heads, where these come from."""
+    """The paper of a section, and what its models are: class, tokenizer and, with heads, where these come from."""
     found = profile.sections[section]
     known = defaults(NOTEBOOKS / f"{found.notebook}.ipynb")
     values = known | {name: value for name, value in profile.common.items() if name in known} | found.values
-    return {found.notebook, *_models(values)}
+    return {found.notebook.split("_")[1], *_models(values)}
 
 
 def _models(values: dict) -> Iterator[str]:
@@ -32,11 +32,13 @@ def _models(values: dict) -> Iterator[str]:
 
 
 def cover(profile: Read) -> list[str]:
-    """Sections, in the profile's order, that together touch all that the whole profile does."""
+    """Sections, in the profile's order, that together touch all that the whole profile does; of those that touch as
+    much, one whose notebook has no other."""
     of = {section: touched(profile, section) for section in profile.sections}
-    left, chosen = set().union(*of.values()), set()
+    left, chosen, notebooks = set().union(*of.values()), set(), set()
     while left:
-        best = max(of, key=lambda section: len(of[section] & left))
+        best = max(of, key=lambda name: (len(of[name] & left), profile.sections[name].notebook not in notebooks))
         chosen.add(best)
+        notebooks.add(profile.sections[best].notebook)
         left -= of[best]
     return [section for section in of if section in chosen]

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from lib.autodeco.heads import Heads
-from lib.autodeco.model import CURE, _folder, _heads_config, _read
+from lib.autodeco.model import CURE, _heads_config, _read
 from lib.errors import UserError
+from lib.models.fetched import local_copy
 
 
 def load_heads(folder: str | Path, hidden_size: int, base_type: str) -> Heads:
@@ -13,7 +14,7 @@ def load_heads(folder: str | Path, hidden_size: int, base_type: str) -> Heads:
     Raises UserError for files that are damaged or that do not fit a base of this width and type, and for heads whose
     adapter would have to be merged into the base.
     """
-    local = _folder(folder)
+    local = local_copy(folder)
     config, weights = _read(local)
     if (local / "adapter_config.json").exists():
         raise UserError(

@@ -13,7 +13,10 @@ from transformers import LlamaForCausalLM
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from lib.errors import UserError
+from lib.models.cards import Known, write
+from lib.models.fetched import local_copy
 from lib.models.files import Size, json_of, tensors_of
+from lib.models.publish import Publishes
 
 
 class Layers(BaseModel):
@@ -22,7 +25,7 @@ class Layers(BaseModel):
     layers: Size
 
 
-class DistilledDraft(LlamaForCausalLM):
+class DistilledDraft(Publishes, LlamaForCausalLM):
     """Layers of a Llama-class target, to be trained; embeddings and head are the target's own and stay as they are.
 
     The head is computed for `vocabulary` alone, the tokens that the target's text is mostly made of: at batch 1 a
@@ -50,6 +53,7 @@ class DistilledDraft(LlamaForCausalLM):
         dtype, device = target.dtype, target.device
         draft = cls(config, vocabulary).to(device, dtype)
         draft.generation_config = deepcopy(target.generation_config)
+        draft.name_or_path = target.name_or_path  # which a loader may have set apart from its config
         draft.model.embed_tokens = target.model.embed_tokens
         rows = target.get_output_embeddings().weight.detach()[vocabulary.to(device).long()]
         draft.lm_head.weight = nn.Parameter(rows.clone(), requires_grad=False)
@@ -89,6 +93,29 @@ class DistilledDraft(LlamaForCausalLM):
         save_file(weights, folder / "model.tmp", metadata={"format": "pt"})
         os.replace(folder / "model.tmp", folder / "model.safetensors")
         (folder / "config.json").write_text(json.dumps({"layers": self.config.num_hidden_layers}) + "\n")
+
+    def save_pretrained(self, folder: str | Path, license: str | None = None, **_) -> None:
+        """What `save` writes, with the target's name in its config, and a model card. `push_to_hub` sends the same.
+
+        `license`: of the draft, as the hub calls it, such as `mit`. A `recipe.json` beside it is read for the card.
+        """
+        folder = Path(folder)
+        self.save(folder)
+        named = {"base_model_name_or_path": self.name_or_path, "base_model_type": self.config.model_type}
+        named |= {"base_model_revision": getattr(self.config, "_commit_hash", None)}
+        config = {"layers": self.config.num_hidden_layers} | {key: value for key, value in named.items() if value}
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        write(folder, Known(licence=license))
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, target, revision: str | None = None) -> "DistilledDraft":
+        """A draft from a folder or, at a revision, a hub repository, beside its loaded target.
+
+        Raises UserError for what the hub does not have, and for files that are damaged or of another target.
+        """
+        return cls.load(
+            local_copy(folder, revision), target, "take the target that it was cut out of, or fetch it again"
+        )
 
     @classmethod
     def load(cls, folder: Path, target, cure: str = "save it again") -> "DistilledDraft":

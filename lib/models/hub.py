@@ -13,20 +13,19 @@ What was asked for, source@revision and the bits, is what a run is called by; th
 
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from lib.errors import MachineError, UserError, require_known, says_out_of_memory, why
-from lib.running.memory import free
-from lib.running.schema import parsed
+from lib.models.fetched import refusals
+from lib.models.reading import Opened, network_of, opened, tokenizer_of
 
 PLACES = "auto, balanced, balanced_low_0, sequential, or a device such as cuda:1"
 ROOM = "set MODEL_BITS=8 or 4, MODEL_PLACE=auto with several GPUs, or take a smaller model"
 IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
-GIB = 2**30
 
 
 def revision_of(entry, names=()) -> str:
@@ -81,70 +80,28 @@ def on_device(name: str, device: str) -> Iterator[None]:
 
 def load_hub(entry, dtype: torch.dtype, family):
     """Network and tokenizer of an entry. Raises UserError, in one line with the cure, for whatever cannot be had."""
-    from transformers.utils import cached_file
 
-    from lib.models.masked import NATIVE
+    def look(found: Opened, tokenizer):
+        check_tokens(tokenizer, found.raw, family, f"{entry.source}@{found.asked}")
+        return family
 
-    asked, options = revision_of(entry), _placing(dtype)
-    where = f"{entry.source}@{asked}"
+    return load_looked(entry, revision_of(entry), dtype, look)[:2]
+
+
+def load_looked(entry, asked: str, dtype: torch.dtype, look: Callable, tokenizer=None):
+    """Network, tokenizer and family, which `look(Opened, tokenizer)` says before the weights are read.
+
+    `tokenizer`: another one than the model's own, or its id or folder.
+    """
+    options = _placing(dtype)
     with _said(entry.source, asked):
-        path = Path(cached_file(entry.source, "config.json", revision=asked))
-        raw = parsed(path.read_bytes(), f"config.json of {where}", "fetch it again")
-        # What comes after the config is of the same commit, though a branch should move meanwhile.
-        commit = path.parent.name if path.parent.parent.name == "snapshots" else None
-        at = commit or asked
-        kind = None if entry.remote_code else NATIVE.get(str(raw.get("model_type")).lower())
-        tokenizer = _tokenizer(entry, at, kind)
-        check_tokens(tokenizer, raw, family, where)
-        network = _network(entry, at, kind, raw, dtype, options)
-    network.config._commit_hash, network.placed = commit, "device_map" in options
+        found = opened(entry, asked)
+        if tokenizer is None or isinstance(tokenizer, str | Path):
+            tokenizer = tokenizer_of(found, tokenizer)
+        family = look(found, tokenizer)
+        network = network_of(found, dtype, options)
     network.generation_config = plain_generation(network, family)
-    return network, tokenizer
-
-
-def _tokenizer(entry, at: str, kind):
-    import transformers
-
-    if kind:
-        return getattr(transformers, kind.tokenizer).from_pretrained(entry.source, revision=at)
-    given = {"trust_remote_code": entry.remote_code}
-    return transformers.AutoTokenizer.from_pretrained(entry.source, revision=at, **given)
-
-
-def _network(entry, at: str, kind, raw: dict, dtype: torch.dtype, options: dict):
-    import transformers
-
-    options = {"revision": at, "dtype": dtype, "output_loading_info": True, "ignore_mismatched_sizes": True} | options
-    own = raw.get("quantization_config") or {}
-    if own.get("quant_method") == "mxfp4" and "quantization_config" not in options:
-        # Its own four bits need kernels of one kind of GPU; without them it is an ordinary network.
-        options["quantization_config"] = transformers.Mxfp4Config(dequantize=True)
-    if kind:
-        config = kind.config(raw, f"config.json of {entry.source}")
-        _require_room(entry.source, config, getattr(transformers, kind.network), dtype, options)
-        options |= {"config": config, **({"key_mapping": kind.names} if kind.names else {})}
-        network, found = getattr(transformers, kind.network).from_pretrained(entry.source, **options)
-    else:
-        auto = transformers.AutoModel if entry.remote_code else transformers.AutoModelForCausalLM
-        if not entry.remote_code:
-            config = transformers.AutoConfig.from_pretrained(entry.source, revision=at)
-            _require_room(entry.source, config, auto, dtype, options)
-        network, found = auto.from_pretrained(entry.source, trust_remote_code=entry.remote_code, **options)
-    check_weights(found, entry.source, extra=bool(kind))
-    return network
-
-
-def check_weights(found: dict, source: str, extra: bool = True) -> None:
-    """UserError for a weight that is missing, has another shape, or (`extra`) belongs to nothing in the network."""
-    cure = "the checkpoint is not of this architecture; fetch it again, or name another revision in HUB_REVISION"
-    faults = [
-        *(f"no {key}" for key in sorted(found["missing_keys"])),
-        *(f"{key} of shape {tuple(have)}, not {tuple(want)}" for key, have, want in sorted(found["mismatched_keys"])),
-        *(f"{key}, which the network has not" for key in sorted(found["unexpected_keys"]) if extra),
-    ]
-    if faults:
-        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise UserError(f"{source} has {faults[0]}{more}: {cure}")
+    return network, tokenizer, family
 
 
 def check_tokens(tokenizer, config: dict, family, where: str) -> None:
@@ -207,24 +164,9 @@ def _placing(dtype: torch.dtype) -> dict:
     return options
 
 
-def _require_room(source: str, config, kind, dtype: torch.dtype, options: dict) -> None:
-    """MachineError where a machine without a GPU has less memory than the weights take."""
-    if torch.cuda.is_available() or "device_map" in options:
-        return
-    with torch.device("meta"):
-        shell = kind.from_config(config) if hasattr(kind, "from_config") else kind(config)
-    need, have = sum(p.numel() for p in shell.parameters()) * dtype.itemsize, free("cpu")
-    if need > have:
-        raise MachineError(
-            f"{source} takes {need / GIB:.1f} GiB in {dtype}, {have / GIB:.1f} are free and there is no GPU: free "
-            "memory, or use a machine with a GPU"
-        )
-
-
 @contextmanager
 def _said(source: str, revision: str) -> Iterator[None]:
     """What the hub and `transformers` raise, as one line with the cure."""
-    from huggingface_hub import errors
     from safetensors import SafetensorError
 
     try:
@@ -239,14 +181,7 @@ def _said(source: str, revision: str) -> Iterator[None]:
         causes = list(_causes(error))
         if any(says_out_of_memory(str(cause)) for cause in causes):
             raise MachineError(f"{source} does not fit into memory: {ROOM}") from error
-        for kind, line in (
-            (
-                errors.GatedRepoError,
-                f"{source} is gated: ask for access at its page of the hub, then `hf auth login`",
-            ),
-            (errors.RevisionNotFoundError, f"{source} has no revision {revision}: name another in HUB_REVISION"),
-            (errors.RepositoryNotFoundError, f"the hub shows no {source}: `hf auth login` as one who may read it"),
-        ):
+        for kind, line in refusals(source, revision, "HUB_REVISION"):
             if any(isinstance(cause, kind) for cause in causes):
                 raise UserError(line) from error
         cure = "`hf auth login` and a connection are needed, or the model in the hub's cache"

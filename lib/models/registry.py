@@ -1,10 +1,8 @@
-"""All models of the study by name. What differs between families is data here, not branches in loops."""
+"""All models of the study by name, and one of a user's own: `Model.from_pretrained`."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache, cached_property
-from hashlib import sha256
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,41 +10,22 @@ import torch
 from lib.decoding.family import Family
 from lib.errors import UserError, require_known, why
 from lib.models.entries import PAPER, PUBLISHED, Entry
+from lib.models.families import FAMILIES
+from lib.models.fingerprints import CURE, DRAFT_CURE, hash_of_files, own_fingerprint
 from lib.models.hub import asked_for, on_device, placed
 from lib.models.selftest import check_diffusion
 from lib.models.texts import THOUGHT, chat_of, plain_of, require_template, require_tokens, texts_of
 from lib.paths import CHECKPOINTS, ROOT
 
 # Heads that are trained here, by base: the published method, then one change each, then those taught to follow
-# commands; see lib/training/autodeco/recipe.py.
+# commands, then those trained by reward; see lib/training/autodeco/recipe.py.
 CHANGED = ("temperature", "top-p", "paper", "unmasked", "unweighted", "soft", "plain")
 ON_GPU = ("autodeco", "temperature", "top-p", "control")
 TAUGHT = ("control", "no-randomness", "adapter")
 HEADS = {
-    "study-ar": ("study-ar", "autodeco", *CHANGED, *TAUGHT),
-    "smollm2-135m": ("smollm2", "autodeco", *TAUGHT),
+    "study-ar": ("study-ar", "autodeco", *CHANGED, *TAUGHT, "reward"),
+    "smollm2-135m": ("smollm2", "autodeco", *TAUGHT, "reward"),
     **{base: (family, *ON_GPU) for base, (family, _) in PUBLISHED.items()},  # on a GPU, and not committed
-}
-CURE = "`git checkout results/checkpoints`, or `make train`"
-DRAFT_CURE = "`git checkout results/checkpoints`, or `python -m lib.training.mtad`"
-
-
-FAMILIES = {
-    family.name: family
-    for family in (
-        Family("study-ar", eot_ids=(0,), chat=False),
-        Family("study-dlm", eot_ids=(0,), mask_id=1, wide_mask=True, chat=False),
-        Family("smollm2", eot_ids=(2, 0)),
-        Family("llada", eot_ids=(126081, 126348), mask_id=126336, shift=False, wide_mask=True),
-        Family("dream", eot_ids=(151643, 151645), mask_id=151666, wide_mask=True, rule="entropy"),
-        Family("llama-3", eot_ids=(128009, 128001, 128008)),
-        Family("llama-3-base", eot_ids=(128001,), chat=False, bos_id=128000),
-        Family("llama-2", eot_ids=(2,), chat=False, bos_id=1),
-        Family("opt", eot_ids=(2,), chat=False, bos_id=2),
-        Family("qwen-2", eot_ids=(151643, 151645)),
-        Family("qwen-3", eot_ids=(151645, 151643)),
-        Family("gpt-oss", eot_ids=(200002, 199999, 200012)),
-    )
 }
 
 
@@ -78,12 +57,32 @@ MODELS = {
 
 @dataclass(frozen=True)
 class Model:
-    """A loaded model: the network, its tokenizer and its family."""
+    """A loaded model: the network, its tokenizer and its family.
+
+    assumed: what nobody said of it and `from_pretrained` found by looking, by name: the value and where it is from.
+    """
 
     name: str
     network: Any
     tokenizer: Any
     family: Family
+    assumed: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @classmethod
+    def from_pretrained(cls, source: str, **given) -> "Model":
+        """A model of yours by hub id or folder, or one of the registry; what may be given: `lib.models.own.found`."""
+        from lib.models.own import found
+
+        if str(source) in MODELS and given.keys() <= {"device", "dtype"}:
+            return load(source, **given)
+        return cls(*found(source, **given))
+
+    @classmethod
+    def pair(cls, target: "Model | str", draft: "Model | str", **given) -> tuple["Model", "Model"]:
+        """Target and draft, `given` for both where they are ids; `lib.models.own.as_pair` says what is refused."""
+        from lib.models.own import as_pair
+
+        return as_pair(*(m if isinstance(m, cls) else cls.from_pretrained(m, **given) for m in (target, draft)))
 
     def encode(
         self,
@@ -183,10 +182,7 @@ def load(name: str, device: str = "cpu", dtype: torch.dtype | None = None) -> Mo
 
 def _study_files(entry: Entry) -> str:
     """A hash of everything that a study model is made of. Raises UserError where a file is missing."""
-    folder = CHECKPOINTS / entry.source
-    # Without a config.json transformers would build its default network, of seven billion parameters.
-    files = (folder / "model.safetensors", folder / "config.json", CHECKPOINTS / entry.tokenizer / "tokenizer.json")
-    return _hash_of(files, "checkpoint", CURE)
+    return own_fingerprint(entry, CHECKPOINTS)
 
 
 def _heads_files(entry: Entry) -> str:
@@ -194,39 +190,18 @@ def _heads_files(entry: Entry) -> str:
     base = _fingerprint(MODELS[entry.base])
     if entry.remote:
         return f"{_asked(entry)}+{base}"
-    folder = CHECKPOINTS / entry.source
-    files = (folder / "autodeco_heads.safetensors", folder / "config.json", *sorted(folder.glob("adapter_*")))
-    return f"{_hash_of(files, 'heads', CURE)}+{base}"
+    return f"{own_fingerprint(entry, CHECKPOINTS)}+{base}"
 
 
 def _draft_files(entry: Entry) -> str:
     """A hash of the draft and that of the model that it was cut out of."""
-    folder = CHECKPOINTS / entry.source
-    files = (folder / "model.safetensors", folder / "config.json")
-    return f"{_hash_of(files, 'draft', DRAFT_CURE)}+{_fingerprint(MODELS[entry.base])}"
-
-
-def _hash_of(files: tuple[Path, ...], what: str, cure: str) -> str:
-    """A hash of files, `what` they hold. Raises UserError, naming the cure, where one is missing."""
-    for file in files:
-        if not file.exists():
-            raise UserError(f"no {what} at {file}: {cure}")
-    return _hash(tuple((file, file.stat().st_mtime_ns) for file in files))
-
-
-@cache
-def _hash(files: tuple[tuple[Path, int], ...]) -> str:
-    """Of files' bytes; the times of change are there for the cache alone."""
-    digest = sha256()
-    for file, _ in files:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
+    return f"{own_fingerprint(entry, CHECKPOINTS)}+{_fingerprint(MODELS[entry.base])}"
 
 
 def _small_file(entry: Entry) -> str:
     from lib.models.smollm2 import gguf_file
 
-    return _hash(((gguf_file(), 0),))
+    return hash_of_files(((gguf_file(), 0),))
 
 
 def _asked(entry: Entry) -> str:

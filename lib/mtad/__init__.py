@@ -8,7 +8,21 @@ approximates; `peers/` holds the lossless rules, the simple lossy ones, and what
 from lib.mtad.mtad import Mtad
 from lib.mtad.mtjd import Mtjd
 from lib.mtad.peers.assisted import Assisted, BeamSearch
+from lib.mtad.peers.hsd import Hsd
 from lib.mtad.peers.lossy import Bild, Threshold, Typical
 from lib.mtad.peers.speculative import Speculative, TreeSpeculative
+from lib.mtad.peers.truncation import Truncated
 
-__all__ = ["Assisted", "BeamSearch", "Bild", "Mtad", "Mtjd", "Speculative", "Threshold", "TreeSpeculative", "Typical"]
+__all__ = [
+    "Assisted",
+    "BeamSearch",
+    "Bild",
+    "Hsd",
+    "Mtad",
+    "Mtjd",
+    "Speculative",
+    "Threshold",
+    "TreeSpeculative",
+    "Truncated",
+    "Typical",
+]

@@ -137,10 +137,11 @@ def grow(
     )
 
 
-def branching(branches: tuple[int, ...], uniform: Tensor, confident: float = 0.0) -> Callable:
+def branching(branches: tuple[int, ...], uniform: Tensor, confident: float = 0.0, greedy: bool = False) -> Callable:
     """Every token of layer d gets `branches[d]` tokens below it, each drawn on its own; ones make a chain.
 
     uniform [b, N]. `confident`: a row stops before the first token whose distribution has no probability as high.
+    `greedy` takes the likeliest token instead of drawing one.
     """
     used = 0
 
@@ -150,7 +151,7 @@ def branching(branches: tuple[int, ...], uniform: Tensor, confident: float = 0.0
         times = branches[depth]
         up = torch.arange(n, device=distribution.probs.device).repeat_interleave(times).expand(rows, -1)
         wide = distribution.wide(times)
-        tokens = wide.draw(uniform[:, used : used + n * times])
+        tokens = wide.likeliest().tokens[..., 0] if greedy else wide.draw(uniform[:, used : used + n * times])
         used += n * times
         there = wide.probs.amax(-1) >= confident
         if last is not None:
@@ -160,12 +161,37 @@ def branching(branches: tuple[int, ...], uniform: Tensor, confident: float = 0.0
     return expand
 
 
-def beams(width: int, replacement: bool, uniform: Tensor, ends: Tensor) -> Callable:
+def beams(width: int, replacement: bool, uniform: Tensor, ends: Tensor, softmax: bool = False) -> Callable:
     """Beam sampling (paper section on MTAD): `width` cells of the table weight_b * q(v | beam b) are drawn a layer.
 
-    Weights are those of the drawn cells, normalised; the released chain code takes a softmax of probabilities,
+    Weights are those of the drawn cells, normalised; the released chain code takes a `softmax` of probabilities,
     which flattens them. A beam that has ended stays as it is, with its whole weight. Without replacement the cells
     are distinct as long as there are as many with mass. uniform [b, layers * width].
+    """
+
+    def choose(table: Tensor, depth: int) -> Tensor:
+        return _draw(table, width, uniform[:, depth * width : (depth + 1) * width], replacement)
+
+    return _cells(choose, ends, lambda depth: softmax)
+
+
+def likeliest_beams(width: int, ends: Tensor, softmax: bool = False) -> Callable:
+    """Beam search, what beam sampling becomes at temperature 0: the `width` largest cells of the table a layer.
+
+    With normalised weights these are the beams of the largest joint. The released tree code takes the `softmax` of
+    their cells in all layers but the first. Fewer cells where the vocabulary has fewer tokens.
+    """
+
+    def choose(table: Tensor, depth: int) -> Tensor:
+        return table.topk(min(width, table.shape[1]), -1).indices
+
+    return _cells(choose, ends, lambda depth: softmax and depth > 0)
+
+
+def _cells(choose: Callable, ends: Tensor, flat: Callable) -> Callable:
+    """Layers of the cells [b, n] that `choose(table [b, C], depth)` takes, weighed by a softmax where `flat(depth)`.
+
+    A beam that has ended stays as it is.
     """
 
     def expand(distribution: Distribution, last: Layer | None, depth: int) -> Layer:
@@ -173,13 +199,14 @@ def beams(width: int, replacement: bool, uniform: Tensor, ends: Tensor) -> Calla
         probs, size = distribution.probs, distribution.probs.shape[-1]
         weights = torch.ones_like(probs[..., 0]) if last is None else last[4]
         table = (weights[..., None] * probs).flatten(1)
-        cells = _draw(table, width, uniform[:, depth * width : (depth + 1) * width], replacement)
+        cells = choose(table, depth)
         up = cells // size
         tokens = distribution.everywhere().flatten(1).gather(1, cells)
         chance = probs.flatten(1).gather(1, cells)
         mass = table.gather(1, cells)
-        weights = (mass / mass.sum(-1, keepdim=True)).clamp(min=TINY)
-        return up, tokens, chance, torch.ones_like(tokens, dtype=torch.bool), weights
+        there = mass > 0 if last is None else (mass > 0) & last[3].gather(1, up)
+        weights = torch.softmax(mass, -1) if flat(depth) else mass / mass.sum(-1, keepdim=True)
+        return up, tokens, chance, there, weights.clamp(min=TINY)
 
     return expand
 

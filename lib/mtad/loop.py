@@ -21,10 +21,13 @@ DRAFT, ACCEPT, BONUS = range(3)  # streams of randomness within a step
 
 @dataclass(frozen=True)
 class Drafting(Options):
-    """What every drafting method has; `gamma` is the length of a draft.
+    """What every drafting method has.
 
-    temperature, top_k and top_p warp draft and target alike, for drafting and for verification; the defaults are
+    max_new_tokens: length limit. gamma: length of a draft.
+    temperature, top_k, top_p: warp draft and target alike, for drafting and for verification; the defaults are
     those of the released MTAD code.
+    heads: the target's distribution is that of its AutoDeco heads, so is the draft's where it has heads of its own,
+    and temperature and top_p multiply what they say: 1, 1 and a top_k of 0 (off) are the heads' own decoding.
     """
 
     max_new_tokens: int = 64
@@ -32,6 +35,7 @@ class Drafting(Options):
     temperature: float = 1.0
     top_k: int = 10
     top_p: float = 0.9
+    heads: bool = False
 
     def check(self) -> None:
         self.require("max_new_tokens", self.max_new_tokens >= 1, "1 or more")
@@ -41,6 +45,7 @@ class Drafting(Options):
         self.require("top_p", 0 < self.top_p <= 1, "in (0, 1]")
 
     def distribution(self, logits: Tensor) -> Distribution:
+        """Of logits [..., V] at one setting for all; with heads, ask `Session.law`."""
         return distribution_of(logits, self.temperature, self.top_p, self.top_k)
 
 
@@ -70,6 +75,7 @@ def loop(
     verified: int,
     attention_mask=None,
     record=False,
+    lossy=False,
 ) -> Decoded:
     """Decode prompts [B, P]; a row that has ended leaves the batch.
 
@@ -78,9 +84,10 @@ def loop(
     each drafted token. Measures of the trace, a row: `blocks` (passes of the target that verified), `accepted` and
     `bonus` (tokens of the response, its EoT included, by where they come from), `drafted` (tokens that the target
     verified), `reached` (the sum of layers drafted for which the limit had room) and `accept_lengths` (how many
-    passes took 0, 1, ... drafted tokens).
+    passes took 0, 1, ... drafted tokens). Of a rule that is `lossy` also `overshoot` and `beyond`, see `excess`.
     """
     require_pair(model, draft)
+    require_heads(model, options)
     rows, device = len(input_ids), input_ids.device
     random = RowGenerator.coerce(generator, rows)
     ends = torch.tensor(family.eot_ids, device=device)
@@ -94,7 +101,7 @@ def loop(
     while len(text.rows):
         uniforms = random.streams(step, {DRAFT: draws, ACCEPT: verified, BONUS: 1}, device)
         drafted = propose(drafter, *text.unread(drafter.length), uniforms[DRAFT])
-        found = options.distribution(read(target, text, drafted)).padded(1 + drafted.tokens.shape[1])
+        found = target.law(options, read(target, text, drafted)).padded(1 + drafted.tokens.shape[1])
         verdict = verify(drafted, found, uniforms[ACCEPT])
         bonus = verdict.bonus.draw(uniforms[BONUS][:, 0])
         accepted = (verdict.path >= 0).sum(-1)
@@ -102,7 +109,8 @@ def loop(
         new = new.scatter(1, accepted[:, None], bonus[:, None])
         room = text.limit - text.made
         added, going = text.add(new, accepted + 1)
-        counts.add(text.rows, drafted, accepted, added, room)
+        over = excess(drafted, found, verdict.path) if lossy else None
+        counts.add(text.rows, drafted, accepted, added, room, over)
         if trace.events is not None:
             trace.events.append(_event(step, text.rows, drafted, verdict, accepted, bonus))
         commit(target, drafter, drafted, verdict.path)
@@ -158,9 +166,12 @@ class Counts:
 
     def __init__(self):
         self.rounds: list[tuple[Tensor, ...]] = []
+        self.over: list[tuple[Tensor, Tensor]] = []
 
-    def add(self, rows: Tensor, drafted: Draft, accepted: Tensor, added: Tensor, room: Tensor) -> None:
+    def add(self, rows, drafted: Draft, accepted: Tensor, added: Tensor, room: Tensor, over: Tensor | None) -> None:
         self.rounds.append((rows, drafted.real, drafted.depth, accepted, added, room))
+        if over is not None:
+            self.over.append((rows, over))
 
     def measures(self, rows: int, gamma: int) -> dict[str, Tensor]:
         found = {name: torch.zeros(rows, dtype=torch.long) for name in self.NAMES}
@@ -173,13 +184,45 @@ class Counts:
             for name, value in zip(self.NAMES, values, strict=True):
                 found[name][at] += value
             found["accept_lengths"][at, taken] += 1
+        if self.over:
+            sums = torch.zeros(rows, 2, dtype=torch.double)
+            for at, over in self.over:
+                sums[at.cpu()] += torch.stack([over, -torch.expm1(-over)], -1).cpu()
+            found |= zip(("overshoot", "beyond"), sums.round(decimals=4).unbind(-1), strict=True)
         return found
+
+
+def excess(drafted: Draft, distribution: Distribution, path: Tensor) -> Tensor:
+    """How far an accepted path [b, D] goes beyond the target: [b], (log Q - log P)+ in nats.
+
+    P and Q are its joints under target and draft, up to an end of text, whatever the limit cuts off; 0 where
+    the target likes it as well. The measure `overshoot` sums over passes, each below log(1/tau) for MTAD's chain;
+    `beyond` the sum of (1 - P/Q)+, the chance that a lossless test of the block would have refused what was accepted.
+    arXiv 2607.26627: what a rule that accepts more loses in quality goes with the draft's probability above the
+    target's.
+    """
+    before = torch.cat([torch.full_like(path[:, :1], -1), path[:, :-1]], 1)
+    rows = torch.arange(len(path), device=path.device)[:, None]
+    tokens = drafted.of(drafted.tokens, path)
+    p = distribution[rows, before + 1].at(tokens[..., None]).squeeze(-1)
+    steps = drafted.of(drafted.chance, path).double().log() - p.double().log()
+    within = (path >= 0) & ~drafted.of(drafted.behind, path)
+    return torch.where(within, steps, 0.0).sum(-1).clamp(min=0)
 
 
 def _event(step: int, rows: Tensor, drafted: Draft, verdict: Verdict, accepted: Tensor, bonus: Tensor) -> dict:
     shown = {"rows": rows, "drafted": drafted.tokens, "parents": drafted.parents, "joint": drafted.joint}
     shown |= {"path": verdict.path, "accepted": accepted, "bonus": bonus}
     return {"stage": "verify", "step": step, **{name: value.cpu() for name, value in shown.items()}}
+
+
+def require_heads(model, options: Drafting) -> None:
+    """Raise UserError where heads are asked for and the target has none; a draft may go without."""
+    if options.heads and not hasattr(getattr(model, "heads", None), "settings"):
+        raise UserError(
+            f"{type(options).__name__}.heads asks for a target with AutoDeco's heads: give "
+            "AutoDecoForCausalLM.from_base(model, heads), or leave it out"
+        )
 
 
 def require_pair(model, draft) -> None:

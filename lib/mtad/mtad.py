@@ -11,7 +11,7 @@ The text is not the target's: an accepted prefix x of j tokens has -log P(x) < -
 joint that it was held against: its own in the chain, in the tree the `reference`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 
 import torch
@@ -20,10 +20,11 @@ from torch import Tensor
 from lib.decoding.distributions import Distribution
 from lib.decoding.registry import decoder
 from lib.decoding.trace import Decoded
-from lib.mtad.draft import Draft, beams, grow
+from lib.mtad.draft import Draft, beams, grow, likeliest_beams
 from lib.mtad.loop import Drafting, Verdict, loop
 
-REFERENCES = ("kept", "best", "own")
+REFERENCES = ("kept", "best", "own", "slot")
+WEIGHTS = ("normalised", "softmax")
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,13 @@ class Mtad(Drafting):
     could have written, 1 nothing. replacement: beams are drawn with it, so that two may be the same. tree: MMTAD,
     all beams and their prefixes are verified, in the same pass.
     reference: with a tree, whose joint Q a candidate's P is held against: that of the beam with the largest weight
-    (`kept`), the largest of the layer (`best`), or its own (`own`). Where the released tree code takes a slot's Q
-    at every depth, though slots change hands, `kept` follows the beam's real ancestors.
+    (`kept`), the largest of the layer (`best`), or its own (`own`). `slot` is what the released tree code does: the
+    place that the kept beam has in the last layer, at every depth, though places change hands; `kept` follows the
+    beam's real ancestors.
+    weights: of the drawn beams, by which the next ones are drawn and the best is kept: their cells' mass, normalised,
+    or the softmax of it, as in the released chain code.
+    At temperature 0 a tree is made of the likeliest cells, by the draft's softmax as it is, and accepted are the
+    target's own likeliest tokens; a chain is the draft's likeliest tokens, where the released code keeps a beam.
     """
 
     width: int = 4
@@ -43,22 +49,29 @@ class Mtad(Drafting):
     replacement: bool = True
     tree: bool = False
     reference: str = "kept"
+    weights: str = "normalised"
 
     def check(self) -> None:
         super().check()
         self.require("width", self.width >= 1, "1 or more")
         self.require("tau", 0 <= self.tau <= 1, "in [0, 1]")
         self.require("reference", self.reference in REFERENCES, f"one of {', '.join(REFERENCES)}")
+        self.require("weights", self.weights in WEIGHTS, f"one of {', '.join(WEIGHTS)}")
 
 
 @decoder("mtad", Mtad, drafts=True)
 def decode(model, input_ids: Tensor, options: Mtad, *, family, draft=None, **given) -> Decoded:
     """Decode prompts [B, P]; `given`: the keywords of `loop`."""
     ends = torch.tensor(family.eot_ids, device=input_ids.device)
-    width = options.width if options.temperature else 1  # all beams are the same at temperature 0
+    width = options.width if options.temperature else 1  # drawn beams are all the same at temperature 0
+    softmax = options.weights == "softmax"
+    raw = replace(options, temperature=1.0, top_k=0, top_p=1.0, heads=False)
 
     def propose(session, pending: Tensor, real: Tensor, uniform: Tensor) -> Draft:
-        expand = beams(width, options.replacement, uniform, ends)
+        if options.tree and not options.temperature:
+            expand = likeliest_beams(options.width, ends, softmax)
+            return grow(session, pending, real, raw, options.gamma, expand, ends)
+        expand = beams(width, options.replacement, uniform, ends, softmax)
         found = grow(session, pending, real, options, options.gamma, expand, ends)
         return found if options.tree else alone(found)
 
@@ -66,7 +79,7 @@ def decode(model, input_ids: Tensor, options: Mtad, *, family, draft=None, **giv
         return verify_joint(found, distribution, options)
 
     draws = options.gamma * width
-    given["verified"] = 1  # draws nothing to verify
+    given |= {"verified": 1, "lossy": True}  # draws nothing to verify
     return loop(model, input_ids, options, propose, verify, family=family, draft=draft, draws=draws, **given)
 
 
@@ -110,6 +123,11 @@ def verify_joint(draft: Draft, distribution: Distribution, options: Mtad) -> Ver
     elif options.reference == "best":
         layers = [draft.joint[:, draft.depth == d].amax(-1) for d in range(draft.layers)]
         against = torch.stack(layers, 1)[:, draft.depth]
+    elif options.reference == "slot":
+        slot = draft.weights.argmax(-1, keepdim=True)
+        layers = [draft.joint[:, draft.depth == d] for d in range(draft.layers)]
+        layers = [joint.gather(1, slot.clamp(max=joint.shape[1] - 1)) for joint in layers]
+        against = torch.cat(layers, 1)[:, draft.depth]
     else:
         against = kept[:, draft.depth]
     bar = log(options.tau) if options.tau else -torch.inf

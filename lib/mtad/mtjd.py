@@ -17,7 +17,7 @@ from lib.decoding.registry import decoder
 from lib.decoding.session import Session
 from lib.decoding.trace import Decoded, Trace
 from lib.mtad.draft import Layer, ends_first, grow
-from lib.mtad.loop import Drafting, chosen
+from lib.mtad.loop import Drafting, chosen, require_heads
 from lib.mtad.sequences import Sequences
 
 
@@ -44,6 +44,7 @@ def decode(
     model, input_ids: Tensor, options: Mtjd, *, generator, family: Family, attention_mask=None, record=False
 ) -> Decoded:
     """Decode prompts [B, P], a block a step; `blocks` of the trace counts them, `joint` is the sum of their log P."""
+    require_heads(model, options)
     rows, device = len(input_ids), input_ids.device
     generator = RowGenerator.coerce(generator, rows)
     ends = torch.tensor(family.eot_ids, device=device)

@@ -1,7 +1,8 @@
 """MTAD and its tree form MMTAD (arXiv 2407.09722, Algorithm 1) as the paper has them: one row, no KV cache.
 
 Read this beside the paper; `mtad.py` is the loop to use. p and q: next-token distributions of target and draft; P and
-Q: their joints; x: a beam. Out of scope: beams drawn without `replacement`, and a tree's `reference` but `kept`.
+Q: their joints; x: a beam. Out of scope: beams drawn without `replacement`, softmaxed `weights`, a tree's `reference`
+but `kept` and its beams at temperature 0, and heads.
 """
 
 from bisect import bisect

@@ -15,8 +15,8 @@ from lib.reporting.profiles import read
 from lib.reporting.render import parameters
 from lib.running import index
 from lib.running.committed import committed, file_hashes
-from lib.running.evaluation import Run
 from lib.running.identity import changes, identity, setting
+from lib.running.run import Run
 from lib.running.schema import checked, parsed
 from lib.studies.base import BaseStudy
 
@@ -159,7 +159,8 @@ def uncollected(
         return [*found, f"results: their headlines and claims cannot be collected ({error})"]
     for path, text in wanted.items():
         if not path.exists() or path.read_text(encoding="utf-8") != text:
-            found.append(f"{path.name}: {WAITS} for make report, for it is not what the results give")
+            name = path.relative_to(results) if path.is_relative_to(results) else path.name
+            found.append(f"{name}: {WAITS} for make report, for it is not what the results give")
     return found
 
 

@@ -1,4 +1,4 @@
-"""What all results come to: results/headline.json, claims.json and claims.md, and the README's tables."""
+"""What all results come to: results/headline.json, claims.json and claims.md, the README's tables, model cards."""
 
 import json
 import re
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lib.errors import UserError
 from lib.paths import RESULTS, ROOT, result_files, write_whole
+from lib.reporting.cards import card_texts
 from lib.reporting.claims import DIRECTION, FAILS, HOLDS, OPEN, OWN, UNTESTABLE, as_text
 from lib.reporting.inert import markdown_cell
 from lib.running import index
@@ -57,7 +58,8 @@ def collected(results: Path = RESULTS, readme: Path = ROOT / "README.md") -> dic
     """What `write_all` writes, by file. Raises UserError where the README lacks a mark."""
     entries, claims = headlines(results), ledger(results)
     text = _between(readme.read_text(encoding="utf-8"), "headlines", _headline_table(entries))
-    return {
+    cards = card_texts(results, entries, DESCRIPTIONS)
+    return cards | {
         results / "headline.json": json.dumps(entries, indent=1, sort_keys=True) + "\n",
         results / "claims.json": json.dumps(claims, indent=1) + "\n",
         results / "claims.md": page(claims),

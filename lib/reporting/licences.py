@@ -15,7 +15,8 @@ from lib.paths import ROOT
 from lib.tasks import TASKS
 
 PAGE = ROOT / "LICENSES.md"
-# What lets anyone use, change and pass on, with at most the duty to keep notices or to share changes of a file.
+# What lets anyone use, change and pass on, with at most the duty to keep notices or to share changes of a file or, by
+# the LGPL, of the package: lm-eval's tables come with two such, which are used as they are.
 ALLOWED = (
     "0BSD",
     "Apache-2.0",
@@ -27,6 +28,8 @@ ALLOWED = (
     "CC0-1.0",
     "CNRI-Python",
     "ISC",
+    "LGPL-2.0-or-later",
+    "LGPL-3.0",
     "MIT",
     "MIT-0",
     "MIT-CMU",
@@ -44,6 +47,8 @@ WRITTEN = {  # as packages write what has a shorter name
     "Apache License, Version 2.0": "Apache-2.0",
     "Apache Software License": "Apache-2.0",
     "BSD License": "BSD",
+    "GNU Lesser General Public License v2 or later (LGPLv2+)": "LGPL-2.0-or-later",
+    "GNU Lesser General Public License v3 (LGPLv3)": "LGPL-3.0",
     "ISC License (ISCL)": "ISC",
     "LicenseRef-NVIDIA-Proprietary": NVIDIA,
     "MIT License": "MIT",
@@ -52,8 +57,8 @@ WRITTEN = {  # as packages write what has a shorter name
     "Python Software Foundation License": "PSF-2.0",
 }
 READ = {  # packages whose metadata do not say it in a word: read in the licence files that they come with
-    "amdsmi": "MIT",
     "cuda-toolkit": NVIDIA,
+    "word2number": "MIT",
     "zss": "BSD-3-Clause",
 }
 

@@ -22,7 +22,7 @@ from lib.paths import NOTEBOOKS, RESULTS, ROOT, write_whole
 from lib.reporting.profiles import read
 from lib.reporting.render import parameters
 from lib.running import index
-from lib.running.evaluation import Run
+from lib.running.run import Run
 from lib.studies import study_of
 from lib.studies.base import Timed
 from lib.tasks import protocol_of

@@ -14,8 +14,9 @@ from lib.reporting.inert import csv_table
 from lib.reporting.tables import mean_over
 from lib.running.committed import file_hashes
 from lib.running.cost import device_name
-from lib.running.evaluation import MEASURED, Run
 from lib.running.identity import identity, run_id
+from lib.running.lines import MEASURED
+from lib.running.run import Run
 from lib.tasks import get_task
 from lib.tasks.sandbox import level
 

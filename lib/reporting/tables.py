@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lib.analysis.stats import Estimate, corrected, paired_difference, score_interval, verdict
-from lib.running.evaluation import Run
+from lib.running.run import Run
 from lib.tasks.metrics import accuracy
 
 

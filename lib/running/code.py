@@ -16,11 +16,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "lib"
 Name = tuple[str, str]  # module and definition
-# Tables of everything: which of it a result uses is named beside them. Errors decide nothing.
+# Tables of everything: which of it a result uses is named beside them. Errors and model cards decide nothing, nor
+# does what of the class Model makes one without a name in the registry, for no run has such a model.
 APART = frozenset(
-    [("lib.models.registry", name) for name in ("MODELS", "FAMILIES", "HEADS", "TIERS")]
+    [("lib.models.registry", name) for name in ("MODELS", "HEADS", "TIERS")]
+    + [("lib.models.families", "FAMILIES")]
+    + [("lib.models.registry", f"Model.{name}") for name in ("assumed", "from_pretrained", "pair")]
     + [("lib.decoding.registry", name) for name in ("DECODERS", "decoder")]
     + [("lib.tasks", "TASKS"), ("lib.studies", "STUDIES")]
+    + [("lib.models.cards", "Known"), ("lib.models.cards", "write"), ("lib.models.publish", "Publishes")]
     + [("lib.errors", name) for name in ("UserError", "require_known", "exit_status")]
 )
 
@@ -95,6 +99,8 @@ def _module(root: Path, module: str) -> Module:
     tree = ast.parse(_file(root, module).read_text(encoding="utf-8"))
     definitions: dict[str, list[ast.stmt]] = {}
     for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            node.body = [part for part in node.body if not _apart(module, node, part)]
         for name in _defines(node):
             definitions.setdefault(name, []).append(node)
     return Module(definitions, _imports(tree.body))
@@ -112,6 +118,10 @@ def _defines(node: ast.stmt) -> list[str]:
         return [name for child in ast.walk(node) if child is not node and isinstance(child, ast.stmt)
                 for name in _defines(child)]  # fmt: skip
     return []
+
+
+def _apart(module: str, kind: ast.ClassDef, part: ast.stmt) -> bool:
+    return any((module, f"{kind.name}.{name}") in APART for name in _defines(part))
 
 
 def _imports(nodes: Iterable[ast.AST]) -> dict[str, Name]:

@@ -5,8 +5,9 @@ import json
 from hashlib import sha256
 from pathlib import Path
 
-from lib.running.evaluation import Run, run_of, scored_again
 from lib.running.identity import changes, identity
+from lib.running.one_batch import scored_again
+from lib.running.run import Run, run_of
 
 
 def committed(folder: Path, device: str = "cpu") -> dict[Run, list[dict]]:

@@ -1,172 +1,33 @@
-"""Runs: one method on one task by one model, resumable, shared out over processes, one JSON line a response."""
+"""Runs decoded to the end: resumable, shared out over processes, one JSON line a response."""
 
 import gc
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, fields, replace
-from functools import cache
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from lib.decoders import decoder_of, options_of
-from lib.engines.vllm import engine_of
 from lib.errors import UserError
-from lib.models.registry import FAMILIES, Model, entry_of, load
-from lib.models.vocabulary import paired
 from lib.paths import BUILD
-from lib.running.cost import Cost, measured
+from lib.running import one_batch
+from lib.running.cost import measured
 from lib.running.identity import file_id, items_of, row_hashes
-from lib.running.lines import MEASURED, cut, once, read_lines  # noqa: F401  MEASURED is read from here too
+from lib.running.lines import cut, once, read_lines
 from lib.running.lock import locked
 from lib.running.memory import batch_size as batch_size_of
-from lib.running.memory import devices_of, in_halves
+from lib.running.memory import devices_of
 from lib.running.memory import measured as room_measured
-from lib.running.respond import encoded, letters, respond
+from lib.running.respond import encoded, letters
+from lib.running.run import Run
 from lib.running.workers import by_ray, default_workers, results
 from lib.tasks import get_task
-from lib.tasks.base import Item
 from lib.tasks.sandbox import require_consent
 
 RUNS = BUILD / "runs"
 FEW = 100  # responses that are decoded sooner than other processes have started
 FIRST = 8  # batches of a run by which actors measure their memory, one in this process
-
-
-@dataclass(frozen=True)
-class Run:
-    """What is run. `options` is a tuple of (name, value) pairs of the method; `samples` responses an item.
-
-    `command`: a sentence that is put behind every prompt. `draft`: the small model of a method that drafts.
-    `engine`: what decodes in the place of this library, with draws of its own; "" where nothing does.
-    """
-
-    model: str
-    task: str
-    method: str
-    options: tuple[tuple[str, object], ...]
-    items: int
-    samples: int = 1
-    seed: int = 0
-    split: str = "test"
-    command: str = ""
-    draft: str = ""
-    engine: str = ""
-
-    @classmethod
-    def of(cls, model: str, task: str, method: str, items: int, samples: int = 1, **given) -> "Run":
-        """A run with its options checked; the length limit is the task's where none is given, the engine ENGINE's.
-
-        `given`: the other fields of a run, and the method's options.
-        """
-        own = {name: given.pop(name) for name in ("seed", "split", "command", "draft", "engine") if name in given}
-        options = given
-        names = [field.name for field in fields(decoder_of(method).options)]
-        key = "canvas" if "canvas" in names else "max_new_tokens"
-        options.setdefault(key, get_task(task).max_new_tokens)
-        if (method == "autodeco") != (entry_of(model).tier == "heads"):
-            has = "no heads, which autodeco needs" if method == "autodeco" else "heads, which only autodeco uses"
-            raise UserError(f"{model} has {has}: the method {method} cannot run on it")
-        if key == "canvas" and FAMILIES[entry_of(model).family].mask_id is None:
-            raise UserError(f"{model} has no [MASK] token: {method} needs a diffusion model, such as study-dlm")
-        resolved = _resolved(method, options)
-        own.setdefault("engine", engine_of(model, method, dict(resolved)))
-        return cls(model, task, method, resolved, items, samples, **own)
-
-    def resolved(self):
-        return options_of(self.method, dict(self.options))
-
-
-def _resolved(method: str, options: dict) -> tuple[tuple[str, object], ...]:
-    """All options of a method, those that are not given at their defaults."""
-    resolved = options_of(method, options).to_dict()
-    resolved.pop("method")
-    return tuple(sorted(resolved.items()))
-
-
-def run_of(stored: dict) -> Run:
-    """A run from what `identity.setting` stored of it."""
-    options = {k: tuple(v) if isinstance(v, list) else v for k, v in stored["options"].items()}
-    return Run(**{**stored, "options": _resolved(stored["method"], options)})
-
-
-@cache
-def model_of(name: str, device: str) -> Model:
-    """The model of that name, loaded once a process."""
-    return load(name, device)
-
-
-def decode_rows(run: Run, rows: list[tuple[int, int]], device: str = "cpu") -> list[dict]:
-    """Decode and score (item index, sample index) rows as one batch: a line each."""
-
-    def decoded(part: list[tuple[int, int]]) -> list[dict]:
-        items = items_of(run.task, run.split, run.items)
-        with measured(device) as cost:
-            found = responses(run, [items[index] for index, _ in part], [sample for _, sample in part], device)
-        return _lines(run, part, found, cost)
-
-    return in_halves(decoded, rows, _kind(run, device))
-
-
-def _kind(run: Run, device: str) -> tuple:
-    """What is decoded, of which as many rows fit at once."""
-    return run.model, run.method, run.options, run.task, device
-
-
-def _lines(run: Run, rows: list[tuple[int, int]], found: list[dict], cost: Cost) -> list[dict]:
-    """The lines of rows whose texts and counters were found at that cost."""
-    everything = items_of(run.task, run.split, run.items)
-    items = [everything[index] for index, _ in rows]
-    row_of = row_hashes(run.task, run.split, run.items)
-    judged = scored(run.task, [(item, line["text"]) for item, line in zip(items, found, strict=True)])
-    return [
-        {
-            "item": item.id,
-            "row": row_of[item.id],
-            "sample": sample,
-            **score,
-            **line,
-            "seconds": round(cost.seconds / len(rows), 6),
-            "joules": None if cost.joules is None else round(cost.joules / len(rows), 6),
-        }
-        for item, (_, sample), line, score in zip(items, rows, found, judged, strict=True)
-    ]
-
-
-def responses(run, items: list[Item], samples: list[int], device: str = "cpu") -> list[dict]:
-    """Texts and counters of one batch of a run's responses, as a line has them.
-
-    It is hashed (see identity.SHARED), so that Run is not named here: a run may get new fields.
-    """
-    model = model_of(run.model, device)
-    draft = {}
-    if run.draft:  # of a padded vocabulary of another size, both laws are cut to the common part
-        network, small = paired(model.network, model_of(run.draft, device).network, model.tokenizer)
-        model, draft = replace(model, network=network), {"draft": small}
-    given = {"instruction": get_task(run.task).instruction, "command": run.command, "seed": run.seed}
-    out = respond(model, items, run.resolved(), samples=samples, **given, **draft)
-    return [
-        {"text": model.text(out.responses[i], int(out.lengths[i])), **out.trace.row(i)} for i in range(len(items))
-    ]
-
-
-def scored(task: str, pairs: list[tuple[Item, str]]) -> list[dict]:
-    """What a line keeps of the score of each (item, text)."""
-    return [
-        {"correct": score.correct, "status": score.status, "answer": score.answer}
-        for score in get_task(task).score_all(pairs)
-    ]
-
-
-def scored_again(run: Run, lines: list[dict]) -> list[dict]:
-    """Stored lines of a run with the scores that today's scorer gives their texts."""
-    if get_task(run.task).kind == "code":
-        require_consent()
-    items = {item.id: item for item in items_of(run.task, run.split, run.items)}
-    judged = scored(run.task, [(items[line["item"]], line["text"]) for line in lines])
-    return [line | score for line, score in zip(lines, judged, strict=True)]
 
 
 def lines_of(run: Run, folder: Path, device: str = "cpu") -> list[dict]:
@@ -305,8 +166,8 @@ def _closing(found: Iterator) -> Iterator:
 def _size(unit: tuple) -> tuple[Run, int]:
     """How many responses of a run are decoded at once, by an estimate. Raises UserError for models that do not do."""
     run, rows, device, workers, size = unit
-    model = model_of(run.model, device)
-    if run.draft and model_of(run.draft, device).tokenizer.get_vocab() != model.tokenizer.get_vocab():
+    model = one_batch.model_of(run.model, device)
+    if run.draft and one_batch.model_of(run.draft, device).tokenizer.get_vocab() != model.tokenizer.get_vocab():
         raise UserError(
             f"{run.draft} and {run.model} have different tokenizers: take a draft of the target's own family"
         )
@@ -323,11 +184,11 @@ def _work(unit: tuple[Run, list[tuple[int, int]], str]) -> tuple[Run, list[dict]
     """A batch's lines, and how many such rows fit at once where that was measured."""
     run, rows, device = unit
     networks = [
-        model_of(name, device).network for name in (run.model, run.draft) if name
+        one_batch.model_of(name, device).network for name in (run.model, run.draft) if name
     ]  # no part of what rows take
     devices = sorted({place for network in networks for place in devices_of(network, device)})
-    with room_measured(len(rows), devices, _kind(run, device)) as room:
-        lines = decode_rows(run, rows, device)
+    with room_measured(len(rows), devices, one_batch.kind_of(run, device)) as room:
+        lines = one_batch.decode_rows(run, rows, device)
     return run, lines, room.fits
 
 
@@ -337,7 +198,7 @@ def _by_engines(todo: list[tuple[Run, list]], device: str) -> Iterator[tuple[Run
 
     if device != "cpu":
         ray.release()
-        model_of.cache_clear()
+        one_batch.model_of.cache_clear()
         gc.collect()
         torch.cuda.empty_cache()
     try:
@@ -370,4 +231,4 @@ def _by_engine(run: Run, rows: list[tuple[int, int]], device: str) -> Iterator[l
             if group is None:
                 return
             lines = [{"text": answer.text, **answer.counters} for answer in group]
-            yield _lines(run, [rows[answer.place] for answer in group], lines, cost)
+            yield one_batch.lines_at(run, [rows[answer.place] for answer in group], lines, cost)

@@ -18,8 +18,8 @@ from lib.tasks import get_task
 from lib.tasks.base import rows_hash
 
 # What every response passes through, besides its method and its model.
-SHARED = (("lib.running.evaluation", "responses"), ("lib.models.registry", "Model"))
-SCORED = (("lib.running.evaluation", "scored"),)  # what every score passes through
+SHARED = (("lib.running.one_batch", "responses"), ("lib.models.registry", "Model"))
+SCORED = (("lib.running.one_batch", "scored"),)  # what every score passes through
 # What a response passes through where vLLM decodes it; its plugin is found by name, and so is named here.
 ENGINE = (("lib.engines.vllm", "answers"),
           *(("lib.engines.vllm_plugin", name) for name in ("with_heads", "recorder", "Worker")))  # fmt: skip

@@ -20,8 +20,9 @@ from lib.paths import write_whole
 from lib.running import index
 from lib.running.committed import file_hashes, stored_lines
 from lib.running.cost import device_name
-from lib.running.evaluation import Run, model_of, responses, run_of
 from lib.running.identity import changes, identity, items_of
+from lib.running.one_batch import model_of, responses
+from lib.running.run import Run, run_of
 from lib.running.workers import results
 
 CERTIFIES = 16  # responses of a run, or all where it has fewer, that must be equal where its code changed

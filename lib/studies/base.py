@@ -19,8 +19,9 @@ from lib.reporting.result_folder import style, write_result
 from lib.running.code import Name, files_hash, hash_of
 from lib.running.committed import committed, file_hashes
 from lib.running.cost import device_name
-from lib.running.evaluation import RUNS, Run, lines_of, run_all
+from lib.running.evaluation import RUNS, lines_of, run_all
 from lib.running.identity import digest_of, items_of
+from lib.running.run import Run
 
 SHORT = {"math": "gsm_symbolic", "qa": "country_facts", "code": "small_functions"}
 PAPERS = ROOT / "lib" / "reporting" / "papers"

@@ -17,8 +17,9 @@ from lib.reporting.inert import inert
 from lib.reporting.result_folder import headline
 from lib.reporting.tables import accuracy_cells, percent, summary_row
 from lib.running.code import Name
-from lib.running.evaluation import Run, model_of
 from lib.running.identity import items_of
+from lib.running.one_batch import model_of
+from lib.running.run import Run
 from lib.studies.base import SHORT, BaseStudy
 from lib.studies.checkpoints import learning_curve
 from lib.tasks import get_task

@@ -25,6 +25,7 @@ from lib.tasks import (
     worded_math,
 )
 from lib.tasks.base import Item, Task
+from lib.tasks.prompt_templates import MARK, with_template
 from lib.tasks.protocol import Protocol
 
 SECOND = (  # the test bed of the second edition
@@ -84,9 +85,11 @@ DETAILS: dict[str, tuple[str, ...]] = {
 
 
 def get_task(name: str) -> Task:
-    """The task of that name. Raises UserError listing the names that there are."""
-    require_known("task", [name], TASKS)
-    return TASKS[name]
+    """The task of that name, in a prompt template where `@` and its name follow. Raises UserError listing the names
+    that there are."""
+    own, mark, template = name.partition(MARK)
+    require_known("task", [own], TASKS)
+    return with_template(TASKS[own], template) if mark else TASKS[own]
 
 
 def protocol_of(name: str) -> Protocol:

@@ -67,7 +67,9 @@ class Canvas:
         """One forward over prompt and `tokens`: float32 logits [M, V] at the M positions of `needed` [B, G], by rows.
 
         The mask token is at minus infinity: differs from the released code, which lets LLaDA draw [MASK] as an
-        answer. `rows` (indices) are those that still take part; only they are computed and charged.
+        answer. Confidences are ranked in float32 whatever the model's dtype is: the released code ranks a bfloat16
+        model's by softmax in bfloat16, where many tie. `rows` (indices) are those that still take part; only they
+        are computed and charged.
         """
         self._took.append((rows, needed.sum(-1), bool(self._prompt_keys and self._prompt_keys.layers)))
         if self.trace.per_token is not None:

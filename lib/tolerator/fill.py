@@ -29,22 +29,26 @@ class Vanilla(Options):
         probability of the drawn token;
         `entropy`: Dream, minus the entropy of the tempered and filtered distribution; `margin`: the gap between
         its two largest probabilities (both untempered at temperature 0); `random`.
-    schedule: `even` keeps G/T tokens a step, the first G mod T steps one more (LLaDA); `dream` keeps
-        floor(masked * (1 - s/t)) with times from 1 to 0.001, all in the last step.
-    eot_form, eot_lambda: see `penalise_eot` in canvas.py.
+    schedule: by default that of the model's family. `even` keeps G/T tokens a step, the first G mod T steps one more
+        (LLaDA); `dream` keeps floor(masked * (1 - s/t)) with times from 1 to 0.001, all in the last step.
+    temperature, top_p, top_k: of the draws; 0 takes the likeliest, the filters come after the temperature. The token
+        that crosses top_p is kept, as in Dream's code, whose scripts decode at 0.9; LLaDA's have none.
+    eot_form, eot_lambda: the penalty on the end of text, see `penalise_eot`. `prob_div` divides its probability by
+        lambda (the paper's formula), `logit_div` its logit (the released code), `off` neither.
+    prompt_cache: the prompt's keys of the first forward in all, an approximation (Fast-dLLM).
     """
 
     canvas: int = 32
     steps: int = 32
     block: int = 0
     rule: str = ""
-    schedule: str = "even"
+    schedule: str = ""
     temperature: float = 0.3
     top_p: float = 1.0
     top_k: int = 0
     eot_form: str = "off"
     eot_lambda: float = 1.2
-    prompt_cache: bool = False  # the prompt's keys of the first forward in all: an approximation (Fast-dLLM)
+    prompt_cache: bool = False
 
     def check(self) -> None:
         self.require("canvas", self.canvas >= 1, "1 or more")
@@ -56,7 +60,7 @@ class Vanilla(Options):
         )
         self.require("steps", not self.block or self.steps >= self.canvas // self.block, "at least one a block")
         self.require("rule", self.rule in ("", *RULES), f"empty or one of {', '.join(RULES)}")
-        self.require("schedule", self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}")
+        self.require("schedule", self.schedule in ("", *SCHEDULES), f"empty or one of {', '.join(SCHEDULES)}")
         self.require("temperature", self.temperature >= 0, "0 or more")
         self.require("top_p", 0 < self.top_p <= 1, "in (0, 1]")
         self.require("top_k", self.top_k >= 0, "0 (off) or more")
@@ -77,14 +81,17 @@ def transfer_counts(width: int, steps: int, schedule: str = "even") -> list[int]
     return counts
 
 
-def plan(options: Vanilla) -> list[tuple[int, int, int]]:
-    """(first, last, tokens to keep) of every forward: blocks from left to right, steps shared out evenly."""
+def plan(options: Vanilla, schedule: str = "even") -> list[tuple[int, int, int]]:
+    """(first, last, tokens to keep) of every forward: blocks from left to right, steps shared out evenly.
+
+    `schedule`: that of the model's family, where the options name none.
+    """
     blocks = options.canvas // options.block if options.block else 1
     length = options.canvas // blocks
     return [
         (b * length, (b + 1) * length, count)
         for b, steps in enumerate(transfer_counts(options.steps, blocks))
-        for count in transfer_counts(length, steps, options.schedule)
+        for count in transfer_counts(length, steps, options.schedule or schedule)
     ]
 
 
@@ -122,7 +129,7 @@ def fill_step(
 def fill(canvas: Canvas, options: Vanilla) -> None:
     """Run the whole fill-up on a canvas; it holds no mask afterwards."""
     columns = torch.arange(canvas.width, device=canvas.tokens.device)
-    for step, (first, last, count) in enumerate(plan(options)):
+    for step, (first, last, count) in enumerate(plan(options, canvas.family.schedule)):
         region = (columns >= first) & (columns < last)
         logits = canvas.logits(canvas.tokens, canvas.masked() & region)
         uniform = torch.stack([canvas.uniform(step, TOKENS), canvas.uniform(step, TOKENS + 1)])

@@ -6,6 +6,7 @@ two step counts); batches; [MASK] is never drawn; locking is an option, off by d
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -20,7 +21,6 @@ from lib.tolerator.canvas import EOT_FORMS, POSITIONS, TOKENS, Canvas, draw_at, 
 from lib.tolerator.fill import RULES, Vanilla, fill
 
 RATES = ("cosine", "exponential", "constant")
-SUBSETS = ("random", "folds", "confidence")
 REFINE = 1000  # refinement draws count their steps from here, apart from the fill-up's
 
 
@@ -28,21 +28,24 @@ REFINE = 1000  # refinement draws count their steps from here, apart from the fi
 class Tolerator(Options):
     """Options of TOLERATOR.
 
+    canvas: response length G.
     forwards: T, fill-up and refinement together, 2 or more. rho: share of the fill-up, in (0, 1).
     gamma_max, gamma_min: refinement rate at the first and last iteration; `rate` is the way between them
         (`constant` stays at gamma_max).
     temperature, refine_temperature: of the fill-up draws and of the refinement draws.
-    eot_form with eot_lambda (fill-up) and refine_eot_lambda (refinement; 1 is off).
+    eot_form, eot_lambda, refine_eot_lambda: the penalty on the end of text as in vanilla decoding, and its lambda in
+        the fill-up and in the refinement; 1 is off.
     update_rate: share of the masked positions that take their new token; the rest, those whose old token the
         model finds likeliest, get it back. 1 replaces all.
     lock_after: lock a position whose last R draws agree, a token put back being no draw; 0 is off, as in the
         paper (the code's default is 10).
     block, rule, top_p: of the fill-up, as in vanilla decoding.
+    prompt_cache: the prompt's keys of the first forward in all, an approximation (Fast-dLLM).
 
     Not published, for controls:
     subset: which positions are masked. `random`: fresh in every iteration, as published; `folds`: the next ones of
         an order that is drawn once a response, so that all take turns; `confidence`: those whose token was the least
-        probable when it was drawn.
+        probable when it was drawn (with rates from 0.3 to 0.1 this masks the few that were doubtful). See `SUBSETS`.
     greedy_last: the last iteration takes the likeliest tokens.
     """
 
@@ -64,7 +67,7 @@ class Tolerator(Options):
     top_p: float = 1.0
     subset: str = "random"
     greedy_last: bool = False
-    prompt_cache: bool = False  # the prompt's keys of the first forward in all: an approximation (Fast-dLLM)
+    prompt_cache: bool = False
 
     def check(self) -> None:
         self.require("forwards", self.forwards >= 2, "2 or more (one to fill up, one to refine)")
@@ -124,7 +127,7 @@ def refinement_rate(k: int, steps: int, options: Tolerator) -> float:
 def masked_count(unlocked: Tensor, gamma: float) -> Tensor:
     """How many of A unlocked positions [B] are masked: A - floor(A (1 - gamma)), rounded up as in the code.
 
-    The small term keeps 40 * (1 - 0.8) at 8 where floating point says 7.999...
+    The small term keeps 40 * (1 - 0.8) at 8 where floating point says 7.999... (there 33 of 40 are masked, not 32).
     """
     return unlocked - torch.floor(unlocked.double() * (1 - gamma) + 1e-9).long()
 
@@ -157,19 +160,19 @@ class Refinement:
             setattr(self, field.name, getattr(self, field.name).index_copy(0, rows, getattr(other, field.name)))
 
 
-def subset_of(state: Refinement, gamma: float, uniform: Tensor, subset: str = "random") -> Tensor:
-    """S^(k), [B, G]: as many unlocked positions as gamma says, which ones by `subset`.
+# Which positions are masked: those of the highest score [B, G], by (state, uniform [B, G]). `uniform` is fresh in
+# every iteration, but for `folds` the same in all of them.
+SUBSETS: dict[str, Callable[[Refinement, Tensor], Tensor]] = {
+    "random": lambda state, uniform: uniform,
+    "folds": lambda state, uniform: uniform - state.visits,
+    "confidence": lambda state, uniform: -state.confidence,
+}
 
-    uniform [B, G]: fresh in every iteration for `random`, the same in all of them for `folds`.
-    """
+
+def subset_of(state: Refinement, gamma: float, uniform: Tensor, subset: str = "random") -> Tensor:
+    """S^(k), [B, G]: as many unlocked positions as gamma says, which ones by the rule of that name in `SUBSETS`."""
     unlocked = ~state.locked
-    if subset == "random":
-        score = uniform
-    elif subset == "folds":
-        score = uniform - state.visits
-    else:
-        score = -state.confidence
-    return top_count(score, unlocked, masked_count(unlocked.sum(-1), gamma))
+    return top_count(SUBSETS[subset](state, uniform), unlocked, masked_count(unlocked.sum(-1), gamma))
 
 
 def refine_step(

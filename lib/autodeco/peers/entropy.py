@@ -14,9 +14,10 @@ from lib.decoding.trace import Decoded
 
 @dataclass(frozen=True)
 class EntropyTemperature(Options):
-    """Dynamic temperature without training (Zhang et al. 2024, EDT): T = highest * base ** (theta / entropy).
+    """Dynamic temperature without training, EDT (Zhang et al. 2024, arXiv 2403.14541): T = T0 * N^(theta / H(p)).
 
-    The entropy of the unscaled distribution is in nats: where it is small the token is all but greedy.
+    H is the entropy of the unscaled distribution, in nats: where it is small the token is all but greedy.
+    highest: T0. base: N, 0.8 in the paper. theta: how much of it; 0 leaves the temperature at T0.
     """
 
     max_new_tokens: int = 64

@@ -8,8 +8,8 @@ from pathlib import Path
 from lib.bench.reliability.case import Case
 from lib.bench.reliability.small_results import NAME, PROFILE, Small, build, library, remake, said
 from lib.running import code
-from lib.running.evaluation import Run
 from lib.running.identity import response_code, score_code
+from lib.running.run import Run
 
 WHERE = f"{PROFILE}/{NAME}"
 CHECKPOINT_FILES = (

@@ -21,8 +21,9 @@ from lib.errors import STOPPED
 from lib.paths import result_files
 from lib.reporting import publish as publishing
 from lib.running.committed import file_hashes
-from lib.running.evaluation import Run, run_all
+from lib.running.evaluation import run_all
 from lib.running.lines import MEASURED, read_lines
+from lib.running.run import Run
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 EVALUATIONS, TRAININGS, WAITING = 12, 6, 4  # of each signal, of each signal, of all

@@ -10,13 +10,13 @@ from pathlib import Path
 from unittest.mock import patch
 
 from lib.models import registry
-from lib.paths import CHECKPOINTS, NOTEBOOKS, RESULTS, ROOT
+from lib.paths import CHECKPOINTS, NOTEBOOKS, RESULTS, ROOT, write_whole
 from lib.reporting import check, collect
 from lib.reporting.render import parameters
 from lib.running import code, index
 from lib.running.committed import file_hashes
-from lib.running.evaluation import Run
 from lib.running.identity import identity, run_id
+from lib.running.run import Run
 from lib.studies import base
 from lib.studies import models as studied
 
@@ -74,7 +74,7 @@ def build(folder: Path) -> Path:
         shutil.copy(ROOT / name, folder / name)
     remake(folder)
     for path, text in collect.collected(results, folder / "README.md").items():
-        path.write_text(text, encoding="utf-8")
+        write_whole(path, text)  # a checkpoint's card is a link to the real one
     index.write(results, folder / "README.md", folder / "uv.lock")
     return place
 

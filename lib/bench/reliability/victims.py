@@ -24,8 +24,9 @@ from lib.errors import exit_status
 from lib.models.registry import MODELS, Entry, Model
 from lib.models.study import SHAPES, build_tokenizer
 from lib.reporting import publish as publishing
-from lib.running import evaluation, identity
-from lib.running.evaluation import Run, run_all
+from lib.running import identity, one_batch
+from lib.running.evaluation import run_all
+from lib.running.run import Run
 from lib.tasks import get_task
 from lib.training.study import data, loop
 from lib.training.study.recipe import RECIPES, Recipe
@@ -65,9 +66,9 @@ def tiny_world(shown: bool = False) -> Iterator[None]:
         if not shown:
             enter(redirect_stderr(StringIO()))
         enter(patch.dict(MODELS, REGISTERED))
-        real, described = evaluation.model_of, identity.describe
+        real, described = one_batch.model_of, identity.describe
         family = tiny_model().family
-        enter(patch.object(evaluation, "model_of", lambda n, d: tiny_model() if n == "tiny" else real(n, d)))
+        enter(patch.object(one_batch, "model_of", lambda n, d: tiny_model() if n == "tiny" else real(n, d)))
         tiny = (family, "tiny", "torch.float32")
         enter(patch.object(identity, "describe", lambda n, d: tiny if n == "tiny" else described(n, d)))
         small = SHAPES["study-draft"] | {"num_hidden_layers": 1, "hidden_size": 32}

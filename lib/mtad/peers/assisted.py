@@ -34,6 +34,7 @@ class Assisted(Drafting):
         super().check()
         self.require("confidence", 0 <= self.confidence < 1, "in [0, 1)")
         self.require("ensemble", 0 < self.ensemble <= 1, "in (0, 1]")
+        self.require("heads", not self.heads, "False, for transformers' assisted generation knows none")
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Drafting that changes the distribution, the field's simple rules: what MTAD's joint rule must beat.
 
-All stop at the first token that fails, and draw the next one from the target itself.
+All stop at the first token that fails, and the next one is the target's own.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -32,10 +32,13 @@ class Typical(Drafting):
     """Typical acceptance (Medusa, Cai et al. 2024): accept while p(x) > min(epsilon, delta exp(-H(p))).
 
     p is the target after temperature, top-k and top-p, as everywhere here; Medusa has no top-k and no top-p.
+    argmax: the token behind the accepted ones is the target's likeliest, as Medusa's default (`fast`) has it; else it
+    is drawn.
     """
 
     epsilon: float = 0.09
     delta: float = 0.3
+    argmax: bool = True
 
     def check(self) -> None:
         super().check()
@@ -50,6 +53,9 @@ class Bild(Drafting):
     The draft stops before the first token whose distribution has no probability above `fallback`, at the latest
     after gamma tokens; the target takes back from the first token with -log p(x) > `rollback` on. fallback, rollback
     and gamma as MTAD's authors run it on CNN/DailyMail.
+    At temperature 0, as BiLD itself is run, tokens are the likeliest, and both tests see the softmax as it is,
+    without top-k, top-p and heads. What is the target's likeliest token too is not taken back; the released code then
+    looks at no later token of the draft either.
     """
 
     gamma: int = 10
@@ -69,7 +75,7 @@ def decode_threshold(model, input_ids: Tensor, options: Threshold, **given) -> D
     def verify(draft: Draft, distribution: Distribution, uniform: Tensor) -> Verdict:
         return upto(ratios(draft, distribution) > options.tau, draft, distribution)
 
-    return chain(model, input_ids, options, verify, **given)
+    return chain(model, input_ids, options, verify, lossy=True, **given)
 
 
 @decoder("typical", Typical, drafts=True)
@@ -78,26 +84,38 @@ def decode_typical(model, input_ids: Tensor, options: Typical, **given) -> Decod
 
     def verify(draft: Draft, distribution: Distribution, uniform: Tensor) -> Verdict:
         p = distribution[:, :-1]
-        entropy = -torch.special.xlogy(p.probs, p.probs).sum(-1)
-        bar = (options.delta * torch.exp(-entropy)).clamp(max=options.epsilon)
-        return upto(p.at(draft.tokens[..., None]).squeeze(-1) > bar, draft, distribution)
+        passes = p.at(draft.tokens[..., None]).squeeze(-1) > typical_bar(p, options.epsilon, options.delta)
+        return upto(passes, draft, distribution, options.argmax)
 
-    return chain(model, input_ids, options, verify, **given)
+    return chain(model, input_ids, options, verify, lossy=True, **given)
+
+
+def typical_bar(distribution: Distribution, epsilon: float, delta: float) -> Tensor:
+    """min(epsilon, delta exp(-H)) of each distribution [...], H in nats."""
+    entropy = -torch.special.xlogy(distribution.probs, distribution.probs).sum(-1)
+    return (delta * torch.exp(-entropy)).clamp(max=epsilon)
 
 
 @decoder("bild", Bild, drafts=True)
 def decode_bild(model, input_ids: Tensor, options: Bild, **given) -> Decoded:
     """Decode prompts [B, P]; `given`: the keywords of the loop."""
+    greedy = not options.temperature
+    if greedy:
+        options = replace(options, temperature=1.0, top_k=0, top_p=1.0, heads=False)
 
     def verify(draft: Draft, distribution: Distribution, uniform: Tensor) -> Verdict:
-        surprise = -distribution[:, :-1].at(draft.tokens[..., None]).squeeze(-1).log()
-        return upto(surprise <= options.rollback, draft, distribution)
+        p = distribution[:, :-1]
+        passes = -p.at(draft.tokens[..., None]).squeeze(-1).log() <= options.rollback
+        if greedy:
+            passes |= draft.tokens == p.likeliest().tokens[..., 0]
+        return upto(passes, draft, distribution, greedy)
 
-    return chain(model, input_ids, options, verify, confident=options.fallback, **given)
+    return chain(model, input_ids, options, verify, confident=options.fallback, greedy=greedy, lossy=True, **given)
 
 
-def upto(passes: Tensor, draft: Draft, distribution: Distribution) -> Verdict:
-    """Take what passes before the first failure; the next token from the target's distribution."""
+def upto(passes: Tensor, draft: Draft, distribution: Distribution, argmax: bool = False) -> Verdict:
+    """Take what passes before the first failure; the next token from the target's distribution, or its likeliest."""
     accepted = first_failure(passes & draft.real)
     rows = torch.arange(len(accepted), device=accepted.device)
-    return Verdict(chain_path(accepted, draft.tokens.shape[1]), distribution[rows, accepted])
+    last = distribution[rows, accepted]
+    return Verdict(chain_path(accepted, draft.tokens.shape[1]), last.likeliest() if argmax else last)

@@ -51,14 +51,15 @@ def decode(model, input_ids: Tensor, options: Speculative, *, draft=None, **give
 
 
 def chain(
-    model, input_ids: Tensor, options: Drafting, verify, *, confident=0.0, length=0, family, **given
+    model, input_ids: Tensor, options: Drafting, verify, *, confident=0.0, greedy=False, length=0, family, **given
 ) -> Decoded:
-    """Any rule that verifies one drawn chain of `length` (gamma) tokens; `confident` as in `branching`."""
+    """Any rule that verifies one chain of `length` (gamma) tokens; `confident` and `greedy` as in `branching`."""
     length = length or options.gamma
     ends = torch.tensor(family.eot_ids, device=input_ids.device)
 
     def propose(session, pending: Tensor, real: Tensor, uniform: Tensor) -> Draft:
-        return grow(session, pending, real, options, length, branching((1,) * length, uniform, confident), ends)
+        expand = branching((1,) * length, uniform, confident, greedy)
+        return grow(session, pending, real, options, length, expand, ends)
 
     given |= {"draws": length, "verified": length}
     return loop(model, input_ids, options, propose, verify, family=family, **given)

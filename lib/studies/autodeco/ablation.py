@@ -15,7 +15,7 @@ from lib.reporting.claims import Claim, more
 from lib.reporting.result_folder import headline
 from lib.reporting.tables import accuracy_cells, comparison_table, estimate_of, summary_row
 from lib.running.code import Name
-from lib.running.evaluation import Run
+from lib.running.run import Run
 from lib.studies.autodeco.scores import mean_setting
 from lib.studies.base import SHORT, BaseStudy, limit
 from lib.studies.checkpoints import learning_curve, training_record

@@ -6,9 +6,10 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from lib.analysis.crossed import components, crossed_mean
 from lib.analysis.stats import Estimate, mean_interval, wilson
 from lib.reporting.tables import comparison_table, outcomes, percent
-from lib.running.evaluation import Run
+from lib.running.run import Run
 from lib.studies.base import SHORT, BaseStudy, limit
 from lib.training.autodeco.commands import HELD_OUT_HIGH, HELD_OUT_LOW, HELD_OUT_NEUTRAL, NO_RANDOMNESS
 
@@ -22,6 +23,11 @@ COMMANDS = {
     "no randomness": (NO_RANDOMNESS,),
 }
 DIRECTIONS = {"low diversity": -1, "high diversity": 1, "no randomness": -1}
+# Which neutral sentences have as many words as a direction's commands, one by one.
+TWINS = {
+    "low diversity": slice(0, len(HELD_OUT_LOW)),
+    "high diversity": slice(len(HELD_OUT_LOW), len(HELD_OUT_LOW) + len(HELD_OUT_HIGH)),
+}
 SETTINGS = {"T": "temperature", "P": "top_p"}
 # What heads were taught, by the end of their name.
 TEACHINGS = {
@@ -93,6 +99,32 @@ class CommandStudy(BaseStudy):
         """How many % of the questions of all tasks follow, each with the share of its commands that it follows."""
         followed = [self._follows(task, model, direction, setting).mean(0) for task in self.tasks]
         return percent(mean_interval(np.concatenate(followed)))
+
+    def _beyond_neutral(self, model: str, direction: str, setting: str) -> np.ndarray:
+        """[wordings, questions of all tasks]: how much farther a command moves the mean setting the way that it asks
+        for than its neutral sentence does."""
+        moved = [
+            self._means(task, model, direction, setting)
+            - self._means(task, model, "neutral", setting)[TWINS[direction]]
+            for task in self.tasks
+        ]
+        return np.concatenate(moved, axis=1) * DIRECTIONS[direction]
+
+    def beyond_neutral(self) -> pd.DataFrame:
+        """Commands against neutral sentences of as many words, by heads, direction and setting: how much farther they
+        move the mean setting, for wordings and questions like these; the share of the cells that it moves that way
+        in %, and the standard deviation between wordings."""
+        rows = []
+        for model in self.heads:
+            for direction in TWINS:
+                for name, setting in SETTINGS.items():
+                    values = self._beyond_neutral(model, direction, setting)
+                    e = crossed_mean(values)
+                    row = {"heads": teaching(model), "command": direction, "setting": name, "shift": e.value}
+                    row |= {"low": e.low, "high": e.high, "p": e.p, "wordings": len(values), "items": e.n}
+                    row |= {"follows": 100 * (values > 0).mean(), "sd_wordings": components(values)["rows"] ** 0.5}
+                    rows.append(row)
+        return pd.DataFrame(rows)
 
     def mean_temperature(self, model: str, direction: str, tasks: tuple[str, ...]) -> Estimate:
         """Behind a direction's commands, over the questions of some tasks."""

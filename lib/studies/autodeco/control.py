@@ -12,8 +12,8 @@ from lib.models.registry import Model
 from lib.reporting.claims import OWN, Claim, at_least, at_most, more
 from lib.reporting.inert import label_text
 from lib.reporting.papers import printed
-from lib.running.evaluation import model_of
 from lib.running.identity import items_of
+from lib.running.one_batch import model_of
 from lib.running.respond import commanded
 from lib.studies.autodeco.commands import COMMANDS, NO_COMMAND, SETTINGS, CommandStudy, teaching, untaught
 from lib.studies.base import SHORT

@@ -19,8 +19,8 @@ from lib.reporting.claims import OWN, Claim, at_most
 from lib.reporting.papers import printed
 from lib.reporting.result_folder import headline
 from lib.running.code import Name, name_of
-from lib.running.evaluation import model_of
 from lib.running.identity import items_of
+from lib.running.one_batch import model_of
 from lib.studies.base import BaseStudy, Timed
 
 TEMPERATURE, TOP_P = 0.8, 0.9  # of the constant

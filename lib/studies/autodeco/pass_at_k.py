@@ -14,7 +14,7 @@ from lib.reporting.claims import OWN, Claim, more
 from lib.reporting.papers import printed
 from lib.reporting.result_folder import headline
 from lib.reporting.tables import difference_table, outcomes, percent
-from lib.running.evaluation import Run
+from lib.running.run import Run
 from lib.studies.autodeco.scores import NAMES, mean_setting
 from lib.studies.base import SHORT, BaseStudy, limit
 from lib.tasks.metrics import pass_at_k

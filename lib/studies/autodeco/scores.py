@@ -13,7 +13,7 @@ from lib.reporting.claims import OWN, Claim, more
 from lib.reporting.papers import printed
 from lib.reporting.result_folder import headline
 from lib.reporting.tables import accuracy_cells, accuracy_difference, comparison_table, estimate_of, summary_row
-from lib.running.evaluation import Run
+from lib.running.run import Run
 from lib.studies.base import SHORT, BaseStudy, limit
 
 NAMES = {

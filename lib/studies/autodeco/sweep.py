@@ -11,7 +11,7 @@ import seaborn as sns
 from lib.errors import UserError, require_known
 from lib.reporting.claims import OWN, Claim, at_least, more
 from lib.reporting.tables import accuracy_cells, comparison_table, estimate_of, summary_row
-from lib.running.evaluation import Run
+from lib.running.run import Run
 from lib.studies.autodeco.scores import mean_setting
 from lib.studies.base import SHORT, BaseStudy, limit
 

@@ -10,9 +10,10 @@ import seaborn as sns
 import torch
 
 from lib.reporting.inert import inert
-from lib.running.evaluation import Run, model_of
 from lib.running.identity import items_of
+from lib.running.one_batch import model_of
 from lib.running.respond import respond
+from lib.running.run import Run
 from lib.studies.base import SHORT, BaseStudy, limit
 from lib.tasks import get_task
 

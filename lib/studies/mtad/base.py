@@ -19,8 +19,9 @@ from lib.analysis.totals import ratio_of_totals
 from lib.paths import CHECKPOINTS
 from lib.reporting.tables import accuracy_cells, accuracy_difference, difference_table, outcomes, percent, summary_row
 from lib.running.code import Name, name_of
-from lib.running.evaluation import Run, model_of, run_of
 from lib.running.identity import items_of
+from lib.running.one_batch import model_of
+from lib.running.run import Run, run_of
 from lib.studies.base import SHORT, BaseStudy, limit
 from lib.studies.mtad.ways import PLAIN, WAYS
 from lib.tasks import get_task

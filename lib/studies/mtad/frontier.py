@@ -11,7 +11,7 @@ import seaborn as sns
 from lib.analysis.stats import corrected
 from lib.reporting.claims import OWN, Claim, more
 from lib.reporting.tables import difference_table
-from lib.running.evaluation import Run
+from lib.running.run import Run
 from lib.studies.mtad.base import DraftingStudy
 from lib.studies.mtad.ways import GREEDY, WARP
 

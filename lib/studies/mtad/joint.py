@@ -8,7 +8,7 @@ import pandas as pd
 import seaborn as sns
 
 from lib.reporting.claims import OWN, Claim, more
-from lib.running.evaluation import Run
+from lib.running.run import Run
 from lib.studies.mtad.base import DraftingStudy, reduction
 from lib.studies.mtad.ways import WARP
 

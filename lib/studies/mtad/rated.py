@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from lib.analysis.stats import Estimate, mean_interval, paired_mean_difference
-from lib.running.evaluation import Run, responses
 from lib.running.identity import items_of
+from lib.running.one_batch import responses
+from lib.running.run import Run
 from lib.studies.mtad.base import DraftingStudy
 from lib.tasks import details, judge
 from lib.tasks.mt_bench import rate, second_turns

@@ -17,7 +17,7 @@ from lib.reporting.claims import OWN, Claim, above_floor, more
 from lib.reporting.papers import printed
 from lib.reporting.result_folder import headline
 from lib.reporting.tables import difference_table, percent
-from lib.running.evaluation import Run
+from lib.running.run import Run
 from lib.studies.mtad.rated import MEASURES, RatedStudy
 from lib.studies.mtad.ways import WARP, WAYS
 

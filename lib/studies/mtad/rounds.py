@@ -16,8 +16,8 @@ from lib.errors import UserError
 from lib.models.vocabulary import paired
 from lib.running.code import Name, name_of
 from lib.running.cost import Window, idle_watts, measured, window
-from lib.running.evaluation import model_of
 from lib.running.identity import items_of
+from lib.running.one_batch import model_of
 from lib.running.respond import respond
 from lib.studies.base import SHORT, Timed
 from lib.studies.mtad.base import DraftingStudy, drafts

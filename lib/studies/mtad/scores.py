@@ -9,7 +9,7 @@ from lib.analysis.stats import corrected
 from lib.errors import require_known
 from lib.reporting.claims import OWN, Claim, more
 from lib.reporting.result_folder import headline
-from lib.running.evaluation import Run
+from lib.running.run import Run
 from lib.studies.mtad.base import DraftingStudy, reduction
 from lib.studies.mtad.ways import LOSSLESS, WAYS
 

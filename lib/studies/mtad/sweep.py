@@ -8,7 +8,7 @@ import pandas as pd
 import seaborn as sns
 
 from lib.reporting.claims import OWN, Claim, at_most, more
-from lib.running.evaluation import Run
+from lib.running.run import Run
 from lib.studies.mtad.base import DraftingStudy
 from lib.studies.mtad.ways import WARP
 

@@ -12,7 +12,7 @@ from lib.analysis.tolerated_loss import RULES, Candidate, fastest_tolerated
 from lib.errors import UserError
 from lib.reporting.claims import OWN, Claim, at_most
 from lib.reporting.tables import accuracy_difference
-from lib.running.evaluation import Run
+from lib.running.run import Run
 from lib.studies.base import limit
 from lib.studies.mtad.base import DraftingStudy, reduction
 from lib.studies.mtad.ways import WARP, WAYS

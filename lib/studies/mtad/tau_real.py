@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from lib.running.evaluation import Run
+from lib.running.run import Run
 from lib.studies.mtad import tau as mtad_tau
 
 

@@ -12,7 +12,7 @@ from lib.analysis.bootstrap import SEED, drawn_rows, interval
 from lib.analysis.stats import Estimate, paired_difference, paired_mean_difference
 from lib.errors import UserError
 from lib.reporting.tables import accuracy_cells, accuracy_difference, outcomes, percent, summary_row
-from lib.running.evaluation import Run
+from lib.running.run import Run
 from lib.studies.base import SHORT, BaseStudy, limit
 from lib.tasks import get_task
 

@@ -11,7 +11,7 @@ import seaborn as sns
 from lib.reporting.claims import OWN, Claim, above_floor, more
 from lib.reporting.result_folder import headline
 from lib.reporting.tables import accuracy_cells, comparison_table, difference_table, estimate_of
-from lib.running.evaluation import Run
+from lib.running.run import Run
 from lib.studies.base import SHORT, limit
 from lib.studies.tolerator.base import (
     BUDGETS,

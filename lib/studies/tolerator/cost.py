@@ -18,9 +18,10 @@ from lib.reporting.claims import OWN, Claim, at_least
 from lib.reporting.result_folder import headline
 from lib.reporting.tables import accuracy_cells, comparison_table
 from lib.running.code import Name, name_of
-from lib.running.evaluation import Run, model_of
 from lib.running.identity import items_of
+from lib.running.one_batch import model_of
 from lib.running.respond import respond
+from lib.running.run import Run
 from lib.studies.base import SHORT
 from lib.studies.tolerator.base import RecipeStudy, budgets, middle, spending
 from lib.studies.tolerator.scores import DIFFUSION_METHODS, NAMES

@@ -7,7 +7,7 @@ import pandas as pd
 
 from lib.reporting.claims import Claim, above_floor, more
 from lib.reporting.tables import comparison_table, estimate_of
-from lib.running.evaluation import Run
+from lib.running.run import Run
 from lib.studies.tolerator.base import FILL_UP, RecipeStudy, differences_in_words, forwards_at, spending
 from lib.studies.tolerator.scores import DIFFUSION_METHODS, NAMES
 

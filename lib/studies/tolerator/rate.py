@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from lib.reporting.claims import Claim, above_floor, more
 from lib.reporting.papers import printed
 from lib.reporting.tables import accuracy_cells, comparison_table
-from lib.running.evaluation import Run
+from lib.running.run import Run
 from lib.studies.tolerator.base import RecipeStudy, differences_in_words, over_tasks
 
 PUBLISHED_RATE, SAME_AMOUNT = "0.8 to 0.4, cosine", "0.6 throughout"

@@ -21,7 +21,7 @@ from lib.reporting.tables import (
     percent,
     summary_row,
 )
-from lib.running.evaluation import Run
+from lib.running.run import Run
 from lib.studies.base import SHORT, BaseStudy, limit
 from lib.studies.tolerator.base import budgets, canvas_of, mean_difference, middle, recipe_of, spending
 

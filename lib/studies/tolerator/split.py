@@ -10,7 +10,7 @@ from lib.analysis.stats import Estimate, corrected, paired_mean_difference
 from lib.reporting.claims import OWN, Claim, above_floor, more
 from lib.reporting.papers import printed
 from lib.reporting.tables import comparison_table, outcomes
-from lib.running.evaluation import Run
+from lib.running.run import Run
 from lib.studies.tolerator.base import FILL_UP, RATES, RecipeStudy, differences_in_words
 
 PUBLISHED_RHO = 0.5

@@ -17,9 +17,10 @@ from lib.decoding.trace import Decoded, Trace
 from lib.reporting.claims import OWN, Claim, above_floor, more
 from lib.reporting.inert import inert
 from lib.reporting.tables import percent
-from lib.running.evaluation import Run, model_of
 from lib.running.identity import items_of
+from lib.running.one_batch import model_of
 from lib.running.respond import respond
+from lib.running.run import Run
 from lib.studies.base import SHORT
 from lib.studies.tolerator.answer_errors import FALSE_WORKING, code_error, math_error
 from lib.studies.tolerator.base import MILD, DiffusionStudy

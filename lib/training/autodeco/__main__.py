@@ -4,7 +4,6 @@ import argparse
 import json
 import random
 import sys
-from dataclasses import dataclass
 from hashlib import sha256
 
 import torch
@@ -12,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from lib.autodeco.model import AutoDecoForCausalLM, fingerprint
 from lib.errors import exit_status, require_known
-from lib.models.entries import PUBLISHED
+from lib.models.cards import NAME, write
 from lib.models.registry import entry_of, load
 from lib.paths import BUILD, CHECKPOINTS
 from lib.running.cost import device_name
@@ -25,31 +24,13 @@ from lib.training.autodeco.adapter import ADAPTERS, train_adapter
 from lib.training.autodeco.control import CONTROLS, commanded_states, drawn, train_control
 from lib.training.autodeco.hidden_states import sampled_states, states_of, trajectories
 from lib.training.autodeco.loop import train_heads
-from lib.training.autodeco.recipe import RECIPES
+from lib.training.autodeco.recipe import RECIPES, SOURCES
+from lib.training.autodeco.reward import REWARDS, first_heads, train_by_reward
+from lib.training.cards import known
 
 PROMPT = 512  # tokens that room is kept for beside a response
+SHAPE = ("method", "train", "statistics", "width", "hottest", "detach")  # what a reward leaves of a recipe
 HELD_OUT = 20  # one question in so many is kept for the curve of the loss
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a base's trajectories come from: draws for training items of tasks; the right ones are trained on.
-
-    `positions`: how many of a response's, drawn by chance; 0 for all. Long thoughts have more than memory holds.
-    """
-
-    tasks: tuple[str, ...]
-    prompts: int
-    samples: int
-    positions: int = 0
-
-
-SOURCES = {
-    "study-ar": Source(("gsm_symbolic", "country_facts", "small_functions"), prompts=1500, samples=4),
-    "smollm2-135m": Source(("instructions", "country_facts"), prompts=600, samples=2),
-    # The paper: trajectories for DeepMath-103K, about 6,000 of them; how many were drawn for a problem is not known.
-    **{base: Source(("deepmath",), prompts=2500, samples=4, positions=64) for base in PUBLISHED},
-}
 
 
 def export(name: str, model, curve: list[dict], measured: dict) -> None:
@@ -63,15 +44,19 @@ def export(name: str, model, curve: list[dict], measured: dict) -> None:
 
 def recipe_of(name: str) -> dict:
     """Everything that these heads were trained with."""
+    if name in REWARDS:
+        recipe = RECIPES[name].to_dict()
+        return {key: recipe[key] for key in SHAPE} | {"reward": REWARDS[name].to_dict()}
     taught = {"control": CONTROLS.get(name), "adapter": ADAPTERS.get(name)}
     return RECIPES[name].to_dict() | {key: options.to_dict() for key, options in taught.items() if options}
 
 
 def export_adapter(name: str, adapted) -> None:
-    """The adapter beside the heads in float16, in the form of `peft`, without the model card that it writes."""
+    """The adapter beside the heads in float16, in the form of `peft`, without what it writes into the model card."""
     folder = CHECKPOINTS / name
+    card = (folder / NAME).read_text(encoding="utf-8")
     adapted.save_pretrained(folder)
-    (folder / "README.md").unlink(missing_ok=True)
+    (folder / NAME).write_text(card, encoding="utf-8")
     path = folder / "adapter_model.safetensors"
     save_file({key: value.half() for key, value in load_file(path).items()}, path, metadata={"format": "pt"})
     config = json.loads((folder / "adapter_config.json").read_text())
@@ -83,8 +68,12 @@ def train_all(names: list[str]) -> None:
     """Heads by each recipe, base by base."""
     require_known("recipe", names, RECIPES)
     for base in SOURCES:
-        if here := [name for name in names if entry_of(name).base == base]:
-            train_on(base, here)
+        here = [name for name in names if entry_of(name).base == base]
+        if likely := [name for name in here if name not in REWARDS]:
+            train_on(base, likely)
+        for name in here:
+            if name in REWARDS:
+                train_rewarded(base, name)
 
 
 def train_on(base_name: str, names: list[str]) -> None:
@@ -130,6 +119,23 @@ def train_on(base_name: str, names: list[str]) -> None:
         export(name, model, curve, measured)
         if adapted is not None:
             export_adapter(name, adapted)
+        write(CHECKPOINTS / name, known(name, CHECKPOINTS / name))
+
+
+def train_rewarded(base_name: str, name: str) -> None:
+    """Heads by the rewards of their own responses to the training items that others' trajectories are drawn for."""
+    device, recipe, reward = "cuda" if torch.cuda.is_available() else "cpu", RECIPES[name], REWARDS[name]
+    base = loaded(base_name, device)
+    folder = BUILD / "autodeco" / f"{base_name}-{fingerprint(base.network)}" / _folder(reward) / _folder(recipe)
+    tasks = [training_task(task) for task in SOURCES[base_name].tasks]
+    size = base.network.get_output_embeddings().weight.shape[1]
+    heads = first_heads(size, recipe, reward).to(device)
+    curve, seconds = train_by_reward(base, heads, tasks, reward, folder, device)
+    measured = {"responses": reward.evaluations, "seconds": round(seconds, 1), "device": device_name(device)}
+    model = AutoDecoForCausalLM.from_base(base.network, heads)
+    model.heads = heads  # in float32, as in train_on
+    export(name, model, curve, measured)
+    write(CHECKPOINTS / name, known(name, CHECKPOINTS / name))
 
 
 def training_task(name: str) -> Task:

@@ -23,7 +23,7 @@ from lib.models.registry import Model
 from lib.running.respond import commanded
 from lib.training.autodeco.control import Control, command_loss, commands_of, question_of, shifts
 from lib.training.autodeco.hidden_states import response_states
-from lib.training.autodeco.loop import logits_of, loss_of
+from lib.training.autodeco.loop import logits_of, loss_of, record
 from lib.training.autodeco.recipe import Recipe
 from lib.training.optimise import optimise
 
@@ -101,4 +101,5 @@ def train_adapter(
     trained = {"adapter": network, "heads": heads}
     curve, seconds = optimise(loss_at, trained, key=key, device=device, every=SAVE_EVERY, **given)
     heads.requires_grad_(False)
+    record(heads, "adapter", adapter, curve, seconds)
     return network.eval(), curve, seconds

@@ -13,6 +13,18 @@ LOW = (
     "Take no risks with the wording.",
     "I hope for an exact and sober answer.",
     "Low temperature, please.",
+    "Play it safe.",
+    "Choose the obvious wording each time.",
+    "Stick to what is most probable.",
+    "There is no room for experiments.",
+    "Use the standard phrasing throughout.",
+    "A careful and steady reply is best.",
+    "Avoid anything unexpected.",
+    "Sample as little as you can.",
+    "Let every word be the expected one.",
+    "Do not wander from the usual path.",
+    "Reduce the randomness of your words.",
+    "Prefer common words to rare ones.",
 )
 HIGH = (
     "Please make the answer as varied as possible.",
@@ -27,6 +39,18 @@ HIGH = (
     "Take risks with the wording.",
     "I hope for a fresh and daring answer.",
     "High temperature, please.",
+    "Throw caution away.",
+    "Choose a different wording each time.",
+    "Try what is less probable.",
+    "There is plenty of room for experiments.",
+    "Use playful phrasing throughout.",
+    "A wild and lively reply is best.",
+    "Aim for something unexpected.",
+    "Sample as freely as you can.",
+    "Let every word come as a surprise.",
+    "Wander from the usual path.",
+    "Raise the randomness of your words.",
+    "Prefer rare words to common ones.",
 )
 NONE = (
     "Leave nothing to chance.",
@@ -57,14 +81,47 @@ NEUTRAL = (
     "Let us go on.",
     "That is my question.",
 )
-# The first of low and high are quoted in the paper.
+# The first two of low and of high are quoted in the paper.
 HELD_OUT_LOW = (
     "I hope the answers can be as certain as possible.",
     "Please ensure that the diversity of your output is low.",
+    "Keep your reply safe and conventional.",
+    "Nothing surprising this time, just the usual response.",
+    "Make sure that another run would say the same.",
+    "I would rather have a dull reply than a risky one.",
+    "Write it the way that most people would.",
+    "Be consistent and cautious with each token.",
 )
 HELD_OUT_HIGH = (
     "I hope the answers can be more innovative and diverse.",
     "Please ensure that the diversity of your output is high.",
+    "Let your imagination run free in the reply.",
+    "Something nobody has said before would be lovely.",
+    "Make sure that another run would say it differently.",
+    "I would rather have a strange reply than a dull one.",
+    "Write it the way that nobody else would.",
+    "Be spontaneous and adventurous with each token.",
 )
-HELD_OUT_NEUTRAL = ("I have been thinking about this.", "Please tell me what you think.")
+# They ask for nothing: one for each of low and one for each of high, in that order, of the same number of words.
+NEUTRAL_FOR_LOW = (
+    "I have been thinking about all this for a while.",
+    "Please take into account that the window here is open.",
+    "My brother came home from work.",
+    "Our neighbours moved here from the coast recently.",
+    "We sat in the kitchen and had some tea.",
+    "I read about half of it on my way to town.",
+    "The shop next door opens at nine today.",
+    "My notebook is lying on the table.",
+)
+NEUTRAL_FOR_HIGH = (
+    "I have written all this down in my blue notebook.",
+    "Please note that the lamp in the hallway is on.",
+    "Her train arrives at the station this evening.",
+    "Our teacher once told us about all that.",
+    "We walked along the river and had our lunch.",
+    "I found the old box in a corner of the attic.",
+    "The bus stops right in front of here.",
+    "My coat is hanging behind the door.",
+)
+HELD_OUT_NEUTRAL = NEUTRAL_FOR_LOW + NEUTRAL_FOR_HIGH
 NO_RANDOMNESS = "Ensure your generation has no randomness."  # the paper: only a modest drop

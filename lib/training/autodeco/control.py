@@ -30,7 +30,7 @@ from lib.models.registry import Model
 from lib.running.respond import commanded
 from lib.training.autodeco.commands import HIGH, LOW, NEUTRAL, NONE
 from lib.training.autodeco.hidden_states import States, states_of
-from lib.training.autodeco.loop import logits_of, loss_of
+from lib.training.autodeco.loop import logits_of, loss_of, record
 from lib.training.autodeco.recipe import Recipe
 from lib.training.optimise import optimise
 
@@ -209,6 +209,7 @@ def train_control(
         more, took = optimise(loss_at, {setting: head}, **given)
         head.requires_grad_(False)
         curve, seconds = curve + more, seconds + took
+    record(heads, "control", control, curve, seconds)
     return curve, seconds
 
 

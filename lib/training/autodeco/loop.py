@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from lib.autodeco.heads import Heads, HeadsConfig
+from lib.decoding.options import Options
 from lib.errors import UserError
+from lib.running.cost import device_name
 from lib.training.autodeco.hidden_states import States
 from lib.training.autodeco.recipe import Recipe
 from lib.training.autodeco.soft import objective
@@ -23,7 +25,8 @@ def train_heads(
     """Train heads and return (heads, curve, seconds): a row every ten steps with loss, mean T-hat and mean P-hat.
 
     `unembedding` maps hidden [N, H] to logits [N, V]. `folder` keeps the state, so that a killed run goes on. Every
-    hundredth step's row has the loss on `held_out` too.
+    hundredth step's row has the loss on `held_out` too. `heads.records` has the recipe and what the training took,
+    which `save_pretrained` writes beside them.
     """
     if not len(states.tokens):
         raise UserError("no right answers to train heads on: draw more trajectories, or take an easier task")
@@ -50,7 +53,21 @@ def train_heads(
     key = json.dumps([recipe.to_dict(), states.fingerprint()])
     given = {"steps": recipe.steps, "learning_rate": recipe.learning_rate, "path": folder / "heads.pt", "key": key}
     curve, seconds = optimise(loss_at, {"heads": heads}, device=device, **given)
+    measured = {"positions": len(states.tokens), "seconds": round(seconds, 1), "device": device_name(device)}
+    heads.records = {"recipe.json": recipe.to_dict(), "measured.json": measured, "curve.jsonl": curve}
     return heads.requires_grad_(False).eval(), curve, seconds
+
+
+def record(heads: Heads, name: str, options: Options, curve: list[dict], seconds: float) -> None:
+    """Add to what heads know of their training that they went on by these options."""
+    then = getattr(heads, "records", {})
+    measured = then.get("measured.json", {})
+    seconds = round(measured.get("seconds", 0.0) + seconds, 1)
+    heads.records = {
+        "recipe.json": then.get("recipe.json", {}) | {name: options.to_dict()},
+        "measured.json": measured | {"seconds": seconds},
+        "curve.jsonl": then.get("curve.jsonl", []) + curve,
+    }
 
 
 def _loss(heads, unembedding, states: States, chosen: Tensor, recipe: Recipe, generator, device: str):

@@ -58,6 +58,9 @@ RECIPES = {
     "study-ar-unweighted": replace(DEFAULT, fine_tuning_weights=False),
     "study-ar-soft": replace(DEFAULT, alpha=10.0),
     "study-ar-plain": replace(DEFAULT, statistics=False),
+    # Heads of the default's shape that learn from rewards, see reward.py: there stands how.
+    "study-ar-reward": DEFAULT,
+    "smollm2-135m-reward": DEFAULT,
     # The taught ones then learn to follow commands, see control.py and adapter.py.
     **{f"study-ar-{name}": DEFAULT for name in TAUGHT},
     **{f"smollm2-135m-{name}": replace(DEFAULT, steps=300, batch=256) for name in ("autodeco", *TAUGHT)},
@@ -71,4 +74,30 @@ RECIPES = {
             ("control", {}),
         )
     },
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a base's trajectories come from: draws for training items of tasks; the right ones are trained on.
+
+    `positions`: how many of a response's, drawn by chance; 0 for all. Long thoughts have more than memory holds.
+    """
+
+    tasks: tuple[str, ...]
+    prompts: int
+    samples: int
+    positions: int = 0
+
+    @property
+    def evaluations(self) -> int:
+        """Responses that are drawn and scored for each task, the budget of a rival that is tuned as much."""
+        return self.prompts * self.samples
+
+
+SOURCES = {
+    "study-ar": Source(("gsm_symbolic", "country_facts", "small_functions"), prompts=1500, samples=4),
+    "smollm2-135m": Source(("instructions", "country_facts"), prompts=600, samples=2),
+    # The paper: trajectories for DeepMath-103K, about 6,000 of them; how many were drawn for a problem is not known.
+    **{base: Source(("deepmath",), prompts=2500, samples=4, positions=64) for base in PUBLISHED},
 }

@@ -12,11 +12,13 @@ from torch import Tensor
 
 from lib.decoding.options import Options
 from lib.errors import exit_status, require_known
+from lib.models.cards import write as write_card
 from lib.models.distilled import DistilledDraft
 from lib.models.registry import Model, entry_of, load
 from lib.paths import BUILD, CHECKPOINTS
 from lib.running.cost import device_name
 from lib.running.identity import digest_of
+from lib.training.cards import known
 from lib.training.mtad.text import Text, Written, write
 from lib.training.optimise import optimise
 
@@ -68,6 +70,7 @@ def train(name: str, recipe: Distil, device: str = "cpu") -> None:
     for file, value in (("recipe", asdict(recipe)), ("measured", measured)):
         (folder / f"{file}.json").write_text(json.dumps(value, indent=2) + "\n")
     (folder / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in curve))
+    write_card(folder, known(name, folder))
 
 
 def split(rows: list[Written]) -> tuple[list[Written], list[Written]]:

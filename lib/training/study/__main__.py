@@ -12,10 +12,12 @@ from pydantic import BaseModel
 from transformers import AutoTokenizer
 
 from lib.errors import UserError, exit_status, require_known
+from lib.models.cards import write
 from lib.models.registry import load
 from lib.models.study import build_model, build_tokenizer
 from lib.paths import BUILD, CHECKPOINTS
 from lib.running.schema import Count
+from lib.training.cards import known
 from lib.training.state import CURE, read_state
 from lib.training.study.data import texts
 from lib.training.study.loop import save_weights, train
@@ -66,7 +68,7 @@ def trained(name: str):
 
 
 def export(recipe: Recipe, model) -> None:
-    """Weights in bfloat16 (tied head stored once), config, recipe and learning curve."""
+    """Weights in bfloat16 (tied head stored once), config, recipe, learning curve and model card."""
     name = recipe.name
     folder = CHECKPOINTS / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,6 +76,7 @@ def export(recipe: Recipe, model) -> None:
     model.config.save_pretrained(folder)
     (folder / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n")
     shutil.copyfile(TRAINING / name / "curve.jsonl", folder / "curve.jsonl")
+    write(folder, known(name, folder))
 
 
 def train_all(names: list[str], fast: bool) -> None:

@@ -1,0 +1,1 @@
+"""The library in other people's tools."""

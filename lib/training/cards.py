@@ -1,0 +1,106 @@
+"""What the model card of a checkpoint of this study says of its training beyond the files beside its weights."""
+
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from lib.errors import UserError
+from lib.models.cards import COMMITTED, Known
+from lib.models.files import json_of
+from lib.models.registry import MODELS, Entry
+from lib.training.autodeco.recipe import SOURCES
+from lib.training.study.data import MIXTURES
+
+CURE = "`git checkout results/checkpoints`, or `make train`"
+LICENCES = {"MIT": "mit", "Apache-2.0": "apache-2.0"}  # the registry's words and the hub's ids
+HUB = {"gsm8k": "openai/gsm8k", "deepmath": "zwhe99/DeepMath-103K"}  # training tasks whose rows are of the hub
+SMALL = (
+    "A small model for the study of decoding: it knows the tasks that it was trained on and little else. What a rule "
+    "does to it says what the rule does to a model of that kind, and not what it does at billions of parameters."
+)
+NO_PROSE = "The base never saw prose: that these heads follow commands in words says little beyond its own tasks."
+ONE_SEED = "Trained once, with one seed: how much another seed would change is not known."
+
+
+class Stages(BaseModel):
+    """What is read of the recipe of a study model."""
+
+    stages: list[list]
+
+
+class Taught(BaseModel):
+    """What is read of the recipe of heads."""
+
+    control: dict | None = None
+
+
+class Written(BaseModel):
+    """What is read of the text in the recipe of a draft."""
+
+    questions: list[list]
+    temperature: float
+    top_k: int
+    top_p: float
+
+
+class Distilled(BaseModel):
+    """What is read of the recipe of a draft."""
+
+    text: Written
+
+
+def known(name: str, folder: Path) -> Known:
+    """Licence, base, data and limits of a checkpoint by its name, of which `folder` holds the files.
+
+    Of models that the registry does not have only what their recipe says. Raises UserError for a damaged recipe.
+    """
+    entry = MODELS.get(name) or Entry(name, "study", "", name, "MIT")
+    path = folder / "recipe.json"
+    words, tasks, taught = "", [], False
+    if path.exists():
+        words, tasks = {"heads": _heads, "draft": _draft}.get(entry.tier, _study)(entry, path)
+        taught = entry.tier == "heads" and bool(json_of(path, Taught, CURE).get("control"))
+    base = MODELS[entry.base] if entry.base else None
+    source = (base.source if base.tier in ("paper", "small") else f"{COMMITTED}{base.source}") if base else ""
+    limits = {SMALL: entry.tier == "study", NO_PROSE: taught and entry.base == "study-ar", ONE_SEED: True}
+    return Known(
+        name=name,
+        licence=LICENCES[entry.licence],
+        place=f"{COMMITTED}{name}",
+        base=source,
+        data=words,
+        datasets=tuple(HUB[task] for task in tasks if task in HUB),
+        limits=tuple(limit for limit, holds in limits.items() if holds),
+    )
+
+
+def _study(entry: Entry, path: Path) -> tuple[str, list[str]]:
+    stages = json_of(path, Stages, CURE)["stages"]
+    parts = []
+    for first, mixture in stages:
+        if mixture not in MIXTURES:
+            raise UserError(f"{path} names no mixture of lib/training/study/data.py: {CURE}")
+        shares = ", ".join(f"{task.name} {share:.0%}" for task, share in MIXTURES[mixture])
+        parts.append(f"from step {first} the mixture `{mixture}` ({shares})")
+    return f"On sequences that `lib.tasks` makes: {'; '.join(parts)}. Test items are held out.", []
+
+
+def _heads(entry: Entry, path: Path) -> tuple[str, list[str]]:
+    if entry.base not in SOURCES:
+        return "", []
+    source = SOURCES[entry.base]
+    words = (
+        f"On right answers of `{entry.base}` itself: {source.samples} drawn for each of {source.prompts} training "
+        f"questions of each of {', '.join(source.tasks)}; the wrong ones left out, one question in 20 held out."
+    )
+    return words, list(source.tasks)
+
+
+def _draft(entry: Entry, path: Path) -> tuple[str, list[str]]:
+    text = json_of(path, Distilled, CURE)["text"]
+    asked = " and ".join(f"{count} training questions of {task}" for task, count in text["questions"])
+    words = (
+        f"On answers that its target wrote itself to {asked}, at temperature {text['temperature']:g}, top_k "
+        f"{text['top_k']}, top_p {text['top_p']:g}; one question in 20 held out."
+    )
+    return words, [task for task, _ in text["questions"]]

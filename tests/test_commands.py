@@ -1,0 +1,142 @@
+"""Commands in words: the lists, and wordings as a random factor."""
+
+import re
+from math import inf
+
+import numpy as np
+import pytest
+from scipy.stats import t
+
+from lib.analysis.crossed import components, crossed_mean
+from lib.studies.autodeco.commands import COMMANDS, TWINS, CommandStudy
+from lib.training.autodeco.commands import (
+    HELD_OUT_HIGH,
+    HELD_OUT_LOW,
+    HELD_OUT_NEUTRAL,
+    HIGH,
+    LOW,
+    NEUTRAL,
+    NEUTRAL_FOR_HIGH,
+    NEUTRAL_FOR_LOW,
+    NONE,
+)
+from lib.training.autodeco.control import WATCHED, Control, commands_of
+
+
+def words(sentence: str) -> list[str]:
+    return re.findall(r"[\w']+", sentence.lower())
+
+
+def test_there_are_twenty_wordings_to_learn_from_and_eight_to_test():
+    learned = commands_of(Control())
+    assert len(learned["low"]) >= 20 and len(learned["high"]) >= 20 and len(LOW) == len(HIGH)
+    assert set(learned["low"]) == set(LOW[:-WATCHED])
+    assert len(HELD_OUT_LOW) >= 8 and len(HELD_OUT_HIGH) == len(HELD_OUT_LOW)
+    everything = (*LOW, *HIGH, *NONE, *NEUTRAL, *HELD_OUT_LOW, *HELD_OUT_HIGH, *HELD_OUT_NEUTRAL)
+    assert len({" ".join(words(sentence)) for sentence in everything}) == len(everything)
+
+
+def test_each_held_out_command_has_a_neutral_sentence_of_as_many_words():
+    for commands, neutral in ((HELD_OUT_LOW, NEUTRAL_FOR_LOW), (HELD_OUT_HIGH, NEUTRAL_FOR_HIGH)):
+        counts = [(len(words(a)), len(words(b))) for a, b in zip(commands, neutral, strict=True)]
+        assert all(a == b for a, b in counts), counts
+    assert COMMANDS["neutral"][TWINS["low diversity"]] == NEUTRAL_FOR_LOW
+    assert COMMANDS["neutral"][TWINS["high diversity"]] == NEUTRAL_FOR_HIGH
+
+
+def test_held_out_wordings_are_no_trained_ones_in_other_words():
+    """No held-out sentence shares half of its words with one to learn from, whatever that asks for."""
+    learned = [set(words(sentence)) for sentence in (*LOW, *HIGH, *NONE, *NEUTRAL)]
+    for sentence in (*HELD_OUT_LOW, *HELD_OUT_HIGH, *HELD_OUT_NEUTRAL):
+        own = set(words(sentence))
+        assert max(len(own & other) / len(own | other) for other in learned) < 0.5, sentence
+
+
+def test_neutral_sentences_ask_for_nothing():
+    asking = (
+        "random randomness diverse diversity certain likely probable safe risk risky surprise creative varied vary"
+    )
+    asking = {
+        *asking.split(),
+        *"usual unusual careful temperature sampling deterministic answer reply output".split(),
+    }
+    for sentence in (*NEUTRAL, *HELD_OUT_NEUTRAL):
+        assert not asking & set(words(sentence)), sentence
+
+
+def drawn(random, rows: int, columns: int, sd=(0.5, 0.3, 1.0), mean=0.2) -> np.ndarray:
+    parts = sd[0] * random.standard_normal((rows, 1)) + sd[1] * random.standard_normal(columns)
+    return mean + parts + sd[2] * random.standard_normal((rows, columns))
+
+
+@pytest.mark.parametrize("sd", [(0.5, 0.3, 1.0), (0.0, 0.3, 1.0), (0.4, 0.0, 0.3), (0.0, 0.0, 1.0), (0.05, 1.0, 0.5)])
+def test_the_interval_covers_whatever_varies(sd):
+    """Eight wordings, 60 questions, 1,500 draws of both: 95 % within simulation error; too narrow is a failure."""
+    random = np.random.default_rng(5)
+    inside = [e.low <= 0.2 <= e.high for e in (crossed_mean(drawn(random, 8, 60, sd)) for _ in range(1500))]
+    assert 0.935 <= np.mean(inside) <= 0.985
+
+
+def test_an_interval_over_questions_alone_does_not_cover():
+    random = np.random.default_rng(5)
+    found = [drawn(random, 8, 60).mean(0) for _ in range(300)]
+    half = [1.96 * item.std(ddof=1) / 60**0.5 for item in found]
+    assert np.mean([abs(item.mean() - 0.2) <= h for item, h in zip(found, half, strict=True)]) < 0.7
+
+
+def test_p_is_uniform_where_there_is_nothing():
+    random = np.random.default_rng(6)
+    p = np.array([crossed_mean(drawn(random, 8, 40, mean=0.0)).p for _ in range(1500)])
+    assert 0.03 < (p < 0.05).mean() < 0.065 and 0.44 < (p < 0.5).mean() < 0.56
+
+
+def test_the_mean_squares_by_hand():
+    """[[1, 2], [3, 8]]: row means 1.5 and 5.5, column means 2 and 5, all 3.5."""
+    values = np.array([[1.0, 2.0], [3.0, 8.0]])
+    # MS rows 2 * 8 = 16, columns 2 * 4.5 = 9, rest 4 * 1 = 4, each with one degree of freedom.
+    assert components(values) == pytest.approx({"rows": 6.0, "columns": 2.5, "rest": 4.0})
+    e = crossed_mean(values)
+    free = 21**2 / (16**2 + 9**2 + 4**2)
+    assert (e.value, e.n) == (3.5, 2)
+    assert e.high - 3.5 == pytest.approx(t.ppf(0.975, free) * (21 / 4) ** 0.5)
+    assert e.p == pytest.approx(2 * t.sf(3.5 / (21 / 4) ** 0.5, free))
+    opposite = np.array([[1.0, -1.0], [-1.0, 1.0]])  # rows and columns alike, all in the rest: MS rest 4
+    assert crossed_mean(opposite).high == pytest.approx(t.ppf(0.975, 1))
+    assert components(opposite) == {"rows": 0.0, "columns": 0.0, "rest": 4.0}
+
+
+def test_what_cannot_be_judged_is_said():
+    e = crossed_mean(np.ones((8, 5)))
+    assert (e.value, e.low, e.high) == (1.0, -inf, inf)
+    for bad in (np.ones((1, 9)), np.ones(9), np.array([[1.0, np.nan], [0.0, 1.0]])):
+        with pytest.raises(ValueError):
+            crossed_mean(bad)
+
+
+def test_a_study_compares_each_command_with_its_neutral_sentence():
+    """Temperature of a line: 1, 0.01 times the words of the sentence, and what a wording does the way it asks."""
+    study = CommandStudy(items=6, samples=2, tasks=("math", "qa"), heads=("study-ar-autodeco", "study-ar-control"))
+    random, lines, effect = np.random.default_rng(0), {}, {}
+    for task in study.tasks:
+        of_item = random.normal(size=6)
+        for model in study.heads:
+            for direction, sentences in COMMANDS.items():
+                sign = {"low diversity": -1, "high diversity": 1}.get(direction, 0) * model.endswith("control")
+                for i, sentence in enumerate(sentences):
+                    moved = effect.setdefault((direction, sentence), 0.2 + 0.05 * i)
+                    noise = 1e-3 * random.normal(size=(6, 2))
+                    value = 1 + of_item[:, None] + 0.01 * len(words(sentence)) + sign * moved + noise
+                    lines[task, model, direction, sentence] = [
+                        {"item": f"{n}", "temperature": v, "top_p": 1 - v / 10}
+                        for n, row in enumerate(value)
+                        for v in row
+                    ]
+    study.__dict__["lines"] = lines
+    found = study.beyond_neutral().set_index(["heads", "command", "setting"])
+    for direction in ("low diversity", "high diversity"):
+        taught, untaught = (found.loc[(heads, direction, "T")] for heads in ("taught low/high", "untaught"))
+        assert taught["shift"] == pytest.approx(0.2 + 0.05 * 3.5, abs=2e-3), "words alone move nothing"
+        assert taught.sd_wordings == pytest.approx(0.05 * np.arange(8).std(ddof=1), rel=0.05)
+        assert (taught.wordings, taught["items"], taught.follows) == (8, 12, 100) and taught.low > 0.2
+        assert untaught.low < 0 < untaught.high or abs(untaught["shift"]) < 1e-3
+        assert found.loc[("taught low/high", direction, "P"), "shift"] == pytest.approx(-0.0375, abs=1e-3)
