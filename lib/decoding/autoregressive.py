@@ -109,8 +109,8 @@ def loop(
             trace.events.append({k: v[going].cpu() if isinstance(v, Tensor) else v for k, v in shown.items()})
         if trace.per_token is not None:
             for name, value in event.items():
-                table = trace.per_token.setdefault(name, value.new_full((rows, limit), torch.nan))
-                table[active, step] = value
+                table = trace.per_token.setdefault(name, torch.full((rows, limit), torch.nan, device=device))
+                table[active, step] = value.float()
         ended = torch.isin(tokens, ends) & going
         if trace.listener is not None:
             ended = ended | trace.listener.heard(active, tokens[:, None], going[:, None])[1]

@@ -23,7 +23,8 @@ class Trace:
     events: with `record=True`, a dict a step; its keys belong to the method.
     per_token: with `record` of any kind, what a method says of every token of a response, [B, G] by name. Of a
         diffusion decoder `step`: in which forward of its row, from 1, the position was a mask for the last time, and
-        so was unmasked; 0 where it is one to the end. Of AutoDeco `temperature` and `top_p`, NaN behind the end.
+        so was unmasked; 0 where it is one to the end. Of AutoDeco `temperature` and `top_p`, of a truncation how
+        many tokens it `kept`, NaN behind the end.
     listener: whom the loop tells of tokens as they come.
     batch_forwards: calls of the model for the whole batch, what a wrapper around it would count.
     """

@@ -71,16 +71,20 @@ class Canvas:
         model's by softmax in bfloat16, where many tie. `rows` (indices) are those that still take part; only they
         are computed and charged.
         """
-        self._took.append((rows, needed.sum(-1), bool(self._prompt_keys and self._prompt_keys.layers)))
-        if self.trace.per_token is not None:
-            at, steps = slice(None) if rows is None else rows, self.trace.per_token["step"]
-            # Rows that have left do not come back, so that the batch's count of forwards is that of each row.
-            steps[at] = steps[at].masked_fill(tokens == self.family.mask_id, len(self._took))
+        self.count(tokens, needed.sum(-1), rows, bool(self._prompt_keys and self._prompt_keys.layers))
         prompt, mask = (x if rows is None else x[rows] for x in (self.prompt, self.attention_mask))
         ids = torch.cat([prompt, tokens], 1)
         found = canvas_logits(self.model, ids, mask, needed, self.family, self._prompt_keys, rows).float()
         found[:, self.family.mask_id] = -torch.inf
         return found
+
+    def count(self, tokens: Tensor, heads: Tensor, rows: Tensor | None = None, without_prompt: bool = False) -> None:
+        """Count a forward over `tokens` [b, G], with logits at so many positions of each row [b]."""
+        self._took.append((rows, heads, without_prompt))
+        if self.trace.per_token is not None:
+            at, steps = slice(None) if rows is None else rows, self.trace.per_token["step"]
+            # Rows that have left do not come back, so that the batch's count of forwards is that of each row.
+            steps[at] = steps[at].masked_fill(tokens == self.family.mask_id, len(self._took))
 
     def record(self, **event) -> None:
         """A step is done: tell the listener, and keep the event if the caller asked for them."""

@@ -93,7 +93,7 @@ class Shadowed(Canvas):
     def look(self, tokens: Tensor, open_: Tensor, checked: Tensor, start: Tensor, block: int, rows: Tensor):
         """One forward: float32 logits [M, V] at the masks `open_` [B, G], and [N, V] of the shadows of the tokens
         `checked` [B, G], all in the block that begins at `start` [B]; [MASK] at minus infinity."""
-        self._took.append((rows, open_.sum(-1) + checked.sum(-1), False))
+        self.count(tokens, open_.sum(-1) + checked.sum(-1), rows)
         self.shadows.append((rows, block))
         text, mask = torch.cat([self.prompt[rows], tokens], 1), self.attention_mask[rows]
         first, shift = text.shape[1] - self.width, int(self.family.shift)
