@@ -109,7 +109,7 @@ RULES = {
     "random numbers": ("lib/decoding/randomness.py", "* 16 + stream + 1)))", "* 16 + stream + 2)))"),
     "seed": ("lib/running/one_batch.py", '"seed": run.seed', '"seed": 0'),
     "command": ("lib/running/respond.py", "{prompt.rstrip()} {command}", "{command} {prompt.rstrip()}"),
-    "counters": ("lib/decoding/trace.py", "trace.tokens_kept = lengths.cpu()\n", "trace.tokens_kept = lengths.cpu() + 1\n"),
+    "counters": ("lib/decoding/trace.py", "trace.tokens_kept = lengths\n", "trace.tokens_kept = lengths + 1\n"),
     "a default of an option": ("lib/tolerator/refine.py", "gamma_max: float = 0.8", "gamma_max: float = 0.9"),
     "what is kept": ("lib/tolerator/fill.py", 'RULES = ("confidence", "entropy"', 'RULES = ("entropy", "confidence"'),
 }

@@ -54,6 +54,10 @@ LENGTH = {
     False: "`max_new_tokens` (or `max_length`)",
     True: "`max_new_tokens` (or `max_length`), which is the canvas",
 }
+STOPS = {
+    False: "`stopping_criteria`, `stop_strings` (with `tokenizer`) and `max_time` end a text where they hold.",
+    True: "`stopping_criteria`, `stop_strings` and `max_time` are refused, for a canvas has its length.",
+}
 TEXT = """---
 library_name: transformers
 license: mit
@@ -88,7 +92,7 @@ written by hand. It needs what `custom_generate/requirements.txt` names and noth
 
 Of `generate`'s own arguments {length}, `eos_token_id`, `pad_token_id`, `attention_mask`, `num_return_sequences`,
 `return_dict_in_generate` and `streamer` are honoured, in a `generation_config` too; `do_sample=False` is
-temperature 0. A model's own default temperature, top-p and top-k do not count, the table's do. Whatever else would
+temperature 0. {stops} A model's own default temperature, top-p and top-k do not count, the table's do. Whatever else would
 change tokens, a penalty that the model ships among it, and every argument that nobody reads, is refused by name
 before anything is computed: pass `repetition_penalty=1.0` where a model ships another.
 
@@ -143,6 +147,7 @@ def card(method: Method, decoder: Decoder, folder: Path) -> str:
         options="\n".join(_option_rows(kind)),
         more="\n".join(f"| `{name}` | {default} | {meaning} |" for name, (default, meaning) in more.items()),
         length=LENGTH[masked],
+        stops=STOPS[masked],
         results="\n".join(_results(method.headlines)),
     )
 

@@ -8,6 +8,7 @@ from lib.errors import UserError
 from lib.models.entries import Entry
 
 CURE = "`git checkout results/checkpoints`, or `make train`"
+HEADS_CURE = "`git checkout results/checkpoints`, or `python -m lib.training.autodeco {name}`"
 DRAFT_CURE = "`git checkout results/checkpoints`, or `python -m lib.training.mtad`"
 
 
@@ -16,7 +17,7 @@ def own_fingerprint(entry: Entry, checkpoints: Path) -> str:
     folder = checkpoints / entry.source
     if entry.tier == "heads":
         files = (folder / "autodeco_heads.safetensors", folder / "config.json", *sorted(folder.glob("adapter_*")))
-        return _hash_of(files, "heads", CURE)
+        return _hash_of(files, "heads", HEADS_CURE.format(name=entry.name))
     # Without a config.json transformers would build its default network, of seven billion parameters.
     files = (folder / "model.safetensors", folder / "config.json")
     if entry.tier == "draft":

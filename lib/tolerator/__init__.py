@@ -1,7 +1,7 @@
 """TOLERATOR (arXiv 2510.05090) and the diffusion decoders it is compared with: vanilla, ReMDM, RCR, and newer ones.
 
-Read `refine.py` for the method, `fill.py` for its first stage, which is also the vanilla decoder. `settle.py` is a
-rule of our own.
+Read `refine.py` for the method, `fill.py` for its first stage, which is also the vanilla decoder.
+`controls/settle.py` is a rule of our own.
 """
 
 from lib.tolerator.controls.settle import Settle

@@ -163,10 +163,9 @@ def split(rows: list[tuple[str, list[int]]]) -> tuple[list, list]:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lib.training.autodeco", description=__doc__)
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"{', '.join(RECIPES)}; all for small bases if none is named"
-    )
-    small = [name for name in RECIPES if entry_of(entry_of(name).base).tier != "paper"]
+    some = "if none is named, all for small bases but those trained by reward"
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(RECIPES)}; {some}")
+    small = [name for name in RECIPES if entry_of(entry_of(name).base).tier != "paper" and name not in REWARDS]
     names = parser.parse_args(arguments).names or small
     return exit_status(lambda: train_all(names))
 

@@ -18,8 +18,8 @@ class Recipe(Options):
     train: which heads; the other keeps its first weights, and its setting is 1 in training and in decoding.
     objective: `paper` or `code` (see soft.py). mask_easy: share of the positions where the base's likeliest token
     is right that are left out of the loss. fine_tuning_weights: weigh a position by the base's probability of its
-    token. statistics, width, hottest, detach: of the heads, see heads.py. steps: on study-ar the loss on held-out
-    trajectories falls no further after them.
+    token. statistics, width, hottest, detach: of the heads, see lib/autodeco/heads.py. steps: on study-ar the loss on
+    held-out trajectories falls no further after them.
     """
 
     objective: str = "code"
