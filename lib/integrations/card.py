@@ -92,8 +92,9 @@ written by hand. It needs what `custom_generate/requirements.txt` names and noth
 
 Of `generate`'s own arguments {length}, `eos_token_id`, `pad_token_id`, `attention_mask`, `num_return_sequences`,
 `return_dict_in_generate` and `streamer` are honoured, in a `generation_config` too; `do_sample=False` is
-temperature 0. {stops} A model's own default temperature, top-p and top-k do not count, the table's do. Whatever else would
-change tokens, a penalty that the model ships among it, and every argument that nobody reads, is refused by name
+temperature 0. {stops}
+A model's own default temperature, top-p and top-k do not count, the table's do. Whatever else would change tokens,
+a penalty that the model ships among it, and every argument that nobody reads, is refused by name
 before anything is computed: pass `repetition_penalty=1.0` where a model ships another.
 
 ## Output
