@@ -30,7 +30,7 @@ DESCRIPTIONS = {
     "mtad_vs_autoregressive_speed": "MTAD (gamma 3, tau 0.05) over sampling: tokens a second, SmolLM2, batch 1",
     "mtad_vs_speculative_energy": "speculative decoding over MTAD: joules a token",
     "mtad_vs_speculative_score": "MTAD minus speculative decoding on SmolLM2, five judged tasks",
-    "mtad_vs_speculative_speed": "MTAD (gamma 3, tau 0.05) over speculative: tokens a second, SmolLM2, draft's domain",
+    "mtad_vs_speculative_speed": "MTAD (gamma 3, tau 0.05) over speculative: tokens a second, SmolLM2, its domain",
     "speculative_vs_hf_assisted_speed": "our speculative decoding over transformers' assisted, greedy, same pair",
     "study_ar_code": "autoregressive study model, code",
     "study_ar_math": "autoregressive study model, math",
