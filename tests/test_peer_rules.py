@@ -151,7 +151,7 @@ def test_a_limit_shares_itself_out_over_blocks():
     assert Pace(12, 0, 0).left(99, torch.tensor([0])).item() > 10**6
 
 
-METHODS = (FastDllm(canvas=12, threshold=1.1), Wino(canvas=12), T2m(canvas=12, sure=1.1, doubt=0.9))
+METHODS = (FastDllm(canvas=12, threshold=1.1), Wino(canvas=12), T2m(canvas=12, sure=1.1, doubt=0.9, early_stop=False))
 
 
 @pytest.mark.parametrize("options", METHODS, ids=lambda options: type(options).__name__)
@@ -164,6 +164,18 @@ def test_no_more_forwards_than_the_limit(options, forwards, block, prompts):
     if isinstance(options, Wino):
         length = mask.sum(-1) + options.canvas + (block or options.canvas)
         assert out.trace.positions.tolist() == (length * out.trace.target_forwards).tolist()
+
+
+def test_t2m_stops_at_the_block_with_an_eot(prompts):
+    """Every token is an EoT: a block that one forward fills is checked by none, and the later ones are not decoded."""
+    family = replace(SHIFTED, eot_ids=tuple(range(24)))
+    given = {"generator": 0, "family": family, "attention_mask": prompts[1], "record": True}
+    options = T2m(canvas=12, block=4, sure=1e-9)
+    out = decode(tiny(), prompts[0], options, **given)
+    assert out.trace.target_forwards.tolist() == [1] * 4
+    assert ((out.trace.events[-1]["tokens"] == family.mask_id) == torch.tensor([False] * 4 + [True] * 8)).all()
+    out = decode(tiny(), prompts[0], replace(options, early_stop=False), **given)
+    assert (out.trace.target_forwards >= 6).all(), "a filling and a checking one a block"
 
 
 def test_one_token_a_forward_is_greedy_vanilla(prompts):
