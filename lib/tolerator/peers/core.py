@@ -126,12 +126,17 @@ def decode(
         logits = canvas.logits(canvas.tokens, everywhere if revising else masked)
         if revising:
             chosen = least_certain(canvas.tokens, logits, options.candidates, family.mask_id)
+            drawn_in = canvas.trace.per_token and canvas.trace.per_token["step"].clone()
             tested = canvas.logits(canvas.tokens.masked_fill(chosen, family.mask_id), chosen)
             uniform = canvas.uniform(REVISE + step, TOKENS)
-            canvas.tokens, again = revise(canvas.tokens, chosen, tested, options, family.eot_ids[0], uniform)
-            canvas.record(stage="revise", step=step, tested=chosen, changed=again, tokens=canvas.tokens)
+            revised, again = revise(canvas.tokens, chosen, tested, options, family.eot_ids[0], uniform)
+            if drawn_in is not None:  # what is tested and stays, or is filled, was not drawn in this forward
+                canvas.trace.per_token["step"] = torch.where(again, canvas.trace.per_token["step"], drawn_in)
             logits = logits[masked.flatten()]
         uniform = torch.stack([canvas.uniform(step, TOKENS), canvas.uniform(step, TOKENS + 1)])
         canvas.tokens, kept, _ = fill_step(canvas.tokens, logits, everywhere, count, options.vanilla, family, uniform)
         canvas.record(stage="fill", step=step, changed=kept, tokens=canvas.tokens)
+        if revising:
+            canvas.tokens = torch.where(again, revised, canvas.tokens)
+            canvas.record(stage="revise", step=step, tested=chosen, changed=again, tokens=canvas.tokens)
     return canvas.close()
