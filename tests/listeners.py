@@ -24,7 +24,7 @@ DRAFT.lm_head.weight.data += torch.randn_like(DRAFT.lm_head.weight) * 0.3
 def options_of(name, length=LENGTH, **given):
     """Options of any decoder of the registry: this long, with as many forwards as a canvas has tokens at most."""
     kind = DECODERS[name].options
-    sizes = {"canvas": length, "steps": length // 2, "forwards": length // 2, "max_new_tokens": length}
+    sizes = {"canvas": length, "steps": length // 2, "forwards": length // 2, "every": 2, "max_new_tokens": length}
     return kind(**{field.name: sizes[field.name] for field in fields(kind) if field.name in sizes} | given)
 
 

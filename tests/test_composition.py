@@ -17,7 +17,7 @@ from lib.decoding.distributions import filtered
 from lib.decoding.session import Session
 from lib.errors import UserError
 from lib.models.distilled import DistilledDraft
-from lib.mtad import Assisted, Hsd, Mtad, Mtjd, Speculative, Threshold, TreeSpeculative
+from lib.mtad import Assisted, Bild, Hsd, Mtad, Mtjd, Speculative, Threshold, TreeSpeculative
 from lib.mtad.draft import grow
 from lib.mtad.loop import read
 from lib.mtad.peers.hsd import verify_hsd
@@ -192,7 +192,8 @@ def test_without_the_option_heads_change_nothing(target, draft):
 
 
 def test_a_target_without_heads_is_refused(target, draft):
-    for options in (Speculative(4, heads=True), Mtad(4, heads=True), Hsd(4, heads=True)):
+    greedy = Bild(4, heads=True, temperature=0.0)  # heads say nothing there, and yet are asked for
+    for options in (Speculative(4, heads=True), Mtad(4, heads=True), Hsd(4, heads=True), greedy):
         with pytest.raises(
             UserError, match=rf"{type(options).__name__}\.heads asks for a target with AutoDeco's heads"
         ):

@@ -151,8 +151,11 @@ def t2m(*given):
                 for i in marked:
                     row.canvas[i], times[i] = row.mask, times[i] + 1
             row.step, checks = row.step + 1, checks + (not masks)
-            if not row.masks(block) and ((not masks and not marked) or checks >= options.post or left == 1):
+            ended = options.early_stop and any(token in row.family.eot_ids for token in row.canvas)
+            if not row.masks(block) and (ended or (not masks and not marked) or checks >= options.post or left == 1):
                 break
+        if ended:
+            break
     return row
 
 
@@ -209,7 +212,8 @@ FAST = varied(FastDllm(canvas=12, threshold=0.5), rule=["factor"], block=[4], fo
 WINO = varied(Wino(canvas=16, draft=0.1), block=[8], forwards=[4], temperature=[0.7], draft=[0.5], verify=[0.5],
               more=[{"block": 8, "forwards": 7, "temperature": 1.0} | PENALTY])  # fmt: skip
 T2M = varied(T2m(canvas=12, sure=0.5), block=[4], forwards=[6], temperature=[0.7], most=[3], share=[1.0], post=[0],
-             strategy=["t2t_remask", "logit_diff", "edit"], more=[{"block": 6, "forwards": 9} | PENALTY])  # fmt: skip
+             strategy=["t2t_remask", "logit_diff", "edit"], early_stop=[False],
+             more=[{"block": 6, "forwards": 9} | PENALTY, {"block": 6, "early_stop": False}])  # fmt: skip
 CORE = varied(Core(canvas=12, forwards=12, every=2, candidates=3), temperature=[0.7], revised=[2], forwards=[5, 13],
               more=[PENALTY])  # fmt: skip
 LLADA = varied(RemdmLlada(canvas=12, forwards=16), block=[4], forwards=[4, 7], temperature=[0.0], remasked=[3],

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import AR, SHIFTED, tiny
+from enumeration import FIVE, TableModel
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from lib.analysis.stats import Estimate
@@ -121,6 +122,14 @@ def test_a_prompt_is_read_once_for_all_its_samples(prompts):
             attention_mask=mask[row : row + 1],
         )  # fmt: skip
         assert torch.equal(alone.responses[0], out.responses[row]) and alone.trace.row(0) == out.trace.row(row)
+
+
+def test_equal_prompts_of_a_network_without_an_output_head():
+    """It has no states to hand on; its tokens are those of each row alone."""
+    model, ids = TableModel.pair()[0], torch.tensor([[1, 2], [3, 1], [1, 2], [1, 2]])
+    out = decode(model, ids, Autoregressive(6), generator=0, family=FIVE).responses
+    alone = [decode(model, ids[i : i + 1], Autoregressive(6), generator=0, family=FIVE).responses for i in range(4)]
+    assert torch.equal(out, torch.cat(alone)) and not torch.equal(out[0], out[1])
 
 
 def test_a_long_prompt_is_read_in_pieces(prompts, monkeypatch):

@@ -11,6 +11,7 @@ from exact import chains, drafted
 from lib.decoders import decode
 from lib.decoding.autoregressive import Autoregressive
 from lib.decoding.distributions import Distribution
+from lib.errors import UserError
 from lib.mtad import Bild, Mtad, Speculative, Threshold, Truncated, Typical
 from lib.mtad.loop import excess
 from lib.mtad.peers.speculative import chain_path
@@ -86,6 +87,18 @@ def test_typical_acceptance_follows_medusas_rule(argmax):
     out = decode(TARGET, prompts(), options, draft=DRAFT, generator=keys(), family=FIVE)
     assert_follows(out.responses, texts(block, 3))
     assert len(out.responses) == DRAWS
+
+
+@pytest.mark.parametrize("method", [Typical, Truncated])
+def test_a_certain_token_passes_whatever_the_bar(method):
+    """At temperature 0 the target against itself takes every drafted token; at an epsilon of 1 none would pass."""
+    options = method(max_new_tokens=8, gamma=3, epsilon=0.999, delta=50.0, **COLD)
+    ids = many_prompts()[::10]
+    out = decode(TARGET, ids, options, draft=TARGET, generator=0, family=FIVE)
+    assert torch.equal(out.responses, decode(TARGET, ids, Autoregressive(8), generator=0, family=FIVE).responses)
+    assert (out.trace.measures["blocks"] <= 2).all()
+    with pytest.raises(UserError, match=rf"{method.__name__}.epsilon must be in \(0, 1\), not 1.0"):
+        method(epsilon=1.0)
 
 
 def test_typical_acceptance_is_not_the_truncated_sampling_that_it_is_taken_for():

@@ -1,4 +1,4 @@
-"""The rules of the diffusion peers in numbers: published counts, bounds, budgets, details of the official code."""
+"""The rules of the diffusion peers in numbers: published counts, bounds, budgets."""
 
 import itertools
 from collections import Counter as Tally
@@ -8,19 +8,14 @@ import pytest
 import torch
 from conftest import SHIFTED, UNSHIFTED, tiny
 from test_tolerator import DRAWS, FIVE, LOGITS, assert_follows, expand, uniform
-from whole_canvas import rcr_step, remdm_step
 
 from lib.decoders import decode, options_of
 from lib.decoding.bidirectional import canvas_logits, pair_logits
 from lib.errors import UserError
-from lib.models.registry import FAMILIES
-from lib.tolerator import Core, FastDllm, Rcr, Remdm, RemdmLlada, T2m, Vanilla, Wino
-from lib.tolerator.fill import plan
+from lib.tolerator import Core, FastDllm, RemdmLlada, T2m, Vanilla, Wino
 from lib.tolerator.peers.core import revise
 from lib.tolerator.peers.fast_dllm import confident, fast_dllm_step
 from lib.tolerator.peers.pace import Pace
-from lib.tolerator.peers.rcr import owed_masks
-from lib.tolerator.peers.remdm import alpha, below, sigma
 from lib.tolerator.peers.wino import shadow_text, wino_step
 
 UNLIMITED = torch.tensor([2**30])
@@ -58,7 +53,7 @@ def test_core_revises_the_most_unstable_token():
     probs, plain = torch.softmax(LOGITS / 0.7, -1), torch.softmax(LOGITS, -1)
     assert plain[0, 3] > plain[2, 2] < plain[1, 0], "the third token is the least likely one"
     chosen = expand(torch.tensor([True, True, True]))
-    tokens, options = expand(torch.tensor([3, 0, 2])), Core(canvas=3, forwards=3, temperature=0.7)
+    tokens, options = expand(torch.tensor([3, 0, 2])), Core(canvas=3, forwards=4, every=1, temperature=0.7)
     out, again = revise(tokens, chosen, expand(LOGITS)[chosen], options, 0, uniform(4, 3))
     assert (again == torch.tensor([False, False, True])).all()
     assert_follows(out, {(3, 0, c): float(probs[2, c]) for c in range(5)})
@@ -70,8 +65,20 @@ def test_published_counts_of_core():
     assert steps == 128 and revisions == [32, 40, 48, 56, 64, 72, 80, 88]
     assert Core(canvas=512, forwards=137).plan[0] == 129, "step 96 of 128 is outside: 96 / 128 is the window's end"
     for forwards in range(1, 200):
-        steps, revisions = Core(canvas=512, forwards=forwards).plan
+        steps, revisions = Core(canvas=512, forwards=forwards, revised=0).plan
         assert steps + len(revisions) == forwards
+    steps, revisions = Core(canvas=8, forwards=8, every=1, start=0.0, end=1.0).plan
+    assert steps == 5 and revisions == [2, 3, 4], "before step 1 nothing is decoded"
+
+
+def test_core_without_a_revision_is_refused():
+    """At E 8 step 8 of 11 is the first in the window, and takes 12 forwards."""
+    for forwards in range(1, 12):
+        with pytest.raises(UserError, match=f"more, or a smaller every, or revised=0.*, not {forwards}$"):
+            Core(canvas=32, forwards=forwards)
+        Core(canvas=32, forwards=forwards, revised=0)
+    assert Core(canvas=32, forwards=12).plan == (11, [8])
+    Core(canvas=32, forwards=11, every=4)
 
 
 def test_published_counts_of_remdm_for_llada():
@@ -151,7 +158,7 @@ def test_a_limit_shares_itself_out_over_blocks():
     assert Pace(12, 0, 0).left(99, torch.tensor([0])).item() > 10**6
 
 
-METHODS = (FastDllm(canvas=12, threshold=1.1), Wino(canvas=12), T2m(canvas=12, sure=1.1, doubt=0.9))
+METHODS = (FastDllm(canvas=12, threshold=1.1), Wino(canvas=12), T2m(canvas=12, sure=1.1, doubt=0.9, early_stop=False))
 
 
 @pytest.mark.parametrize("options", METHODS, ids=lambda options: type(options).__name__)
@@ -166,113 +173,26 @@ def test_no_more_forwards_than_the_limit(options, forwards, block, prompts):
         assert out.trace.positions.tolist() == (length * out.trace.target_forwards).tolist()
 
 
+def test_t2m_stops_at_the_block_with_an_eot(prompts):
+    """Every token is an EoT: a block that one forward fills is checked by none, and no later one is decoded."""
+    family = replace(SHIFTED, eot_ids=tuple(range(24)))
+    given = {"generator": 0, "family": family, "attention_mask": prompts[1], "record": True}
+    options = T2m(canvas=12, block=4, sure=1e-9)
+    out = decode(tiny(), prompts[0], options, **given)
+    assert out.trace.target_forwards.tolist() == [1] * 4
+    assert ((out.trace.events[-1]["tokens"] == family.mask_id) == torch.tensor([False] * 4 + [True] * 8)).all()
+    out = decode(tiny(), prompts[0], replace(options, early_stop=False), **given)
+    assert (out.trace.target_forwards >= 6).all(), "a filling and a checking one a block"
+
+
 def test_one_token_a_forward_is_greedy_vanilla(prompts):
     ids, mask = prompts
     given = {"generator": 0, "family": SHIFTED, "attention_mask": mask}
     vanilla = decode(tiny(), ids, Vanilla(canvas=8, steps=8, temperature=0.0), **given).responses
-    core, llada = Core(canvas=8, forwards=8, start=1.0, end=1.0), RemdmLlada(canvas=8, forwards=8, remask_share=0.0)
+    core, llada = Core(canvas=8, forwards=8, revised=0), RemdmLlada(canvas=8, forwards=8, remask_share=0.0)
     wino, t2m = Wino(canvas=8, draft=1.0, verify=0.0), T2m(canvas=8, sure=1.0, most=0)
     for options in (FastDllm(canvas=8, threshold=1.1), wino, t2m, core, replace(llada, temperature=0.0)):
         assert torch.equal(decode(tiny(), ids, options, **given).responses, vanilla), options
-
-
-# Details of the official code.
-
-
-def test_the_released_edges_of_remdms_loop():
-    """T = 32 with the published window: what the code's three branches give, written out from its move chances."""
-    options, masked, one = Remdm(variant="loop", top_p=1.0), torch.zeros(1, 1).bool(), torch.ones(1, 1)
-    for step in range(32):
-        t, dt = 1 - step / 32, 1 / 32
-        if t > 0.55:
-            move_t, move_s = 1 - (1 - t) * 0.9 / 0.45, 1 - (1 - t + dt) * 0.9 / 0.45
-            expected = (move_t - move_s) / move_t
-        elif t > 0.05:
-            expected = (0.9 - (1 - 0.02) * 0.9) / (1 - 0.9)
-        else:
-            expected = 1 - ((t - dt) * 0.1 / 0.05) / (t * 0.1 / 0.05)
-        logits = LOGITS[:1].expand(DRAWS, 1, 5)
-        tokens = torch.full((DRAWS, 1), 1)
-        draws = torch.stack([torch.linspace(0, 1, DRAWS)[:, None]] * 2)
-        out, _ = remdm_step(tokens, tokens.double(), logits, t, t - dt, options, FIVE, draws)
-        assert (out != 1).double().mean().item() == pytest.approx(min(expected, 1), abs=1e-3), t
-    inside, outside = alpha(0.53, options), alpha(0.53, options, 0.56)
-    assert inside == 0.9 and outside == pytest.approx(0.94), "not clipped at the window's edge"
-    assert sigma(0.5, 0.9, 0.9, options, masked, one).item() == pytest.approx(0.02)
-
-
-def test_the_token_that_crosses_top_p_is_out_in_remdm():
-    probs = torch.tensor([[0.5, 0.3, 0.15, 0.05], [0.1, 0.85, 0.03, 0.02]])
-    assert (below(probs, 0.9) > 0).tolist() == [[True, True, False, False], [False, True, False, False]]
-    assert (below(probs, 0.4) > 0).sum(-1).tolist() == [1, 1], "the first is always in"
-    for crossing, tokens in ((False, {0, 4}), (True, {0, 4, 3})):
-        options = Remdm(canvas=3, variant="cap", eta=0.0, temperature=1.0, top_p=0.9, crossing=crossing)
-        third = LOGITS[2:].expand(DRAWS, 1, 5)  # probabilities 0.52, 0, 0.05, 0.07, 0.32
-        plain = torch.softmax(LOGITS[2], -1)
-        masks = torch.full((DRAWS, 1), 1)
-        out, sure = remdm_step(masks, masks.double(), third, 0.5, 0.0, options, FIVE, uniform(5, 1, 2))
-        assert set(out[:, 0].tolist()) == tokens
-        assert torch.allclose(sure[:, 0], plain[out[:, 0]].double())
-
-
-def test_the_last_forward_of_remdm_takes_the_likeliest(prompts):
-    ids, mask = prompts
-    options = Remdm(canvas=16, steps=4, eta=0.3, temperature=3.0, top_p=1.0)
-    assert options.times == pytest.approx([1, 1 - (1 - 1e-5) / 3, 1 - 2 * (1 - 1e-5) / 3, 1e-5])
-    assert replace(options, last_argmax=False).times == [1, 0.75, 0.5, 0.25, 0]
-    assert Remdm(steps=1).times == [1]
-    given = {"generator": 0, "family": SHIFTED, "attention_mask": mask}
-    one = decode(tiny(), ids, replace(options, steps=1), **given)
-    greedy = decode(tiny(), ids, Vanilla(canvas=16, steps=1, temperature=0.0), **given)
-    assert torch.equal(one.responses, greedy.responses) and one.trace.target_forwards.tolist() == [1] * 4
-
-
-def test_what_is_kept_in_rcr():
-    """32 tokens in 7 steps, as MDPO's code, its port and vanilla decoding keep them."""
-    published = {"ceil": [5, 5, 4, 5, 4, 5, 4], "round": [5, 4, 5, 4, 5, 4, 5], "even": [5, 5, 5, 5, 4, 4, 4]}
-    for rounding, kept in published.items():
-        left = [32, *owed_masks(32, 7, rounding)]
-        assert [a - b for a, b in itertools.pairwise(left)] == kept and left[-1] == 0
-
-
-def test_rcr_ranks_by_the_tempered_probability():
-    """Position 0 drew a token of plain probability 0.45 of three; cold, it is the surer one."""
-    logits = torch.tensor([[[0.0, -torch.inf, 2.0, 1.9, -9.0], [0.0, -torch.inf, 1.2, -0.1, -9.0]]])
-    plain, cold = torch.softmax(logits, -1), torch.softmax(logits / 0.1, -1)
-    draws = torch.full((1, 2), 0.3)
-    found = {}
-    for tempered in (False, True):
-        options = Rcr(canvas=2, steps=2, temperature=0.1, top_p=1.0, tempered=tempered)
-        masks, everywhere = torch.full((1, 2), 1), torch.ones(2).bool()
-        out, sure = rcr_step(masks, torch.zeros(1, 2).double(), logits, everywhere, 1, options, FIVE, draws)
-        law = cold if tempered else plain
-        assert sure[0].tolist() == pytest.approx([law[0, 0, 2].item(), law[0, 1, 2].item()])
-        found[tempered] = out
-    assert plain[0, 0, 2] < plain[0, 1, 2] and (found[False] == 1).sum() == 1 == (found[True] == 1).sum()
-
-
-def test_rcr_may_open_earlier_blocks_again(prompts):
-    ids, mask = prompts
-
-    def reopened(reopen):
-        options = Rcr(canvas=16, steps=12, block=4, temperature=1.0, reopen=reopen)
-        given = {"generator": 0, "family": SHIFTED, "attention_mask": mask, "record": True}
-        events = decode(tiny(scale=6.0), ids, options, **given).trace.events
-        return sum(int((event["tokens"][:, :4] == 1).sum()) for event in events[3:])
-
-    assert reopened(True) > 0 == reopened(False)
-
-
-def test_dreams_schedule_is_its_familys(prompts):
-    assert FAMILIES["dream"].schedule == "dream" and FAMILIES["llada"].schedule == "even"
-    options = Vanilla(canvas=256, steps=32)
-    assert [n for *_, n in plan(options, "dream")] == [7, *[8] * 30, 9]
-    assert [n for *_, n in plan(options)] == [8] * 32
-    assert plan(replace(options, schedule="even"), "dream") == plan(options)
-    options, family = Vanilla(canvas=16, steps=5), replace(SHIFTED, schedule="dream")
-    events = decode(tiny(), prompts[0], options, generator=0, family=family, record=True).trace.events
-    kept = [int(event["changed"][0].sum()) for event in events]
-    assert kept == [n for *_, n in plan(options, "dream")] != [n for *_, n in plan(options)]
 
 
 @pytest.mark.parametrize(
@@ -287,7 +207,15 @@ def test_dreams_schedule_is_its_familys(prompts):
         ("remdm_llada", {"remask_share": 1.0}, r"remask_share must be in \[0, 1\)"),
         ("remdm_llada", {"canvas": 8, "forwards": 30}, "no more filling steps than tokens"),
         ("remdm", {"edges": "x"}, "edges must be one of released, continuous"),
+        ("core", {"temperature": -1.0}, "Core.temperature must be 0 or more"),
         ("rcr", {"rounding": "up"}, "rounding must be one of ceil, round, even"),
+        ("rcr", {"block": 5}, "Rcr.block must be 0 or a divisor"),
+        ("rcr", {"steps": 2, "block": 8}, "Rcr.steps must be at least one a block"),
+        ("rcr", {"eot_lambda": 0.0}, "Rcr.eot_lambda must be above 0"),
+        ("remdm_port", {"steps": 33}, "RemdmPort.steps must be from 1 to the canvas length, 32"),
+        ("tolerator", {"block": 5}, "Tolerator.block must be 0 or a divisor"),
+        ("tolerator", {"forwards": 4, "block": 8}, r"such that round\(rho T\) is at least one a block"),
+        ("tolerator", {"top_p": 0.0}, r"Tolerator.top_p must be in \(0, 1\]"),
     ],
 )
 def test_a_value_out_of_range_names_its_range(method, values, message):

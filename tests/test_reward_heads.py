@@ -266,7 +266,7 @@ def test_a_killed_training_goes_on_to_the_same_heads(toy, tmp_path, monkeypatch)
         return made.state_dict(), curve, len(asked)
 
     whole, curve, count = trained("whole")
-    assert count == 25 * 8 == options.evaluations
+    assert count == 25 * 8 == options.responses == options.evaluations(1)
     with pytest.raises(KeyboardInterrupt):
         trained("killed", killed_at=17)
     resumed, same, rest = trained("killed")
@@ -287,9 +287,13 @@ def test_tasks_take_turns_and_a_task_without_training_items_is_refused(toy, tmp_
 
         return replace(TOY, name=name, score=score)
 
-    options = Reward(steps=4, questions=1, samples=2)
+    options = Reward(steps=5, questions=1, samples=2)
     train_by_reward(toy, first_heads(5, Recipe(width=8), options), [counted("a"), counted("b")], options, tmp_path)
-    assert asked == ["a", "a", "b", "b"] * 2
+    assert asked == ["a", "a", "b", "b"] * 2 + ["a", "a"] and len(asked) == options.responses
+    assert asked.count("b") == options.evaluations(2) == 4, "of each task, no more than any of them had"
+    few = replace(TOY, name="few", stream=lambda split: iter(list(TOY.stream(split))[:3]))
+    with pytest.raises(UserError, match="few has 3 training items, and a step asks 4"):
+        train_by_reward(toy, toy_heads(), [few], replace(options, questions=4), tmp_path / "few")
     empty = replace(TOY, name="empty", stream=lambda split: iter(()))
     with pytest.raises(UserError, match="empty has no training items"):
         train_by_reward(toy, toy_heads(), [empty], options, tmp_path / "no")
@@ -317,6 +321,7 @@ def test_heads_say_at_first_what_is_asked_for():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"questions": 8, "prompts": 7}, "questions must be at most prompts, 7, not 8"),
         ({"samples": 1}, "samples must be 2 or more"),
         ({"estimator": "both"}, "one of tokens, settings"),
         ({"top_p": 1.0}, r"top_p must be in \(0, 1\)"),

@@ -43,7 +43,7 @@ RULES = {
     "min_p": (min_p_kept, MinPLogitsWarper, (0.0, 0.05, 0.1, 0.5, 1.0)),
     "eta": (eta_kept, EtaLogitsWarper, (3e-4, 4e-3, 0.1, 0.9)),
     "typical_p": (typical_kept, TypicalLogitsWarper, (0.2, 0.5, 0.9, 0.99)),
-    "top_h": (lambda p, alpha: top_h_kept(p, alpha, "code"), TopHLogitsWarper, (0.1, 0.4, 0.8)),
+    "top_h": (lambda p, alpha: top_h_kept(p, alpha, "transformers"), TopHLogitsWarper, (0.1, 0.4, 0.8)),
 }
 
 
@@ -88,6 +88,24 @@ def test_top_h_takes_the_longest_prefix_that_the_papers_bound_allows():
             assert p[kept].min() >= p[~kept].max() - 1e-7 if longest < len(p) else True
             differ += int(kept.sum()) != int(top_h_kept(p.float(), alpha, "code").sum())
     assert differ > 100, "the released rule is another one"
+
+
+def test_top_h_of_the_authors_code_sums_what_the_full_softmax_gives():
+    """Their logit_processor.py restated: of the 100 likeliest a token comes in unless the sum of -p log p then
+    exceeds tau = alpha S (H(p / S) - log S), with S the mass of the 100."""
+    spike = torch.tensor([0.5, *[0.5 / 999] * 999]).log()
+    for row in (*logits("wide"), *logits("flat and peaked")[::8], spike):
+        p = torch.softmax(row.double(), -1)
+        top = sorted(p.tolist(), reverse=True)[:100]
+        mass = sum(top)
+        for alpha in (0.2, 0.4, 0.8):
+            tau = alpha * mass * (entropy([x / mass for x in top]) - math.log(mass))
+            size, taken = 1, entropy(top[:1])
+            while size < 100 and (taken := taken + entropy([top[size]])) <= tau + 1e-9:
+                size += 1
+            assert int(top_h_kept(p, alpha, "code").sum()) == size
+    sizes = [int(top_h_kept(spike.exp(), 0.4, form).sum()) for form in ("code", "transformers")]
+    assert sizes == [1, 32], "`transformers` renormalises over the 100"
 
 
 def test_p_less_keeps_what_is_as_likely_as_two_draws_are_to_agree():
@@ -179,7 +197,7 @@ def test_temperature_zero_is_greedy(name):
     [
         (lambda: MinP(min_p=1.1), r"MinP.min_p must be in \[0, 1\]"),
         (lambda: TopH(alpha=0.0), r"TopH.alpha must be in \(0, 1\]"),
-        (lambda: TopH(form="theirs"), "paper or code"),
+        (lambda: TopH(form="theirs"), "one of paper, code, transformers"),
         (lambda: Eta(epsilon=1.0), r"Eta.epsilon must be in \(0, 1\)"),
         (lambda: TypicalP(mass=0.0), r"TypicalP.mass must be in \(0, 1\]"),
         (lambda: PLess(temperature=-1.0), "PLess.temperature must be 0 or more"),

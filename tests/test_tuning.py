@@ -72,5 +72,7 @@ def test_a_small_budget_is_refused():
     with pytest.raises(UserError, match="151 settings in 8 rounds: give 1208 or more"):
         tuned_constant(drawing(0), 1207)
     tuned_constant(drawing(0), 1208)
+    with pytest.raises(UserError, match="the grid has no setting: give one or more"):
+        tuned_constant(drawing(0), 10, grid=[])
     with pytest.raises(ValueError, match="3 scores came back for 4"):
         tuned_constant(lambda setting, trials: [1] * 3, 8, [(1.0, 1.0), (0.5, 1.0)])

@@ -94,7 +94,9 @@ class Session:
         if shared:
             self.took = [(self.rows, part.bool(), 1) for part in mask.split(PREFILL, 1)]
             self._index(which)
-            logits, self.hidden = logits[which], self.hidden[which]
+            logits = logits[which]
+            if self.hidden is not None:  # a network without an output head
+                self.hidden = self.hidden[which]
         return logits
 
     def step(self, tokens: Tensor) -> Tensor:

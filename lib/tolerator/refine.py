@@ -87,7 +87,13 @@ class Tolerator(Options):
         self.require(
             "forwards", self.fill_steps <= self.canvas, f"such that round(rho T) is at most the canvas, {self.canvas}"
         )
-        self.fill_up  # noqa: B018  its own check: temperature, blocks
+        self.require("block", self.block >= 0 and (not self.block or self.canvas % self.block == 0),
+                     "0 or a divisor of the canvas")  # fmt: skip
+        self.require("forwards", not self.block or self.fill_steps >= self.canvas // self.block,
+                     "such that round(rho T) is at least one a block")  # fmt: skip
+        self.require("temperature", self.temperature >= 0, "0 or more")
+        self.require("top_p", 0 < self.top_p <= 1, "in (0, 1]")
+        self.require("eot_lambda", self.eot_lambda > 0, "above 0")
 
     @property
     def fill_steps(self) -> int:

@@ -9,7 +9,8 @@ from lib.autodeco.peers.truncation import Truncation, entropy_terms, truncated
 from lib.decoding.registry import decoder
 from lib.decoding.trace import Decoded
 
-LOOKED_AT = 100  # tokens of which the released code takes both entropies
+FORMS = ("paper", "code", "transformers")
+LOOKED_AT = 100  # tokens of which the released codes take both entropies
 ROUNDING = 1e-9  # relative, of sums in float64
 
 
@@ -18,8 +19,9 @@ class TopH(Truncation):
     """Top-H decoding (Baghaei Potraghloo et al. 2025, arXiv 2509.02510), the greedy rule for their problem ECMM.
 
     Tokens are taken in falling order of p while H(q) <= alpha H(p), where q is p renormalised over those taken.
-    alpha: 0.4 in the paper. form: `paper`, or `code`, which is that of the authors' code and of `transformers`: it
-    looks at the 100 likeliest alone, and compares the sum of -p log p over those taken, not renormalised.
+    alpha: 0.4 in the paper. form: `paper`; `code`, that of the authors' logit_processor.py, which compares the sum of
+    -p log p over those taken, not renormalised, with alpha times that over the 100 likeliest; or `transformers`, the
+    same with p renormalised over the 100 likeliest first.
     """
 
     alpha: float = 0.4
@@ -28,7 +30,7 @@ class TopH(Truncation):
     def check(self) -> None:
         super().check()
         self.require("alpha", 0 < self.alpha <= 1, "in (0, 1]")
-        self.require("form", self.form in ("paper", "code"), "paper or code")
+        self.require("form", self.form in FORMS, f"one of {', '.join(FORMS)}")
 
 
 def top_h_kept(probs: Tensor, alpha: float, form: str = "paper") -> Tensor:
@@ -38,8 +40,9 @@ def top_h_kept(probs: Tensor, alpha: float, form: str = "paper") -> Tensor:
     no later one is likelier.
     """
     order = probs.double().sort(dim=-1, descending=True, stable=True)
-    ordered = order.values[..., :LOOKED_AT] if form == "code" else order.values
-    ordered = ordered / ordered.sum(-1, keepdim=True)
+    ordered = order.values if form == "paper" else order.values[..., :LOOKED_AT]
+    if form != "code":
+        ordered = ordered / ordered.sum(-1, keepdim=True)
     taken = entropy_terms(ordered).cumsum(-1)
     limit = alpha * taken[..., -1:]  # of a whole distribution H(q) is the sum itself
     if form == "paper":

@@ -12,7 +12,7 @@ from lib.decoding.distributions import Distribution
 from lib.decoding.registry import decoder
 from lib.decoding.trace import Decoded
 from lib.mtad.draft import Draft
-from lib.mtad.loop import Drafting, Verdict
+from lib.mtad.loop import Drafting, Verdict, require_heads
 from lib.mtad.peers.speculative import chain, chain_path, first_failure, ratios
 
 
@@ -42,7 +42,7 @@ class Typical(Drafting):
 
     def check(self) -> None:
         super().check()
-        self.require("epsilon", 0 < self.epsilon <= 1, "in (0, 1]")
+        self.require("epsilon", 0 < self.epsilon < 1, "in (0, 1)")  # at 1 what is certain would not pass
         self.require("delta", self.delta > 0, "above 0")
 
 
@@ -99,6 +99,7 @@ def typical_bar(distribution: Distribution, epsilon: float, delta: float) -> Ten
 @decoder("bild", Bild, drafts=True)
 def decode_bild(model, input_ids: Tensor, options: Bild, **given) -> Decoded:
     """Decode prompts [B, P]; `given`: the keywords of the loop."""
+    require_heads(model, options)
     greedy = not options.temperature
     if greedy:
         options = replace(options, temperature=1.0, top_k=0, top_p=1.0, heads=False)

@@ -29,7 +29,7 @@ class Truncated(Drafting):
 
     def check(self) -> None:
         super().check()
-        self.require("epsilon", 0 < self.epsilon <= 1, "in (0, 1]")
+        self.require("epsilon", 0 < self.epsilon < 1, "in (0, 1)")  # as of `Typical`
         self.require("delta", self.delta > 0, "above 0")
 
 

@@ -26,9 +26,12 @@ def tuned_constant(
     settings that are left get equally many trials; the better half goes on, and earlier trials count. What
     `scored(setting, trials)` gives is 0 or 1 for trials by number; by `trial_of` all settings meet the same items of
     validation in the same order. Of equals the one nearest to plain sampling wins. The budget of rivals that were
-    trained is `Source.evaluations` or `Reward.evaluations` (lib/training/autodeco). Raises UserError for a budget
-    that does not give every setting a trial in every round.
+    trained is `Source.evaluations` or `Reward.evaluations` (lib/training/autodeco), for each task: tune a constant
+    for each. Raises UserError for an empty grid, and for a budget that does not give every setting a trial in every
+    round.
     """
+    if not grid:
+        raise UserError("the grid has no setting: give one or more pairs (temperature, top-p), or leave grid out")
     left, rounds = list(dict.fromkeys(grid)), max(1, math.ceil(math.log2(len(set(grid)))))
     if budget < len(left) * rounds:
         raise UserError(

@@ -1,6 +1,6 @@
 """CoRe, context-robust remasking (arXiv 2602.04096): now and then, test the least certain tokens against each other.
 
-Vanilla decoding of N steps with a revision in every E-th step t (1 ... N) with s <= t / N < e. With z the text then:
+Vanilla decoding of N steps with a revision in every E-th step t (2 ... N) with s <= t / N < e. With z the text then:
 
     S     the m decoded tokens with the smallest margin p_(1) - p_(2) of the prediction at their place, given z;
     l_i   = -log p(x_i | z with S masked), i in S: the instability of a token (eq. 2), by one more forward;
@@ -60,18 +60,21 @@ class Core(Options):
         self.require("revised", self.revised >= 0, "0 or more")
         self.require("eot_form", self.eot_form in EOT_FORMS, f"one of {', '.join(EOT_FORMS)}")
         self.require("eot_lambda", self.eot_lambda > 0, "above 0")
-        steps = self.plan[0]
+        self.require("temperature", self.temperature >= 0, "0 or more")
+        steps, revisions = self.plan
         self.require("forwards", steps <= self.canvas, f"such that its {steps} steps are at most the canvas")
-        self.vanilla  # noqa: B018  its own check: temperature
+        self.require("forwards", bool(revisions) or not self.revised,
+                     "enough for a revision in the window (more, or a smaller every, or revised=0)")  # fmt: skip
 
     @property
     def plan(self) -> tuple[int, list[int]]:
         """The steps N, and in which of them (from 1) a revision comes, so that both together are T forwards.
 
-        The fewest steps that reach T; where they overshoot by one, the last revision is left out.
+        The fewest steps that reach T; where they overshoot by one, the last revision is left out. None comes in the
+        first step, before which nothing is decoded.
         """
         for steps in range(1, self.forwards + 1):
-            at = [t for t in range(1, steps + 1) if t % self.every == 0 and self.start <= t / steps < self.end]
+            at = [t for t in range(2, steps + 1) if t % self.every == 0 and self.start <= t / steps < self.end]
             if steps + len(at) >= self.forwards:
                 return steps, at[: self.forwards - steps]
         raise AssertionError("T steps reach T")
@@ -123,12 +126,17 @@ def decode(
         logits = canvas.logits(canvas.tokens, everywhere if revising else masked)
         if revising:
             chosen = least_certain(canvas.tokens, logits, options.candidates, family.mask_id)
+            drawn_in = canvas.trace.per_token and canvas.trace.per_token["step"].clone()
             tested = canvas.logits(canvas.tokens.masked_fill(chosen, family.mask_id), chosen)
             uniform = canvas.uniform(REVISE + step, TOKENS)
-            canvas.tokens, again = revise(canvas.tokens, chosen, tested, options, family.eot_ids[0], uniform)
-            canvas.record(stage="revise", step=step, tested=chosen, changed=again, tokens=canvas.tokens)
+            revised, again = revise(canvas.tokens, chosen, tested, options, family.eot_ids[0], uniform)
+            if drawn_in is not None:  # what is tested and stays, or is filled, was not drawn in this forward
+                canvas.trace.per_token["step"] = torch.where(again, canvas.trace.per_token["step"], drawn_in)
             logits = logits[masked.flatten()]
         uniform = torch.stack([canvas.uniform(step, TOKENS), canvas.uniform(step, TOKENS + 1)])
         canvas.tokens, kept, _ = fill_step(canvas.tokens, logits, everywhere, count, options.vanilla, family, uniform)
         canvas.record(stage="fill", step=step, changed=kept, tokens=canvas.tokens)
+        if revising:
+            canvas.tokens = torch.where(again, revised, canvas.tokens)
+            canvas.record(stage="revise", step=step, tested=chosen, changed=again, tokens=canvas.tokens)
     return canvas.close()

@@ -15,8 +15,8 @@ from lib.decoding.family import Family
 from lib.decoding.options import Options
 from lib.decoding.registry import decoder
 from lib.decoding.trace import Decoded
-from lib.tolerator.canvas import TOKENS, Canvas, draw_at, penalise_eot, spread, top_count
-from lib.tolerator.fill import Vanilla, transfer_counts
+from lib.tolerator.canvas import EOT_FORMS, TOKENS, Canvas, draw_at, penalise_eot, spread, top_count
+from lib.tolerator.fill import transfer_counts
 
 ROUNDINGS = ("ceil", "round", "even")
 
@@ -45,17 +45,17 @@ class Rcr(Options):
     prompt_cache: bool = False  # the prompt's keys of the first forward in all: an approximation (Fast-dLLM)
 
     def check(self) -> None:
+        self.require("canvas", self.canvas >= 1, "1 or more")
         self.require("steps", 1 <= self.steps <= self.canvas, f"from 1 to the canvas length, {self.canvas}")
         self.require("rounding", self.rounding in ROUNDINGS, f"one of {', '.join(ROUNDINGS)}")
-        Vanilla(
-            canvas=self.canvas,
-            steps=self.steps,
-            block=self.block,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            eot_form=self.eot_form,
-            eot_lambda=self.eot_lambda,
-        )  # its own check
+        blocks = self.canvas // self.block if self.block else 1
+        self.require("block", self.block >= 0 and (not self.block or self.canvas % self.block == 0),
+                     "0 or a divisor of the canvas")  # fmt: skip
+        self.require("steps", self.steps >= blocks, "at least one a block")
+        self.require("temperature", self.temperature >= 0, "0 or more")
+        self.require("top_p", 0 < self.top_p <= 1, "in (0, 1]")
+        self.require("eot_form", self.eot_form in EOT_FORMS, f"one of {', '.join(EOT_FORMS)}")
+        self.require("eot_lambda", self.eot_lambda > 0, "above 0")
 
     @property
     def schedule(self) -> list[tuple[int, int, int]]:

@@ -35,7 +35,9 @@ class RemdmPort(Options):
     temperature: float = 0.3
 
     def check(self) -> None:
-        self.vanilla  # noqa: B018  its own check
+        self.require("canvas", self.canvas >= 1, "1 or more")
+        self.require("steps", 1 <= self.steps <= self.canvas, f"from 1 to the canvas length, {self.canvas}")
+        self.require("temperature", self.temperature >= 0, "0 or more")
         self.require("eta", 0 <= self.eta <= 1, "in [0, 1]")
         self.require("t_on", 0 < self.t_on < 1, "in (0, 1)")
         self.require("t_off", 0 <= self.t_off < self.t_on, "in [0, t_on)")

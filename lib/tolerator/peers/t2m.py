@@ -10,14 +10,16 @@ the forward, with p(. | z) the prediction at i from the text z as it stands, x_i
     edit:        none: x_i becomes x_new where t2t_remask would mask it. LLaDA2.1's own token-to-token rule.
 
 At most floor(share E) (but one) of the block's E tokens, the most suspect first, and no position more than `most`
-times. A block is done when a forward found it without masks and masks nothing again, or after `post` such forwards.
+times. A block is done when a forward found it without masks and masks nothing again, or after `post` such forwards;
+where an EoT stands in the text a block without masks is done at once, and no later block is decoded.
 
 The rule reads predictions at visible tokens, which plain mask models are not trained for: it is made for models that
 learn to mend wrong tokens. (A model with the next-token shift predicts a token at the one before it and cannot but
 use the rest: the study's gives right tokens there what it gives them masked, correlation 0.98.) Values and details
-are those of the authors' code (synsis/remasked_DLM). Differs in: a limit of forwards as an option, in whose last
-forward nothing is masked again; the probabilities are untempered; logit_diff compares from a block's second forward
-on, as the paper has it (there, from the third).
+are those of the authors' code (synsis/remasked_DLM). Differs in: a block sees the masks of the later ones (there it
+sees no later block, for their model's attention is causal from block to block); a limit of forwards as an option, in
+whose last forward nothing is masked again; the probabilities are untempered; logit_diff compares from a block's
+second forward on, as the paper has it (there, from the third).
 """
 
 from dataclasses import dataclass
@@ -43,7 +45,7 @@ class T2m(Options):
     forwards: T, at most; 0 is no limit, as published. See `pace.py` for what a limit does.
     block: length of the blocks, 0 for one; the authors take 32.
     sure: tau_m2t. strategy, doubt (tau; the code's defaults are 0.9 for t2t_remask and 0.3 for logit_diff, LLaDA2.1's
-    0.5 for edit), share, most, post: as above.
+    0.5 for edit), share, most, post: as above. early_stop: at an EoT, as above (eos_early_stop; False: every block).
     temperature, top_p, eot_form, eot_lambda: as in vanilla decoding.
     """
 
@@ -56,6 +58,7 @@ class T2m(Options):
     share: float = 0.25
     most: int = 1
     post: int = 16
+    early_stop: bool = True
     temperature: float = 0.0
     top_p: float = 1.0
     eot_form: str = "off"
@@ -131,6 +134,7 @@ def decode(
     pace = Pace(options.canvas, options.block, options.forwards)
     tokens, zeros = canvas.tokens, torch.zeros_like(canvas.tokens)
     before, times = canvas.confidence, zeros
+    ends = torch.tensor(family.eot_ids, device=tokens.device)
     current, checks, remasked = zeros[:, 0].clone(), zeros[:, 0].clone(), zeros[:, 0].clone()
     step = 0
     while len(rows := (current < pace.blocks).nonzero().squeeze(-1)):
@@ -147,10 +151,11 @@ def decode(
         full = ~((part == family.mask_id) & region).any(-1)  # before this forward, which then was a check
         checks[rows] += full
         done = (full & ~changed.any(-1)) | (checks[rows] >= options.post) | (left == 1)
-        done &= ~((after.tokens == family.mask_id) & region).any(-1)
-        current[rows] += done
+        ended = torch.isin(after.tokens, ends).any(-1) & options.early_stop
+        done = (done | ended) & ~((after.tokens == family.mask_id) & region).any(-1)
+        current[rows] = torch.where(done & ended, pace.blocks, current[rows] + done)
         checks[rows] *= ~done
         step += 1
-    canvas.tokens = tokens
+    canvas.tokens = tokens.masked_fill(tokens == family.mask_id, ends[0])  # behind an EoT, where it is cut
     canvas.trace.measures["remasked"] = remasked.cpu()
     return canvas.close()

@@ -131,7 +131,7 @@ def train_rewarded(base_name: str, name: str) -> None:
     size = base.network.get_output_embeddings().weight.shape[1]
     heads = first_heads(size, recipe, reward).to(device)
     curve, seconds = train_by_reward(base, heads, tasks, reward, folder, device)
-    measured = {"responses": reward.evaluations, "seconds": round(seconds, 1), "device": device_name(device)}
+    measured = {"responses": reward.responses, "seconds": round(seconds, 1), "device": device_name(device)}
     model = AutoDecoForCausalLM.from_base(base.network, heads)
     model.heads = heads  # in float32, as in train_on
     export(name, model, curve, measured)

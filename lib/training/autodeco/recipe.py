@@ -91,7 +91,7 @@ class Source:
 
     @property
     def evaluations(self) -> int:
-        """Responses that are drawn and scored for each task, the budget of a rival that is tuned as much."""
+        """Responses that are drawn and scored for each task: the budget of a rival that is tuned as much on it."""
         return self.prompts * self.samples
 
 

@@ -62,15 +62,20 @@ class Reward(Policy):
         super().check()
         for name in ("steps", "questions", "prompts"):
             self.require(name, getattr(self, name) >= 1, "1 or more")
+        self.require("questions", self.questions <= self.prompts, f"at most prompts, {self.prompts}")
         self.require("samples", self.samples >= 2, "2 or more, for a response is compared with the others")
         self.require("learning_rate", self.learning_rate > 0, "above 0")
         self.require("temperature", self.temperature > 0, "above 0")
         self.require("top_p", 0 < self.top_p < 1, "in (0, 1)")
 
     @property
-    def evaluations(self) -> int:
+    def responses(self) -> int:
         """Responses that are drawn and scored, of all tasks together."""
         return self.steps * self.questions * self.samples
+
+    def evaluations(self, tasks: int) -> int:
+        """Those for each of so many tasks, as of `Source`; where turns are uneven, of the one that is asked least."""
+        return self.steps // tasks * self.questions * self.samples
 
 
 REWARDS = {
@@ -138,20 +143,23 @@ def train_by_reward(
     """Train `heads` on `model`, in place; returns (curve, seconds). Every tenth step is a row of the curve: the loss,
     the mean reward of its responses, and the mean T and P that the heads say along them.
 
-    `folder` keeps the state, so that a killed run goes on to the same heads. Raises UserError for a task without
-    training items.
+    `folder` keeps the state, so that a killed run goes on to the same heads. Raises UserError for a task with fewer
+    training items than a step asks.
     """
     pools = [task.items("train", reward.prompts) for task in tasks]
     for task, items in zip(tasks, pools, strict=True):
-        if not items:
-            raise UserError(f"{task.name} has no training items: take a task that has")
+        if len(items) < reward.questions:
+            raise UserError(
+                f"{task.name} has {len(items) or 'no'} training items, and a step asks {reward.questions}: "
+                "take a task with more, or fewer questions"
+            )
     for name, head in (("temperature", heads.temp_head), ("top_p", heads.top_p_head)):
         head.requires_grad_(name in heads.config.heads)
 
     def loss_at(step: int) -> tuple[Tensor, dict]:
         task, items = tasks[step % len(tasks)], pools[step % len(tasks)]
         chooser = random.Random(f"{reward.seed}/{step}")
-        asked = chooser.sample(items, min(reward.questions, len(items)))
+        asked = chooser.sample(items, reward.questions)
         drawn, rewards = draw_group(model, heads, task, asked, reward, step)
         advantage = advantages(rewards, reward.scaled).flatten().to(drawn.hidden.device)
         loss = policy_loss(heads, drawn, advantage, reward)
