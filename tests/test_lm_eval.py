@@ -2,11 +2,9 @@
 
 import gzip
 import json
-import sys
 import time
 import tomllib
 from dataclasses import fields
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -26,7 +24,6 @@ from lib.errors import UserError  # noqa: E402
 from lib.integrations.lm_eval import __main__ as command  # noqa: E402
 from lib.integrations.lm_eval import model as own  # noqa: E402
 from lib.integrations.lm_eval import networks  # noqa: E402
-from lib.integrations.lm_eval.arguments import Arguments  # noqa: E402
 from lib.integrations.lm_eval.model import DecodingLM  # noqa: E402
 from lib.integrations.lm_eval.requests import asked  # noqa: E402
 from lib.models.registry import Model  # noqa: E402
@@ -286,16 +283,32 @@ def test_arguments_of_the_command_line_get_their_types(models):
     ) == 5  # fmt: skip
 
 
-def test_other_names_go_to_the_loader_of_folders_and_hub_ids(monkeypatch):
-    asked_for = Arguments("no/such-model", "beam", device="cpu", dtype="float16")
-    monkeypatch.setitem(sys.modules, "lib.models.own", None)
-    with pytest.raises(UserError, match="known: study-ar"):
-        networks._model("no/such-model", asked_for)
-    loader = SimpleNamespace(from_pretrained=lambda name, **given: (name, given))
-    monkeypatch.setitem(sys.modules, "lib.models.own", loader)
-    found = networks._model("no/such-model", asked_for)
-    assert found == ("no/such-model", {"device": "cpu", "dtype": torch.float16})
-    assert networks._model("study-draft", asked_for).network.dtype == torch.float16
+def saved(folder, words, seed=8):
+    """A folder as a user has one."""
+    tiny(vocabulary=len(words), seed=seed).save_pretrained(folder)
+    words.save_pretrained(folder)
+    return str(folder)
+
+
+def test_a_folder_is_a_model(words, tmp_path):
+    folder = saved(tmp_path / "own", words)
+    asked_for = {"pretrained": folder, "method": "mtad", "draft": folder, "temperature": 0.0, "device": "cpu"}
+    model = DecodingLM(**asked_for, dtype="float32")
+    assert model.model.family == Family("llama", eot_ids=(0,), chat=False)
+    (text,) = model.generate_until([request("How many?", until=[], max_gen_toks=6)])
+    ids = torch.tensor([words.encode("How many?")])
+    wanted = tiny(vocabulary=len(words), seed=8).generate(ids, max_new_tokens=6, do_sample=False)[0, ids.shape[1] :]
+    assert text == words.decode(wanted, skip_special_tokens=True) != ""
+    assert DecodingLM(**asked_for, dtype="float16").draft.dtype == torch.float16
+    with pytest.raises(UserError, match="is no folder here, no id of the hub"):
+        DecodingLM(**asked_for | {"pretrained": "study-arr"})
+
+
+def test_two_tokenizers_are_refused(words, tmp_path):
+    other = build_tokenizer(["zebras and quarks"])
+    folders = {"pretrained": saved(tmp_path / "a", words), "draft": saved(tmp_path / "b", other)}
+    with pytest.raises(UserError, match="different tokenizers"):
+        DecodingLM(method="mtad", **folders)
 
 
 def test_stop_strings_cut_and_thoughts_go(models, monkeypatch):
