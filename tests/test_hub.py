@@ -233,6 +233,18 @@ def test_any_decoder_is_a_line(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["sampling"]
 
 
+def test_what_a_user_has_in_a_folder_stays(tmp_path):
+    folder = tmp_path / "mtad"
+    for file in (".git/HEAD", "notes/mine.txt", "README.md", "custom_generate/old.py"):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text("mine")
+    hub.main(["mtad", "--into", str(tmp_path)])
+    assert (folder / ".git" / "HEAD").read_text() == (folder / "notes" / "mine.txt").read_text() == "mine"
+    assert "MTAD" in (folder / "README.md").read_text() and not (folder / "custom_generate" / "old.py").exists()
+    hub.check(folder / "custom_generate")
+    assert [path.name for path in tmp_path.iterdir()] == ["mtad"]
+
+
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     """A package `apart` of modules by name, as if it were the library."""
