@@ -310,6 +310,8 @@ REFUSED = {
     "code of its own": ({"model_type": "mine", "auto_map": {"AutoModel": "x.Y"}}, {}, r"code of its own \(mine\)"),
     "no language model": ({"model_type": "vit"}, {}, "is of type vit, which is no causal or masked language model"),
     "an encoder": ({"model_type": "t5", "is_encoder_decoder": True}, {}, "is of type t5"),
+    "a rule that there is not": ({}, {"rule": "luck"}, "rule must be one of confidence, .*, not 'luck'"),
+    "a schedule that there is not": ({}, {"schedule": ""}, "schedule must be one of even, dream, not ''"),
     "an end that is no id": ({}, {"eot_ids": ("x",)}, "eot_ids must be token ids"),
 }
 
