@@ -243,6 +243,15 @@ def test_model_args_before_the_request_before_the_default():
         ("beam", {"do_sample": True}, "no temperature"),
         ("entropy", {"do_sample": True, "temperature": 0.6}, "temperature=1"),
         ("autoregressive", {"temperature": -1.0}, "temperature"),
+        ("autoregressive", {"max_gen_toks": 0}, "whole number, 1 or more"),
+        ("autoregressive", {"max_gen_toks": 4.5}, "whole number, 1 or more"),
+        ("autoregressive", {"max_gen_toks": "ten"}, "max_gen_toks of the request must be a number, not 'ten'"),
+        ("vanilla", {"max_tokens": [8]}, "max_tokens of the request must be a number"),
+        ("autoregressive", {"temperature": "hot"}, "temperature of the request must be a number, not 'hot'"),
+        ("autoregressive", {"top_p": "x"}, "top_p of the request must be a number, not 'x'"),
+        ("autoregressive", {"top_k": "x"}, "top_k of the request must be a number, not 'x'"),
+        ("autoregressive", {"top_k": 2.5}, "top_k"),
+        ("autoregressive", {"top_p": float("nan")}, "top_p"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused_by_name(method, given, said):
@@ -383,7 +392,7 @@ def test_the_beginning_of_a_text(models, words):
 
 @pytest.mark.parametrize("sampled", [False, True])
 def test_a_killed_run_goes_on(models, harness, tmp_path, monkeypatch, sampled):
-    arguments = {"pretrained": "ar", "method": "autoregressive", "temperature": 1.0, "batch_size": 1}
+    arguments = {"pretrained": "ar", "method": "autoregressive", "temperature": float(sampled), "batch_size": 1}
     arguments |= {"trace": str(tmp_path / "trace.jsonl")}
     given = {"use_cache": str(tmp_path / "cache"), "gen_kwargs": {"max_gen_toks": 16, "do_sample": sampled}}
     if sampled:
@@ -425,6 +434,25 @@ def test_repeats_with_a_cache_stay_samples(models, tmp_path):
     kept.dbdict.close()
     assert CachingLM(DecodingLM(**given), str(tmp_path / "a.db")).generate_until(asks) == first
     assert first[0] != first[1]
+
+
+@pytest.mark.parametrize("method", ["autoregressive", "entropy", "tolerator"])
+def test_one_prompt_of_several_documents_is_drawn_for_each_with_a_cache(models, tmp_path, method):
+    more = {"canvas": 12, "temperature": 0.0, "refine_temperature": 0.0} if method == "tolerator" else {}
+    more |= {"temperature": 1.0} if method == "autoregressive" else {}
+    given = {"pretrained": "dlm" if method == "tolerator" else "ar", "method": method} | more
+
+    def answers(**said):
+        kept = CachingLM(DecodingLM(**given), str(tmp_path / "a.db"))
+        asks = [request("How many?", {"q": i}, until=[], max_gen_toks=12, **said) for i in range(3)]
+        found = kept.generate_until(asks)
+        kept.dbdict.close()
+        return found
+
+    with pytest.raises(UserError, match="do_sample=True"):
+        answers()
+    first = answers(do_sample=True)
+    assert first == answers(do_sample=True) and len(set(first)) > 1
 
 
 # Likelihoods
