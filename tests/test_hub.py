@@ -352,7 +352,9 @@ def test_a_config_counts_whole_and_of_the_models_own_the_length(place, monkeypat
     def options(kind=Mtad, lengths={"max_new_tokens": 9}, **given):  # noqa: B006
         model = llama(mask_token_id=1, max_position_embeddings=128)
         model.generation_config.update(**own | lengths)
-        more = {"assistant_model": llama(seed=1, max_position_embeddings=128)} if kind is Mtad else {"shift": True, "steps": 4}
+        more = {"shift": True, "steps": 4}
+        if kind is Mtad:
+            more = {"assistant_model": llama(seed=1, max_position_embeddings=128)}
         arguments.run(kind, model, ids, {"attention_mask": mask, "seed": 3} | more | given)
         return made[-1]
 
@@ -405,3 +407,12 @@ def test_two_pairs_of_heads_are_refused():
     model.heads = torch.nn.Linear(2, 2)
     with pytest.raises(UserError, match="are not AutoDeco's"):
         with_heads(model)
+
+
+@pytest.mark.parametrize(
+    ("given", "line"), [("/nowhere/at/all", "is no folder here, and no id of the hub"), (3, "must be a folder")]
+)
+def test_heads_that_are_nowhere_are_a_line(given, line):
+    with pytest.raises(UserError, match=line) as error:
+        with_heads(llama(), given)
+    assert "\n" not in str(error.value)
