@@ -16,6 +16,7 @@ from lib.decoders import custom_generate
 from lib.decoding.distributions import categorical, warp
 from lib.decoding.randomness import RowGenerator
 from lib.errors import UserError
+from lib.models.distilled import DistilledDraft
 
 
 def follow(monkeypatch, generator):
@@ -308,3 +309,34 @@ def test_fingerprint_knows_the_weights_not_the_dtype():
     changed = tiny()
     changed.model.layers[1].mlp.up_proj.weight.data += 0.1
     assert fingerprint(changed) != fingerprint(tiny())
+
+
+@pytest.mark.parametrize("kind", ["heads", "draft"])
+def test_the_folder_of_the_base_is_not_overwritten(tmp_path, kind):
+    base = tiny()
+    base.save_pretrained(tmp_path)
+    (tmp_path / "README.md").write_text("mine")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    made = AutoDecoForCausalLM.from_base(base, heads())
+    if kind == "draft":
+        made = DistilledDraft.cut(base, (0,), torch.arange(9))
+    with pytest.raises(UserError, match="holds another model, of type llama: save into a folder of its own"):
+        made.save_pretrained(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    for _ in range(2):
+        made.save_pretrained(tmp_path / "own")
+
+
+def test_options_that_nobody_reads_and_a_base_that_is_none_are_refused(tmp_path):
+    AutoDecoForCausalLM.from_base(tiny(), heads()).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="dtype, bananas would do nothing"):
+        AutoDecoForCausalLM.from_pretrained(tmp_path, tiny(), dtype=torch.bfloat16, bananas=3)
+    for base in ("study-ar", 3):
+        with pytest.raises(UserError, match="base must be a loaded model"):
+            AutoDecoForCausalLM.from_pretrained(tmp_path, base)
+    tiny().save_pretrained(tmp_path / "base")
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"base_model_name_or_path": str(tmp_path / "base")}))
+    assert AutoDecoForCausalLM.from_pretrained(tmp_path, dtype="bfloat16").dtype == torch.bfloat16
+    with pytest.raises(UserError, match="did not load .*bananas"):
+        AutoDecoForCausalLM.from_pretrained(tmp_path, bananas=3)

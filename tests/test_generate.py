@@ -3,6 +3,7 @@
 import pytest
 import torch
 from conftest import AR, SHIFTED, tiny
+from listeners import Drafts, Streamer
 from transformers import (
     GptOssConfig,
     GptOssForCausalLM,
@@ -84,7 +85,8 @@ def test_model_generate_runs_the_decoder(model, prompts, options, family):
     ids, mask = prompts
     out = model.generate(ids, attention_mask=mask, custom_generate=custom_generate(options, family, generator=3))
     own = decode(model, ids, options, generator=3, family=family or AR, attention_mask=mask)
-    assert torch.equal(out, torch.cat([ids, own.responses], -1))
+    last = torch.arange(own.responses.shape[1]) == own.lengths[:, None]
+    assert torch.equal(out, torch.cat([ids, torch.where(last, own.ends[:, None], own.responses)], -1))
 
 
 def test_a_model_without_an_end_needs_a_family(prompts):
@@ -117,10 +119,44 @@ def test_ends_and_padding_of_generate_are_those_of_the_response(model, prompts):
     own = decode(model, prompts[0], options, generator=3, family=family, attention_mask=prompts[1])
     for given in ({}, {"pad_token_id": 2}):
         out = generate(model, prompts, options, AR, eos_token_id=[5, 9, 11], **given)[:, 7:]
-        for row, length, mine in zip(out, own.lengths, own.responses, strict=True):
-            assert torch.equal(row[: length + 1], mine[: length + 1])
+        for row, length, mine, end in zip(out, own.lengths, own.responses, own.ends, strict=True):
+            assert torch.equal(row[:length], mine[:length]) and (row[length : length + 1] == end).all()
             assert (row[length + 1 :] == given.get("pad_token_id", 0)).all()
     assert len(own.lengths.unique()) > 1
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_the_end_that_was_drawn_is_the_last_token_as_in_transformers(model, prompts, streamed):
+    """With every choice of two tokens as ends, the one that comes first in a text being named second."""
+    ids, mask = prompts
+    kinds = set()
+    for row, real in zip(ids, mask, strict=True):
+        prompt = row[real.bool()][None]
+        free = model.generate(prompt, do_sample=False, max_new_tokens=12, eos_token_id=23)[0, prompt.shape[1] :]
+        for end in set(free.tolist()):
+            given = {"eos_token_id": [1, end], "pad_token_id": 2, "max_new_tokens": 12}
+            wanted = model.generate(prompt, do_sample=False, **given)
+            streamer = Streamer() if streamed else None
+            decoder = custom_generate(Autoregressive(12), AR, streamer=streamer)
+            out = model.generate(prompt, custom_generate=decoder, **given)
+            assert torch.equal(out[:, : wanted.shape[1]], wanted) and (out[:, wanted.shape[1] :] == 2).all()
+            assert not streamed or torch.equal(streamer.text, wanted[0])
+            kinds.add(int(wanted[0, -1]))
+    assert len(kinds) > 3
+
+
+def test_the_end_of_a_canvas_is_the_one_that_was_drawn(prompts):
+    for seed in range(8):
+        ids, streamer = prompts[0][:1], Drafts()
+        options = Vanilla(canvas=12, steps=6, temperature=1.5)
+        own = decode(tiny(), ids, options, generator=seed, family=SHIFTED, record=True)
+        raw = own.trace.events[-1]["tokens"][0]
+        ends = [i for i in range(12) if raw[i] in SHIFTED.eot_ids]
+        decoder = custom_generate(options, SHIFTED, generator=seed, streamer=streamer)
+        out = tiny().generate(ids, custom_generate=decoder, eos_token_id=[0, 2], pad_token_id=0)[0, 7:]
+        last = ends[0] + 1 if ends else 12
+        assert torch.equal(out[:last], raw[:last]) and not out[last:].any()
+        assert torch.equal(streamer.text[7:], out[:last]) and torch.equal(streamer.drafts[-1], out)
 
 
 def test_several_sequences_are_rows_of_their_own(model, prompts):

@@ -17,6 +17,7 @@ import pytest
 import torch
 from conftest import heads
 from hub_child import llada, llama, opt, prompts
+from listeners import Streamer
 from transformers import GenerationConfig
 from transformers.dynamic_module_utils import check_imports
 
@@ -104,8 +105,10 @@ def test_a_generation_config_is_read(said):
     family = replace(AR, eot_ids=(0, 5))
     given = {"draft": llama(seed=1, layers=1), "attention_mask": mask}
     own = decode(llama(), ids, options, generator=3, family=family, **given)
-    places = torch.arange(6) > own.lengths[:, None]
-    assert [row[7:] for row in said["a config"]] == own.responses.masked_fill(places, 2).tolist()
+    places = torch.arange(6)
+    sequences = torch.where(places == own.lengths[:, None], own.ends[:, None], own.responses)
+    wanted = sequences.masked_fill(places > own.lengths[:, None], 2)
+    assert [row[7:] for row in said["a config"]] == wanted.tolist()
 
 
 def test_without_a_seed_the_draws_are_torchs(said):
@@ -233,6 +236,18 @@ def test_any_decoder_is_a_line(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["sampling"]
 
 
+def test_what_a_user_has_in_a_folder_stays(tmp_path):
+    folder = tmp_path / "mtad"
+    for file in (".git/HEAD", "notes/mine.txt", "README.md", "custom_generate/old.py"):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text("mine")
+    hub.main(["mtad", "--into", str(tmp_path)])
+    assert (folder / ".git" / "HEAD").read_text() == (folder / "notes" / "mine.txt").read_text() == "mine"
+    assert "MTAD" in (folder / "README.md").read_text() and not (folder / "custom_generate" / "old.py").exists()
+    hub.check(folder / "custom_generate")
+    assert [path.name for path in tmp_path.iterdir()] == ["mtad"]
+
+
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     """A package `apart` of modules by name, as if it were the library."""
@@ -322,15 +337,53 @@ def test_what_is_known_of_a_model_type_is_the_registrys(name):
     assert family().eot_ids == (9,)
 
 
-def test_defaults_of_the_model_do_not_count():
-    own, options = (
-        GenerationConfig(do_sample=True, temperature=0.6, max_new_tokens=9),
-        ("temperature", "max_new_tokens"),
-    )
-    assert arguments._said(None, own, options)[1] == {}
-    assert arguments._said(GenerationConfig(temperature=0.6, max_new_tokens=8), own, options)[1] == {
-        "max_new_tokens": 8
-    }
+def test_a_config_counts_whole_and_of_the_models_own_the_length(place, monkeypatch):
+    """As a model of the hub ships them: what it says of drawing is not the method's."""
+    made, run = [], arguments.custom_generate
+
+    def custom_generate(options, *given, **more):
+        made.append(options)
+        return run(options, *given, **more)
+
+    monkeypatch.setattr(arguments, "custom_generate", custom_generate)
+    ids, mask = prompts()
+    own = {"do_sample": True, "temperature": 0.6, "top_k": 5}
+
+    def options(kind=Mtad, lengths={"max_new_tokens": 9}, **given):  # noqa: B006
+        model = llama(mask_token_id=1, max_position_embeddings=128)
+        model.generation_config.update(**own | lengths)
+        more = {"shift": True, "steps": 4}
+        if kind is Mtad:
+            more = {"assistant_model": llama(seed=1, max_position_embeddings=128)}
+        arguments.run(kind, model, ids, {"attention_mask": mask, "seed": 3} | more | given)
+        return made[-1]
+
+    assert options() == Mtad(9)
+    assert options(lengths={"max_length": 15}) == Mtad(8)
+    assert options(lengths={"max_new_tokens": 4, "max_length": 15}) == Mtad(4)
+    assert options(lengths={"max_length": 20}).max_new_tokens == Mtad().max_new_tokens, "as `generate` reads it"
+    for given in ({"max_new_tokens": 5}, {"max_length": 12}, {"generation_config": GenerationConfig(max_length=12)}):
+        assert options(**given) == Mtad(5)
+    explicit = GenerationConfig(max_new_tokens=9, **own)
+    assert options(generation_config=explicit) == Mtad(9, temperature=0.6, top_k=5)
+    assert options(generation_config=GenerationConfig(do_sample=False)) == Mtad(9, temperature=0.0)
+    assert options(Vanilla).canvas == 9 and options(Vanilla, canvas=8).canvas == 8
+    assert options(Vanilla, {"max_length": 15}).canvas == Vanilla().canvas
+
+
+@pytest.mark.parametrize("given", [{"taau": 1}, {"tau": 2.0}, {"seed": 3, "generator": 4}, {"max_length": 2}])
+def test_a_streamer_is_ended_once_whatever_is_refused(given):
+    ids, mask = prompts()
+    more = {"assistant_model": llama(seed=1, layers=1), "attention_mask": mask[:1], "max_new_tokens": 4}
+    if "max_length" in given:
+        more.pop("max_new_tokens")
+    streamer = Streamer()
+    with pytest.raises(UserError):
+        arguments.run(Mtad, llama(), ids[:1], more | given | {"streamer": streamer})
+    assert streamer.ended == 1
+    streamer = Streamer()
+    arguments.run(Mtad, llama(), ids[:1], {"max_new_tokens": 4} | more | {"streamer": streamer})
+    assert streamer.ended == 1
 
 
 def test_a_model_keeps_what_was_made_of_it_while_the_files_are_the_same(place, tmp_path):
@@ -354,3 +407,12 @@ def test_two_pairs_of_heads_are_refused():
     model.heads = torch.nn.Linear(2, 2)
     with pytest.raises(UserError, match="are not AutoDeco's"):
         with_heads(model)
+
+
+@pytest.mark.parametrize(
+    ("given", "line"), [("/nowhere/at/all", "is no folder here, and no id of the hub"), (3, "must be a folder")]
+)
+def test_heads_that_are_nowhere_are_a_line(given, line):
+    with pytest.raises(UserError, match=line) as error:
+        with_heads(llama(), given)
+    assert "\n" not in str(error.value)

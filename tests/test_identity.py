@@ -111,7 +111,7 @@ RULES = {
     "command": ("lib/running/respond.py", "{prompt.rstrip()} {command}", "{command} {prompt.rstrip()}"),
     "counters": ("lib/decoding/trace.py", "trace.tokens_kept = lengths\n", "trace.tokens_kept = lengths + 1\n"),
     "a default of an option": ("lib/tolerator/refine.py", "gamma_max: float = 0.8", "gamma_max: float = 0.9"),
-    "what is kept": ("lib/tolerator/fill.py", 'RULES = ("confidence", "entropy"', 'RULES = ("entropy", "confidence"'),
+    "what is kept": ("lib/tolerator/fill.py", "score = uniform[1][open_]", "score = uniform[0][open_]"),
 }
 
 

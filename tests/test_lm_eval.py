@@ -2,11 +2,9 @@
 
 import gzip
 import json
-import sys
 import time
 import tomllib
 from dataclasses import fields
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -26,7 +24,6 @@ from lib.errors import UserError  # noqa: E402
 from lib.integrations.lm_eval import __main__ as command  # noqa: E402
 from lib.integrations.lm_eval import model as own  # noqa: E402
 from lib.integrations.lm_eval import networks  # noqa: E402
-from lib.integrations.lm_eval.arguments import Arguments  # noqa: E402
 from lib.integrations.lm_eval.model import DecodingLM  # noqa: E402
 from lib.integrations.lm_eval.requests import asked  # noqa: E402
 from lib.models.registry import Model  # noqa: E402
@@ -246,6 +243,15 @@ def test_model_args_before_the_request_before_the_default():
         ("beam", {"do_sample": True}, "no temperature"),
         ("entropy", {"do_sample": True, "temperature": 0.6}, "temperature=1"),
         ("autoregressive", {"temperature": -1.0}, "temperature"),
+        ("autoregressive", {"max_gen_toks": 0}, "whole number, 1 or more"),
+        ("autoregressive", {"max_gen_toks": 4.5}, "whole number, 1 or more"),
+        ("autoregressive", {"max_gen_toks": "ten"}, "max_gen_toks of the request must be a number, not 'ten'"),
+        ("vanilla", {"max_tokens": [8]}, "max_tokens of the request must be a number"),
+        ("autoregressive", {"temperature": "hot"}, "temperature of the request must be a number, not 'hot'"),
+        ("autoregressive", {"top_p": "x"}, "top_p of the request must be a number, not 'x'"),
+        ("autoregressive", {"top_k": "x"}, "top_k of the request must be a number, not 'x'"),
+        ("autoregressive", {"top_k": 2.5}, "top_k"),
+        ("autoregressive", {"top_p": float("nan")}, "top_p"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused_by_name(method, given, said):
@@ -286,16 +292,32 @@ def test_arguments_of_the_command_line_get_their_types(models):
     ) == 5  # fmt: skip
 
 
-def test_other_names_go_to_the_loader_of_folders_and_hub_ids(monkeypatch):
-    asked_for = Arguments("no/such-model", "beam", device="cpu", dtype="float16")
-    monkeypatch.setitem(sys.modules, "lib.models.own", None)
-    with pytest.raises(UserError, match="known: study-ar"):
-        networks._model("no/such-model", asked_for)
-    loader = SimpleNamespace(from_pretrained=lambda name, **given: (name, given))
-    monkeypatch.setitem(sys.modules, "lib.models.own", loader)
-    found = networks._model("no/such-model", asked_for)
-    assert found == ("no/such-model", {"device": "cpu", "dtype": torch.float16})
-    assert networks._model("study-draft", asked_for).network.dtype == torch.float16
+def saved(folder, words, seed=8):
+    """A folder as a user has one."""
+    tiny(vocabulary=len(words), seed=seed).save_pretrained(folder)
+    words.save_pretrained(folder)
+    return str(folder)
+
+
+def test_a_folder_is_a_model(words, tmp_path):
+    folder = saved(tmp_path / "own", words)
+    asked_for = {"pretrained": folder, "method": "mtad", "draft": folder, "temperature": 0.0, "device": "cpu"}
+    model = DecodingLM(**asked_for, dtype="float32")
+    assert model.model.family == Family("llama", eot_ids=(0,), chat=False)
+    (text,) = model.generate_until([request("How many?", until=[], max_gen_toks=6)])
+    ids = torch.tensor([words.encode("How many?")])
+    wanted = tiny(vocabulary=len(words), seed=8).generate(ids, max_new_tokens=6, do_sample=False)[0, ids.shape[1] :]
+    assert text == words.decode(wanted, skip_special_tokens=True) != ""
+    assert DecodingLM(**asked_for, dtype="float16").draft.dtype == torch.float16
+    with pytest.raises(UserError, match="is no folder here, no id of the hub"):
+        DecodingLM(**asked_for | {"pretrained": "study-arr"})
+
+
+def test_two_tokenizers_are_refused(words, tmp_path):
+    other = build_tokenizer(["zebras and quarks"])
+    folders = {"pretrained": saved(tmp_path / "a", words), "draft": saved(tmp_path / "b", other)}
+    with pytest.raises(UserError, match="different tokenizers"):
+        DecodingLM(method="mtad", **folders)
 
 
 def test_stop_strings_cut_and_thoughts_go(models, monkeypatch):
@@ -370,7 +392,7 @@ def test_the_beginning_of_a_text(models, words):
 
 @pytest.mark.parametrize("sampled", [False, True])
 def test_a_killed_run_goes_on(models, harness, tmp_path, monkeypatch, sampled):
-    arguments = {"pretrained": "ar", "method": "autoregressive", "temperature": 1.0, "batch_size": 1}
+    arguments = {"pretrained": "ar", "method": "autoregressive", "temperature": float(sampled), "batch_size": 1}
     arguments |= {"trace": str(tmp_path / "trace.jsonl")}
     given = {"use_cache": str(tmp_path / "cache"), "gen_kwargs": {"max_gen_toks": 16, "do_sample": sampled}}
     if sampled:
@@ -412,6 +434,25 @@ def test_repeats_with_a_cache_stay_samples(models, tmp_path):
     kept.dbdict.close()
     assert CachingLM(DecodingLM(**given), str(tmp_path / "a.db")).generate_until(asks) == first
     assert first[0] != first[1]
+
+
+@pytest.mark.parametrize("method", ["autoregressive", "entropy", "tolerator"])
+def test_one_prompt_of_several_documents_is_drawn_for_each_with_a_cache(models, tmp_path, method):
+    more = {"canvas": 12, "temperature": 0.0, "refine_temperature": 0.0} if method == "tolerator" else {}
+    more |= {"temperature": 1.0} if method == "autoregressive" else {}
+    given = {"pretrained": "dlm" if method == "tolerator" else "ar", "method": method} | more
+
+    def answers(**said):
+        kept = CachingLM(DecodingLM(**given), str(tmp_path / "a.db"))
+        asks = [request("How many?", {"q": i}, until=[], max_gen_toks=12, **said) for i in range(3)]
+        found = kept.generate_until(asks)
+        kept.dbdict.close()
+        return found
+
+    with pytest.raises(UserError, match="do_sample=True"):
+        answers()
+    first = answers(do_sample=True)
+    assert first == answers(do_sample=True) and len(set(first)) > 1
 
 
 # Likelihoods

@@ -310,6 +310,8 @@ REFUSED = {
     "code of its own": ({"model_type": "mine", "auto_map": {"AutoModel": "x.Y"}}, {}, r"code of its own \(mine\)"),
     "no language model": ({"model_type": "vit"}, {}, "is of type vit, which is no causal or masked language model"),
     "an encoder": ({"model_type": "t5", "is_encoder_decoder": True}, {}, "is of type t5"),
+    "a rule that there is not": ({}, {"rule": "luck"}, "rule must be one of confidence, .*, not 'luck'"),
+    "a schedule that there is not": ({}, {"schedule": ""}, "schedule must be one of even, dream, not ''"),
     "an end that is no id": ({}, {"eot_ids": ("x",)}, "eot_ids must be token ids"),
 }
 
@@ -428,3 +430,47 @@ def test_a_draft_with_a_token_more_is_cut_and_the_law_is_the_targets(tmp_path):
     wanted = decode(target.network, ids, Autoregressive(16, temperature=0.0), **given)
     assert torch.equal(found.responses, wanted.responses)
     decode(large.network, ids, Mtad(8), draft=small.network, **given)
+
+
+def test_a_folder_that_lacks_a_part_is_a_line_with_its_own_cure(tmp_path):
+    words = llama_words()
+    folder = saved(tmp_path / "own", LLAMA, words)
+    bare = tmp_path / "bare"
+    LlamaForCausalLM.from_pretrained(folder).save_pretrained(bare)
+    cases = {
+        "save the tokenizer there too, or give tokenizer=": (bare, {}),
+        "tokenizer='/nope' cannot be loaded .*give a folder, a hub id or a loaded tokenizer": (folder, "/nope"),
+        "tokenizer must be a loaded one, a hub id or a folder, not 3": (folder, 3),
+    }
+    for line, (source, other) in cases.items():
+        with pytest.raises(UserError, match=line) as error:
+            Model.from_pretrained(source, **{"tokenizer": other} if other else {})
+        assert "\n" not in str(error.value) and "hf auth" not in str(error.value)
+    assert Model.from_pretrained(bare, tokenizer=words).tokenizer is words
+    weights = tmp_path / "own" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(UserError, match="is damaged .*copy it again, or save_pretrained there") as error:
+        Model.from_pretrained(folder)
+    assert "cache" not in str(error.value)
+    weights.unlink()
+    with pytest.raises(UserError, match="cannot be loaded .*save_pretrained network and tokenizer there"):
+        Model.from_pretrained(folder)
+
+
+def test_dtypes_and_devices_of_the_registry_are_read_as_those_of_folders(tmp_path):
+    folder = saved(tmp_path / "own", LLAMA, llama_words())
+    sources = [folder]
+    if (CHECKPOINTS / "study-ar" / "model.safetensors").exists():
+        sources.append("study-ar")
+    for source in sources:
+        for dtype in ("bfloat16", "torch.bfloat16", torch.bfloat16):
+            model = Model.from_pretrained(source, dtype=dtype, device=torch.device("cpu"))
+            assert model.network.dtype == torch.bfloat16
+        for given, line in (({"dtype": "float17"}, "dtype must be one of torch"),
+                            ({"dtype": "load"}, "dtype must be one of torch.*'load'"),
+                            ({"device": "gpu"}, "'gpu', which is no device: use cpu"),
+                            ({"device": "cuda:x"}, "which is no device|no GPU here"),
+                            ({"device": "xpu"}, "cannot be put on xpu .*use cpu")):  # fmt: skip
+            with pytest.raises(UserError, match=line) as error:
+                Model.from_pretrained(source, **given)
+            assert "\n" not in str(error.value)

@@ -18,7 +18,7 @@ from lib.autodeco.heads import HEADS, Heads, HeadsConfig
 from lib.errors import UserError, why
 from lib.models.cards import Known, write
 from lib.models.fetched import local_copy
-from lib.models.files import json_of, tensors_of
+from lib.models.files import json_of, require_no_other, tensors_of
 from lib.models.publish import Publishes
 from lib.running.schema import parsed
 
@@ -60,7 +60,7 @@ class AutoDecoForCausalLM(Publishes, Generates):
     def from_pretrained(
         cls, folder: str | Path, base=None, check_base: bool = True, revision: str | None = None, **options
     ) -> "AutoDecoForCausalLM":
-        """Heads from a folder or hub repository, their base from where the config says, or `base` if given.
+        """Heads from a folder or hub repository, their base from where the config says, or `base`, a loaded model.
 
         `revision`: branch, tag or commit of the heads' repository. Reads what `save_pretrained` writes and the
         authors' published form. Raises UserError for what the hub does not have, for a base with
@@ -69,6 +69,10 @@ class AutoDecoForCausalLM(Publishes, Generates):
         the base's `from_pretrained`. An adapter that lies beside the heads, in the form of `peft`, is merged into the
         base, which then is no longer the plain one.
         """
+        if base is not None and not hasattr(base, "get_output_embeddings"):
+            raise UserError(f"base must be a loaded model, such as load('study-ar').network, not {base!r:.60}")
+        if base is not None and options:
+            raise UserError(f"base is loaded, so that {', '.join(options)} would do nothing: leave that out")
         local = local_copy(folder, revision)
         config, weights = _read(local)
         if base is None and not config.get("base_model_name_or_path"):
@@ -106,7 +110,8 @@ class AutoDecoForCausalLM(Publishes, Generates):
         self, folder: str | Path, base_revision: str | None = None, license: str | None = None, **_
     ) -> None:
         """Heads, a config that names the base, a model card, and the recipe of heads that know theirs; never the
-        base's weights. `push_to_hub` sends the same.
+        base's weights. `push_to_hub` sends the same. Raises UserError for a folder that holds another model, such as
+        the base.
 
         `base_revision`: the hub's commit of the base, which only the registry's know; loaded heads do. `license`: of
         the heads, as the hub calls it, such as `mit`.
@@ -114,6 +119,7 @@ class AutoDecoForCausalLM(Publishes, Generates):
         if hasattr(self, "adapter_from"):
             raise UserError(f"the heads came with an adapter, which is in the base now: copy {self.adapter_from}")
         folder = Path(folder)
+        require_no_other(folder, "autodeco")
         folder.mkdir(parents=True, exist_ok=True)
         config = {
             "model_type": "autodeco",
@@ -180,7 +186,7 @@ def _base(config: dict, folder, options: dict):
     name = config["base_model_name_or_path"]
     try:
         return AutoModelForCausalLM.from_pretrained(name, revision=config.get("base_model_revision"), **options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         reason = why(error)
         raise UserError(f"the base of {folder}, {name}, did not load ({reason}): load it and pass base=") from error
 

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from lib.errors import UserError
 
+RULES = ("confidence", "entropy", "margin", "random")
+SCHEDULES = ("even", "dream")
+
 
 @dataclass(frozen=True)
 class Family:
@@ -30,11 +33,15 @@ class Family:
     schedule: str = "even"
 
     def __post_init__(self) -> None:
-        """One end is as good as a tuple of it. Raises UserError for ends that are no token ids."""
+        """One end is as good as a tuple of it. Raises UserError for ends that are no token ids, and for a
+        rule or a schedule that there is not."""
         ends = tuple(self.eot_ids) if isinstance(self.eot_ids, list | tuple) else (self.eot_ids,)
         if not ends or any(type(end) is not int for end in ends):
             raise UserError(f"eot_ids must be token ids, such as (2,), not {self.eot_ids!r}")
         for name, value in (("mask_id", self.mask_id), ("bos_id", self.bos_id)):
             if value is not None and type(value) is not int:
                 raise UserError(f"{name} must be a token id or None, not {value!r}")
+        for name, known in (("rule", RULES), ("schedule", SCHEDULES)):
+            if getattr(self, name) not in known:
+                raise UserError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
         object.__setattr__(self, "eot_ids", ends)

@@ -8,6 +8,9 @@ search and `transformers`' assisted generation refuse them. Temperature, top-p a
 must agree where they are given; those that a model ships as its own defaults do not count. Everything else that
 changes tokens, penalties and processors of logits above all, is refused, though it be the model's own default.
 
+A function is not told who said a length: max_new_tokens or max_length at the model's own value, and a max_length of
+the prompt and 20 tokens, which `generate` sets itself, leave the options' length. Say such a length in the options.
+
 `transformers` 5.23 keeps three arguments from every custom_generate that is a function: `assistant_model` (give
 `draft` here), `streamer` (give it here) and `tokenizer`, without which it refuses `stop_strings` itself: give
 `stopping_criteria=[StopStringCriteria(tokenizer, strings)]`, which is what it makes of them.
@@ -36,7 +39,7 @@ from lib.decoding.listening import Listener
 from lib.decoding.networks import device_of
 from lib.decoding.options import Options
 from lib.decoding.registry import DECODERS, decode
-from lib.decoding.streaming import Response, ended
+from lib.decoding.streaming import Response, ended, with_ends
 from lib.decoding.trace import Trace
 from lib.errors import UserError
 
@@ -85,9 +88,9 @@ def custom_generate(
 ) -> Callable:
     """A decoder as `generate(custom_generate=...)` takes it; see this file's head for what it does with the rest.
 
-    The result is prompt and response, [B, P + G], an EoT behind the response and padding behind that; a
-    DecodedOutput of them if asked. `family` may be left out for an autoregressive model whose generation config names
-    its end tokens; a diffusion model's names its [MASK]. `draft`: the small model of a method that drafts.
+    The result is prompt and response, [B, P + G], the EoT that was drawn behind the response and padding behind that;
+    a DecodedOutput of them if asked. `family` may be left out for an autoregressive model whose generation config
+    names its end tokens; a diffusion model's names its [MASK]. `draft`: the small model of a method that drafts.
     `streamer`: one of `transformers`, for a batch of one. It is given the prompt and then tokens as soon as they can
     no longer change: each one, each accepted block, or at the end the whole canvas, whose every step goes to
     `put_draft` of a streamer that has it. It is ended whatever happens, so that nobody waits for it.
@@ -127,7 +130,7 @@ def custom_generate(
             out = decode(model, input_ids, asked, generator=draws, family=kind, attention_mask=mask, **told)
             made = out.lengths + 1 if response is None else response.finish(out)
             places = torch.arange(limit, device=out.responses.device)
-            responses = out.responses.masked_fill(places >= made.to(places.device)[:, None], pad)
+            responses = with_ends(out).masked_fill(places >= made.to(places.device)[:, None], pad)
             sequences = torch.cat([input_ids.to(responses.device), responses], -1)
             return DecodedOutput(sequences=sequences, trace=out.trace) if whole else sequences
 

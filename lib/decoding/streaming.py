@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
@@ -11,15 +12,35 @@ from lib.decoding.listening import Listener
 from lib.decoding.trace import Decoded, cut
 from lib.errors import UserError
 
+_ENDING: ContextVar[tuple] = ContextVar("streamers that are ended further out", default=())
+
 
 @contextmanager
 def ended(streamer) -> Iterator[None]:
-    """A streamer, if there is one, is ended whatever happens: another thread may be waiting for it."""
+    """A streamer, if there is one, is ended whatever happens, by the outermost of these: another thread may wait."""
+    outer = _ENDING.get()
+    if streamer is None or any(streamer is other for other in outer):
+        yield
+        return
+    mark = _ENDING.set((*outer, streamer))
     try:
         yield
     finally:
-        if streamer is not None:
-            streamer.end()
+        _ENDING.reset(mark)
+        streamer.end()
+
+
+def with_ends(out: Decoded) -> Tensor:
+    """Responses [B, G] with the end of text that was drawn, where Decoded has the family's first for all."""
+    places = torch.arange(out.responses.shape[1], device=out.responses.device)
+    at = places == out.lengths.to(places.device)[:, None]
+    return torch.where(at, out.ends[:, None], out.responses)
+
+
+def _as_drawn(tokens: Tensor, ends: tuple[int, ...]) -> Tensor:
+    """Tokens [..., G] as `cut` leaves them, but for the first end of text, which stays the one that was drawn."""
+    closed, lengths = cut(tokens, ends)
+    return torch.where(torch.arange(tokens.shape[-1], device=tokens.device) == lengths[..., None], tokens, closed)
 
 
 class Response(Listener):
@@ -55,19 +76,19 @@ class Response(Listener):
 
     def drafted(self, rows: Tensor | None, tokens: Tensor) -> None:
         if hasattr(self.streamer, "put_draft"):
-            self.streamer.put_draft(cut(tokens, self.ends)[0].cpu())
+            self.streamer.put_draft(_as_drawn(tokens, self.ends).cpu())
 
     def finish(self, out: Decoded) -> Tensor:
         """Put what was not put on the way; [B] the tokens of each response, the end of text among them."""
         length = out.responses.shape[1]
         made = torch.tensor(self.made) if self.criteria else (out.lengths + 1).clamp(max=length)
         if self.streamer is not None:
-            self._put(out.responses[0, self.sent : int(made[0])])
+            self._put(with_ends(out)[0, self.sent : int(made[0])])
         return made
 
     def _put(self, tokens: Tensor) -> None:
         if len(tokens):
-            self.streamer.put(cut(tokens, self.ends)[0].cpu())
+            self.streamer.put(_as_drawn(tokens, self.ends).cpu())
             self.sent += len(tokens)
 
     def _held(self, rows: list[int], tokens: Tensor, taken: Tensor) -> tuple[Tensor, Tensor]:

@@ -69,19 +69,25 @@ class Trace:
 
 @dataclass
 class Decoded:
-    """`responses` [B, G] new token ids, everything from the first EoT on replaced by EoT; `lengths` [B] before it."""
+    """`responses` [B, G] new token ids, everything from the first EoT on replaced by EoT; `lengths` [B] before it.
+
+    `ends` [B]: which EoT of the family's stood there first; its first where there was none.
+    """
 
     responses: Tensor
     lengths: Tensor
     trace: Trace = field(repr=False)
+    ends: Tensor | None = field(default=None, repr=False)
 
     @classmethod
     def close(cls, responses: Tensor, eot_ids: tuple[int, ...], trace: Trace) -> "Decoded":
         """Cut at the first EoT of any kind, on token ids, before any text is made."""
-        responses, lengths = cut(responses, eot_ids)
+        closed, lengths = cut(responses, eot_ids)
+        padded = torch.nn.functional.pad(responses, (0, 1), value=eot_ids[0])
+        drawn = padded.gather(-1, lengths[:, None])[:, 0]
         lengths = lengths.cpu()
         trace.tokens_kept = lengths
-        return cls(responses, lengths, trace)
+        return cls(closed, lengths, trace, drawn)
 
 
 def cut(responses: Tensor, eot_ids: tuple[int, ...]) -> tuple[Tensor, Tensor]:

@@ -17,13 +17,15 @@ from transformers import GenerationConfig
 from transformers.generation import GenerationMixin, StopStringCriteria
 
 from lib.decoding.family import Family
-from lib.decoding.generate import custom_generate
+from lib.decoding.generate import DEFAULT_LENGTH, custom_generate
 from lib.decoding.networks import config_of
 from lib.decoding.options import Options
 from lib.decoding.registry import DECODERS
+from lib.decoding.streaming import ended
 from lib.errors import UserError
 from lib.models.families import FAMILIES
 
+LENGTHS = ("max_new_tokens", "max_length")
 MASK = ("mask_id", "shift", "wide_mask")
 PASSED = ("input_ids", "attention_mask", "position_ids", "past_key_values", "logits_processor", "stopping_criteria",
           "tokenizer")  # fmt: skip
@@ -47,6 +49,11 @@ def run(kind: type[Options], model, inputs: Tensor | None, given: dict, prepare:
     `prepare(model, ...)` gives the model to decode with; its keywords are arguments of `generate` too. Raises
     UserError for an argument that neither the method nor `generate` has, and for two that contradict each other.
     """
+    with ended(given.get("streamer")):
+        return _run(kind, model, inputs, given, prepare)
+
+
+def _run(kind: type[Options], model, inputs: Tensor | None, given: dict, prepare: Callable | None):
     keywords = () if prepare is None else tuple(inspect.signature(prepare).parameters)[1:]
     names, drafts = tuple(field.name for field in fields(kind)), _drafts(kind)
     masked = "canvas" in names
@@ -60,8 +67,10 @@ def run(kind: type[Options], model, inputs: Tensor | None, given: dict, prepare:
     draft, streamer = given.pop("assistant_model", None), given.pop("streamer", None)
     if drafts and draft is None:
         raise UserError(f"{kind.__name__} decodes with a small model that drafts: give assistant_model")
-    config, said = _said(given.pop("generation_config", None), model.generation_config, names)
-    said |= {name: given.pop(name) for name in (*names, "do_sample", "max_new_tokens", "max_length") if name in given}
+    config, said = _said(given.pop("generation_config", None), names)
+    said |= {name: given.pop(name) for name in (*names, "do_sample", *LENGTHS) if name in given}
+    if not said.keys() & {"canvas", *LENGTHS}:
+        said |= _own_length(model.generation_config, masked)
     options = _options(kind, names, said, _length(inputs, given))
     config.max_new_tokens = options.canvas if masked else options.max_new_tokens
     if getattr(options, "temperature", 1.0) > 0:
@@ -110,18 +119,28 @@ def _generating(model):
     return lent
 
 
-def _said(config: GenerationConfig | None, own: GenerationConfig, names: tuple[str, ...]) -> tuple:
-    """A copy of the config without what becomes an option, and that; the model's own defaults do not count."""
+def _said(config: GenerationConfig | None, names: tuple[str, ...]) -> tuple[GenerationConfig, dict]:
+    """A copy of the config without what becomes an option, and that; how the model's own draws does not count."""
     if config is not None and not isinstance(config, GenerationConfig):
         raise UserError(f"generation_config must be a GenerationConfig, not {config!r:.60}")
     config, said = GenerationConfig() if config is None else copy.deepcopy(config), {}
-    for name in (*names, "do_sample", "max_new_tokens", "max_length"):
+    for name in (*names, "do_sample", *LENGTHS):
         value = getattr(config, name, None)
-        if value is not None and value != getattr(own, name, None):
+        if value is not None:
             said[name] = value
         if hasattr(config, name):
             setattr(config, name, None)
     return config, said
+
+
+def _own_length(own: GenerationConfig, masked: bool) -> dict:
+    """The length that the model's own config names, as `generate` reads it: a max_length of 20 is none.
+
+    Nor is one a canvas: it is where a text must end, and a canvas is computed whole.
+    """
+    if own.max_new_tokens is not None:
+        return {"max_new_tokens": own.max_new_tokens}
+    return {} if masked or own.max_length in (None, DEFAULT_LENGTH) else {"max_length": own.max_length}
 
 
 def _length(inputs, given: dict) -> int:

@@ -32,6 +32,8 @@ def with_heads(model, heads: str | None = None, check_base: bool = True):
     own = getattr(model, "heads", None)
     if own is not None and heads is not None:
         raise UserError("the model has heads already: leave heads out")
+    if heads is not None and not isinstance(heads, str | Path):
+        raise UserError(f"heads must be a folder or a hub id, not {heads!r:.60}")
     if isinstance(own, Heads):
         return model
     if own is None and heads is None:
@@ -54,7 +56,7 @@ def _stamps(heads: str | None) -> list:
 
 def _loaded(model, heads: str, check_base: bool):
     """The model with heads from a folder or the hub; `from_base`, which freezes what it is given, leaves no trace."""
-    with suppress(OSError):  # of what cannot be had `from_pretrained` says why
+    with suppress(OSError, ValueError):  # of what cannot be had `from_pretrained` says why
         if has_file(heads, "adapter_config.json"):
             raise UserError(
                 f"the heads in {heads} came with an adapter of their base, which stays in a model: load both once by "

@@ -58,7 +58,10 @@ def generate(model, inputs=None, **given):
 
 
 def build(name: str, folder: Path) -> Path:
-    """The folder of a decoder, made anew; raises UserError for one that `transformers` could not load."""
+    """The folder of a decoder: README.md, LICENSE and custom_generate are made anew, what else lies there stays.
+
+    Raises UserError for one that `transformers` could not load.
+    """
     require_known("method for the hub", [name], METHODS)
     method, kind = METHODS[name], decoder_of(name)
     used = [run, kind.decode, *filter(None, [method.prepare])]  # a decoder registers itself where it is imported
@@ -76,8 +79,11 @@ def build(name: str, folder: Path) -> Path:
     (part / "README.md").write_text(card(method, kind, folder), encoding="utf-8")
     shutil.copy(ROOT / "LICENSE", part)
     check(code)
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+    folder.mkdir(exist_ok=True)
+    shutil.rmtree(folder / code.name, ignore_errors=True)
+    for made in part.iterdir():
+        made.replace(folder / made.name)
+    part.rmdir()
     return folder
 
 

@@ -15,7 +15,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from lib.errors import UserError
 from lib.models.cards import Known, write
 from lib.models.fetched import local_copy
-from lib.models.files import Size, json_of, tensors_of
+from lib.models.files import Size, json_of, require_no_other, tensors_of
 from lib.models.publish import Publishes
 
 
@@ -82,7 +82,8 @@ class DistilledDraft(Publishes, LlamaForCausalLM):
         return self.lm_head(states)
 
     def save(self, folder: Path) -> None:
-        """What was trained, in bfloat16, and the vocabulary."""
+        """What was trained, in bfloat16, and the vocabulary. Raises UserError for a folder of another model."""
+        require_no_other(folder, None)
         folder.mkdir(parents=True, exist_ok=True)
         weights = {
             key: value.detach().to("cpu", torch.bfloat16).contiguous()

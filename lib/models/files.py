@@ -1,5 +1,6 @@
 """The files of a model, checked when they are read, before anything is built of them."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -38,6 +39,17 @@ def json_of(path: Path, shape: type[BaseModel], cure: str) -> dict:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): {cure}") from error
     return checked(shape, parsed(raw, str(path), cure), str(path), cure)
+
+
+def require_no_other(folder: Path, kind: str | None) -> None:
+    """UserError where a folder has a config.json of another `model_type` than `kind`, which would be overwritten."""
+    try:
+        found = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError):  # there is none, or what nobody can load
+        return
+    found = found.get("model_type") if isinstance(found, dict) else None
+    if found != kind:
+        raise UserError(f"{folder} holds another model, of type {found}: save into a folder of its own")
 
 
 def tensors_of(path: Path, cure: str, finite: bool = True) -> dict[str, Tensor]:

@@ -66,16 +66,28 @@ def placed(network) -> bool:
 @contextmanager
 def on_device(name: str, device: str) -> Iterator[None]:
     """Errors of moving a model to a device, as one line with the cure."""
+    try:
+        torch.device(device)
+    except RuntimeError as error:
+        raise UserError(f"{name} cannot be put on {device!r}, which is no device: use cpu or cuda") from error
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(
             f"{name} cannot be put on {device}, PyTorch finds no GPU here: use device cpu, or another machine"
         )
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:  # an assertion of a PyTorch that was built without the device
         if not says_out_of_memory(str(error)):
-            raise
+            raise UserError(f"{name} cannot be put on {device} ({why(error)}): use cpu, or another device") from error
         raise MachineError(f"{name} does not fit into the memory of {device}: {ROOM}") from error
+
+
+def dtype_of(dtype: torch.dtype | str) -> torch.dtype:
+    """A floating dtype by itself or by its name. Raises UserError for what is none."""
+    found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise UserError(f"dtype must be one of torch, such as torch.bfloat16 or 'float32', not {dtype!r}")
+    return found
 
 
 def load_hub(entry, dtype: torch.dtype, family):
@@ -97,7 +109,10 @@ def load_looked(entry, asked: str, dtype: torch.dtype, look: Callable, tokenizer
     with _said(entry.source, asked):
         found = opened(entry, asked)
         if tokenizer is None or isinstance(tokenizer, str | Path):
-            tokenizer = tokenizer_of(found, tokenizer)
+            with _tokenizer_said(entry.source, tokenizer):
+                tokenizer = tokenizer_of(found, tokenizer)
+        if not hasattr(tokenizer, "get_vocab"):
+            raise UserError(f"tokenizer must be a loaded one, a hub id or a folder, not {tokenizer!r:.60}")
         family = look(found, tokenizer)
         network = network_of(found, dtype, options)
     network.generation_config = plain_generation(network, family)
@@ -165,15 +180,34 @@ def _placing(dtype: torch.dtype) -> dict:
 
 
 @contextmanager
+def _tokenizer_said(source: str, other: str | Path | None) -> Iterator[None]:
+    """What a folder's tokenizer, or another one than the model's own, raises, as one line with the cure."""
+    if other is None and not Path(source).is_dir():
+        yield
+        return
+    try:
+        yield
+    except Exception as error:  # of many kinds, from two libraries
+        if other is None:
+            line, cure = f"{source} has no tokenizer", "save the tokenizer there too, or give tokenizer="
+        else:
+            line, cure = f"tokenizer={str(other)!r} cannot be loaded", "give a folder, a hub id or a loaded tokenizer"
+        raise UserError(f"{line} ({why(error)}): {cure}") from error
+
+
+@contextmanager
 def _said(source: str, revision: str) -> Iterator[None]:
     """What the hub and `transformers` raise, as one line with the cure."""
     from safetensors import SafetensorError
 
+    local = Path(source).is_dir()
     try:
         yield
     except UserError:
         raise
     except SafetensorError as error:
+        if local:
+            raise UserError(f"{source} is damaged ({why(error)}): copy it again, or save_pretrained there") from error
         raise UserError(
             f"{source} is damaged in the hub's cache ({error}): remove it there (`hf cache`) and load it again"
         ) from error
@@ -185,6 +219,8 @@ def _said(source: str, revision: str) -> Iterator[None]:
             if any(isinstance(cause, kind) for cause in causes):
                 raise UserError(line) from error
         cure = "`hf auth login` and a connection are needed, or the model in the hub's cache"
+        if local:
+            cure = "save_pretrained network and tokenizer there"
         if not isinstance(error, OSError):
             cure = "the installed transformers cannot read it; use the versions of uv.lock (`make env`)"
         raise UserError(f"{source}@{revision} cannot be loaded ({why(error)}): {cure}") from error

@@ -15,7 +15,7 @@ from lib.decoding.networks import check_network
 from lib.errors import UserError
 from lib.models.entries import PAPER, Entry
 from lib.models.families import FAMILIES
-from lib.models.hub import check_tokens, load_looked, on_device, placed, revision_of
+from lib.models.hub import check_tokens, dtype_of, load_looked, on_device, placed, revision_of
 from lib.models.look import SAID, Notes, family_of
 from lib.models.reading import Opened
 from lib.models.selftest import check_diffusion
@@ -125,14 +125,10 @@ def _check_folder(source: str, revision: str) -> None:
 
 
 def _dtype(dtype, device: str, notes: Notes) -> torch.dtype:
-    if isinstance(dtype, str):
-        dtype = getattr(torch, dtype.removeprefix("torch."), dtype)
     if dtype is None:
         usual = torch.float32 if device == "cpu" else torch.bfloat16
         return notes.take("dtype", usual, f"as on every {'CPU' if device == 'cpu' else 'accelerator'} here")
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise UserError(f"dtype must be one of torch, such as torch.bfloat16 or 'float32', not {dtype!r}")
-    return dtype
+    return dtype_of(dtype)
 
 
 def _check_ids(network, tokenizer, family: Family, source: str) -> None:

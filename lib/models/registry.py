@@ -12,7 +12,7 @@ from lib.errors import UserError, require_known, why
 from lib.models.entries import PAPER, PUBLISHED, Entry
 from lib.models.families import FAMILIES
 from lib.models.fingerprints import CURE, DRAFT_CURE, hash_of_files, own_fingerprint
-from lib.models.hub import asked_for, on_device, placed
+from lib.models.hub import asked_for, dtype_of, on_device, placed
 from lib.models.selftest import check_diffusion
 from lib.models.texts import THOUGHT, chat_of, plain_of, require_template, require_tokens, texts_of
 from lib.paths import CHECKPOINTS, ROOT
@@ -165,14 +165,14 @@ def _dtype(device: str) -> torch.dtype:
     return torch.float32 if device == "cpu" else torch.bfloat16
 
 
-def load(name: str, device: str = "cpu", dtype: torch.dtype | None = None) -> Model:
+def load(name: str, device: str = "cpu", dtype: torch.dtype | str | None = None) -> Model:
     """The model of that name, in evaluation mode; float32 on a CPU, bfloat16 on an accelerator by default.
 
     Raises UserError for what cannot be had, does not fit on the device, or fails the self-test of diffusion models.
     """
-    entry = entry_of(name)
+    entry, device = entry_of(name), str(device)
     family = FAMILIES[entry.family]
-    network, tokenizer = TIERS[entry.tier][1](entry, dtype or _dtype(device))
+    network, tokenizer = TIERS[entry.tier][1](entry, _dtype(device) if dtype is None else dtype_of(dtype))
     with on_device(name, device):
         network = network.eval() if placed(network) else network.to(device).eval()
     if family.mask_id is not None:

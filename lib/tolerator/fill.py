@@ -9,14 +9,11 @@ import torch
 from torch import Tensor
 
 from lib.decoding.distributions import draw, gather, warp
-from lib.decoding.family import Family
+from lib.decoding.family import RULES, SCHEDULES, Family
 from lib.decoding.options import Options
 from lib.decoding.registry import decoder
 from lib.decoding.trace import Decoded
 from lib.tolerator.canvas import EOT_FORMS, TOKENS, Canvas, penalise_eot, spread, top_count
-
-RULES = ("confidence", "entropy", "margin", "random")
-SCHEDULES = ("even", "dream")
 
 
 @dataclass(frozen=True)

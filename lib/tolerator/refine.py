@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from lib.decoding.distributions import gather
-from lib.decoding.family import Family
+from lib.decoding.family import RULES, Family
 from lib.decoding.options import Options
 from lib.decoding.registry import decoder
 from lib.decoding.trace import Decoded
 from lib.tolerator.canvas import EOT_FORMS, POSITIONS, TOKENS, Canvas, draw_at, penalise_eot, spread, top_count
-from lib.tolerator.fill import RULES, Vanilla, fill
+from lib.tolerator.fill import Vanilla, fill
 
 RATES = ("cosine", "exponential", "constant")
 REFINE = 1000  # refinement draws count their steps from here, apart from the fill-up's

@@ -22,7 +22,7 @@ from lib.decoding.randomness import RowGenerator
 from lib.errors import UserError
 from lib.integrations.lm_eval.arguments import Arguments
 from lib.integrations.lm_eval.networks import chat_text, networks_of, prompt_ids
-from lib.integrations.lm_eval.requests import NO_FILTER, asked
+from lib.integrations.lm_eval.requests import NO_FILTER, asked, certain
 from lib.integrations.lm_eval.trace import LOGGED, Place, append, log
 from lib.running.cost import measured
 from lib.running.memory import batch_size, in_halves
@@ -100,10 +100,12 @@ class DecodingLM(TemplateLM):
         if len(request.args) > 2:
             raise UserError(f"{request.task_name} asks with pictures or sound, and these models read text alone")
         want = asked(given, self.arguments.method, self.arguments.options, self.arguments.max_gen_toks)
-        if self._cache is not None and (request.repeats or 1) > 1 and not given.get("do_sample"):
+        alone = (request.repeats or 1) == 1 and certain(self.arguments.method, want.options)
+        if self._cache is not None and not alone and not given.get("do_sample"):
             raise UserError(
-                f"{request.task_name} repeats every request, and lm-eval's cache would give one answer to all: pass "
-                "--gen_kwargs do_sample=True (temperature in --model_args holds), or leave --use_cache out"
+                f"{request.task_name} asks for one prompt several times, or answers are drawn, and lm-eval's cache "
+                "would give one answer to all that ask so: pass --gen_kwargs do_sample=True (temperature in "
+                "--model_args holds), or leave --use_cache out"
             )
         ids = self._fitting(prompt_ids(self.model, prompt), want.options, request.task_name)
         return Row(index, request, given, Place.of(request, sample), ids, want.until), want.options

@@ -8,8 +8,7 @@ import torch
 from lib.decoders import decoder_of
 from lib.errors import UserError
 from lib.integrations.lm_eval.arguments import Arguments
-from lib.models.registry import MODELS, Model, load
-from lib.models.vocabulary import paired
+from lib.models.registry import Model
 
 
 @dataclass(frozen=True)
@@ -37,21 +36,14 @@ def networks_of(arguments: Arguments) -> Networks:
         raise UserError(f"{arguments.pretrained} has {said} for {arguments.method}: take another model or method")
     if not arguments.draft:
         return Networks(model)
-    small = _model(arguments.draft, arguments)
-    network, draft = paired(model.network, small.network, model.tokenizer)
-    return Networks(replace(model, network=network), draft)
+    model, small = Model.pair(model, _model(arguments.draft, arguments))
+    return Networks(model, small.network)
 
 
 def _model(name: str, arguments: Arguments) -> Model:
     """A model by its name in the registry, else by hub id or folder."""
     dtype = None if arguments.dtype == "auto" else getattr(torch, arguments.dtype)
-    if name in MODELS:
-        return load(name, arguments.place, dtype)
-    try:
-        from lib.models.own import from_pretrained
-    except ImportError as error:
-        raise UserError(f"there is no model {name!r}; known: {', '.join(MODELS)}") from error
-    return from_pretrained(name, device=arguments.place, dtype=dtype)
+    return Model.from_pretrained(name, device=arguments.place, dtype=dtype)
 
 
 def prompt_ids(model: Model, text: str) -> list[int]:

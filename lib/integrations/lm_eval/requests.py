@@ -1,6 +1,7 @@
 """What a request of lm-eval asks, as a method's options: each generation argument is honoured or refused."""
 
 from dataclasses import dataclass, fields
+from math import isfinite, nan
 
 from lib.decoders import decoder_of, options_of
 from lib.decoding.generate import IDLE, NEUTRAL
@@ -36,10 +37,17 @@ def asked(request: dict, method: str, given: dict, length: int = 256) -> Asked:
             cure = f"pass --gen_kwargs {name}={NEUTRAL[name]}" if name in NEUTRAL else "take it out of the task"
             raise UserError(f"{name}={value!r:.40} of the request is not done by {method}: {cure}")
     key = "canvas" if "canvas" in names else "max_new_tokens"
-    values = {key: wanted or length} | drawing | given
+    values = {key: length if wanted is None else wanted} | drawing | given
     if key == "canvas":
         values |= {name: values[key] for name in BUDGETS if name in names and name not in given}
     return Asked(options_of(method, values), until)
+
+
+def certain(method: str, options: Options) -> bool:
+    """Whether nothing is drawn, so that a prompt has one answer; a canvas may draw places at temperature 0 too."""
+    names = [field.name for field in fields(options)]
+    hot = any(getattr(options, name) for name in names if name.endswith("temperature"))
+    return not hot and "canvas" not in names and method not in OWN_TEMPERATURE
 
 
 def draws(options: dict) -> bool:
@@ -60,9 +68,24 @@ def _length(rest: dict) -> int | None:
         raise UserError("max_length of the request counts the prompt too: pass --gen_kwargs max_gen_toks=..., and "
                         "max_length=None")  # fmt: skip
     found = {name: rest.pop(name) for name in LENGTHS if rest.get(name) is not None}
-    if len(set(found.values())) > 1:
+    lengths = {_number(name, value) for name, value in found.items()}
+    if len(lengths) > 1:
         raise UserError(f"the request has several lengths, {found}: pass one of them, by --gen_kwargs")
-    return int(next(iter(found.values()))) if found else None
+    for length in lengths:
+        if length < 1 or length % 1:
+            raise UserError(f"the length of a request must be a whole number, 1 or more, not {found}")
+    return int(lengths.pop()) if found else None
+
+
+def _number(name: str, value) -> float:
+    """A number of a request. Raises UserError for what is none."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = nan
+    if not isfinite(number):
+        raise UserError(f"{name} of the request must be a number, not {value!r:.60}: pass --gen_kwargs {name}=...")
+    return number
 
 
 def _skipped(rest: dict) -> dict:
@@ -92,7 +115,7 @@ def _drawing(rest: dict, names: dict, method: str) -> dict:
     found = {}
     if "temperature" in names:
         if temperature is not None:
-            found["temperature"] = float(temperature)
+            found["temperature"] = _number("temperature", temperature)
         elif sample:
             found["temperature"] = names["temperature"] or 1.0
     elif temperature not in (None, 1) or sample and method not in OWN_TEMPERATURE:
@@ -100,7 +123,8 @@ def _drawing(rest: dict, names: dict, method: str) -> dict:
         raise UserError(f"{method} has no temperature to set: pass --gen_kwargs {cure}")
     for name, value in filters.items():
         if name in names and value is not None:
-            found[name] = max(0, value) if name == "top_k" else float(value)
+            number = _number(name, value)
+            found[name] = max(0, int(number) if number % 1 == 0 else number) if name == "top_k" else number
         elif value not in NO_FILTER[name]:
             raise UserError(f"{name}={value!r} of the request is not done by {method}: pass --gen_kwargs {name}=None")
     return found
