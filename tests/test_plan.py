@@ -42,6 +42,7 @@ def shape(model, **config):
     return (kinds | {"gpt_oss": GptOssConfig})[config.pop("kind")](**config)
 
 
+CAUSAL = replace(SHIFTED, name="tiny", mask_id=None, wide_mask=False)
 SHAPES = {
     "llama-3.1-8b": {"kind": "llama", "vocab_size": 128256, "hidden_size": 4096, "intermediate_size": 14336,
                      "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8},
@@ -133,7 +134,7 @@ def test_forwards_of_other_methods_are_at_most_those_counted(method, prompts):
     run = Run.of("study-ar", "country_facts", method, items=1, max_new_tokens=12, **draft)
     ids, mask = prompts
     given = {"draft": tiny(seed=3)} if draft else {}
-    out = decode(tiny(), ids, run.resolved(), generator=0, family=SHIFTED, attention_mask=mask, **given)
+    out = decode(tiny(), ids, run.resolved(), generator=0, family=CAUSAL, attention_mask=mask, **given)
     work = plan.work_of(run)
     assert 0 < out.trace.target_forwards.max() <= work.forwards == 12
     if draft:
@@ -341,7 +342,7 @@ def test_speed_is_measured_on_benchmarks_that_have_test_items_alone(tmp_path, mo
     tokenizer = build_tokenizer(["a b"])
     network = tiny(vocabulary=len(tokenizer))
     network.config.max_position_embeddings = 4096
-    model = mtad_rounds.model_of.__wrapped__.__globals__["Model"]("tiny", network, tokenizer, SHIFTED)
+    model = mtad_rounds.model_of.__wrapped__.__globals__["Model"]("tiny", network, tokenizer, CAUSAL)
     for module in (mtad_rounds, mtad_base):
         monkeypatch.setattr(module, "model_of", lambda name, device: model)
     monkeypatch.setattr(mtad_base, "drafts", list)
