@@ -8,7 +8,9 @@ import pytest
 from scipy.stats import t
 
 from lib.analysis.crossed import components, crossed_mean
-from lib.studies.autodeco.commands import COMMANDS, TWINS, CommandStudy
+from lib.errors import UserError
+from lib.studies.autodeco.commands import CommandStudy
+from lib.studies.autodeco.commands import commands as sentences_of
 from lib.training.autodeco.commands import (
     HELD_OUT_HIGH,
     HELD_OUT_LOW,
@@ -40,8 +42,9 @@ def test_each_held_out_command_has_a_neutral_sentence_of_as_many_words():
     for commands, neutral in ((HELD_OUT_LOW, NEUTRAL_FOR_LOW), (HELD_OUT_HIGH, NEUTRAL_FOR_HIGH)):
         counts = [(len(words(a)), len(words(b))) for a, b in zip(commands, neutral, strict=True)]
         assert all(a == b for a, b in counts), counts
-    assert COMMANDS["neutral"][TWINS["low diversity"]] == NEUTRAL_FOR_LOW
-    assert COMMANDS["neutral"][TWINS["high diversity"]] == NEUTRAL_FOR_HIGH
+    assert sentences_of(8)["neutral"] == NEUTRAL_FOR_LOW + NEUTRAL_FOR_HIGH
+    assert sentences_of(3)["neutral"] == NEUTRAL_FOR_LOW[:3] + NEUTRAL_FOR_HIGH[:3]
+    assert sentences_of(2)["low diversity"] == HELD_OUT_LOW[:2] and len(sentences_of(2)["neutral"]) == 2
 
 
 def test_held_out_wordings_are_no_trained_ones_in_other_words():
@@ -113,14 +116,25 @@ def test_what_cannot_be_judged_is_said():
             crossed_mean(bad)
 
 
+HEADS = ("study-ar-autodeco", "study-ar-control")
+
+
+def test_quoted_commands_have_no_neutral_sentence_each_and_there_are_no_more_than_eight():
+    with pytest.raises(UserError, match="set wordings to 3 or more"):
+        CommandStudy(heads=HEADS).beyond_neutral()
+    for wordings in (1, 9):
+        with pytest.raises(UserError, match="wordings must be 2 to 8"):
+            CommandStudy(wordings=wordings)
+
+
 def test_a_study_compares_each_command_with_its_neutral_sentence():
     """Temperature of a line: 1, 0.01 times the words of the sentence, and what a wording does the way it asks."""
-    study = CommandStudy(items=6, samples=2, tasks=("math", "qa"), heads=("study-ar-autodeco", "study-ar-control"))
+    study = CommandStudy(items=6, samples=2, tasks=("math", "qa"), heads=HEADS, wordings=8)
     random, lines, effect = np.random.default_rng(0), {}, {}
     for task in study.tasks:
         of_item = random.normal(size=6)
         for model in study.heads:
-            for direction, sentences in COMMANDS.items():
+            for direction, sentences in study.commands.items():
                 sign = {"low diversity": -1, "high diversity": 1}.get(direction, 0) * model.endswith("control")
                 for i, sentence in enumerate(sentences):
                     moved = effect.setdefault((direction, sentence), 0.2 + 0.05 * i)

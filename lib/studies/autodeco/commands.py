@@ -8,26 +8,22 @@ import pandas as pd
 
 from lib.analysis.crossed import components, crossed_mean
 from lib.analysis.stats import Estimate, mean_interval, wilson
+from lib.errors import UserError
 from lib.reporting.tables import comparison_table, outcomes, percent
 from lib.running.run import Run
 from lib.studies.base import SHORT, BaseStudy, limit
-from lib.training.autodeco.commands import HELD_OUT_HIGH, HELD_OUT_LOW, HELD_OUT_NEUTRAL, NO_RANDOMNESS
+from lib.training.autodeco.commands import (
+    HELD_OUT_HIGH,
+    HELD_OUT_LOW,
+    NEUTRAL_FOR_HIGH,
+    NEUTRAL_FOR_LOW,
+    NEUTRAL_FOR_QUOTED,
+    NO_RANDOMNESS,
+    QUOTED,
+)
 
 NO_COMMAND = "no command"
-# Sentences that no head was trained on, by the direction that they ask for; neutral ones ask for nothing.
-COMMANDS = {
-    NO_COMMAND: ("",),
-    "neutral": HELD_OUT_NEUTRAL,
-    "low diversity": HELD_OUT_LOW,
-    "high diversity": HELD_OUT_HIGH,
-    "no randomness": (NO_RANDOMNESS,),
-}
 DIRECTIONS = {"low diversity": -1, "high diversity": 1, "no randomness": -1}
-# Which neutral sentences have as many words as a direction's commands, one by one.
-TWINS = {
-    "low diversity": slice(0, len(HELD_OUT_LOW)),
-    "high diversity": slice(len(HELD_OUT_LOW), len(HELD_OUT_LOW) + len(HELD_OUT_HIGH)),
-}
 SETTINGS = {"T": "temperature", "P": "top_p"}
 # What heads were taught, by the end of their name.
 TEACHINGS = {
@@ -38,6 +34,22 @@ TEACHINGS = {
 }
 
 AUTHORS = "-authors"  # how the heads end that the paper's authors published
+
+
+def commands(wordings: int) -> dict[str, tuple[str, ...]]:
+    """Sentences that no head was trained on, by the direction that they ask for: so many of low and of high.
+
+    Neutral ones ask for nothing. Beside the two that the paper quotes there are two of them; beside more, one for
+    each of low and then one for each of high, of as many words.
+    """
+    neutral = NEUTRAL_FOR_LOW[:wordings] + NEUTRAL_FOR_HIGH[:wordings]
+    return {
+        NO_COMMAND: ("",),
+        "neutral": NEUTRAL_FOR_QUOTED if wordings == QUOTED else neutral,
+        "low diversity": HELD_OUT_LOW[:wordings],
+        "high diversity": HELD_OUT_HIGH[:wordings],
+        "no randomness": (NO_RANDOMNESS,),
+    }
 
 
 def untaught(heads: str) -> bool:
@@ -57,7 +69,8 @@ class CommandStudy(BaseStudy):
     """Heads before and after they learned from commands, on test questions with commands that are new to all.
 
     `heads`: the first are untaught, the second taught as in the paper; the last are one step beyond it. `tokens`: the
-    length limit; 0 is the task's own.
+    length limit; 0 is the task's own. `wordings`: of each direction; with more than the two that the paper quotes,
+    each has a neutral sentence of its length (see `beyond_neutral`).
     """
 
     items: int = 100
@@ -65,6 +78,17 @@ class CommandStudy(BaseStudy):
     tasks: tuple[str, ...] = ("math", "qa", "code")
     heads: tuple[str, ...] = tuple(f"study-ar-{name}" for name in TEACHINGS)
     tokens: int = 0
+    wordings: int = QUOTED
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not QUOTED <= self.wordings <= len(HELD_OUT_LOW):
+            raise UserError(f"wordings must be {QUOTED} to {len(HELD_OUT_LOW)}, not {self.wordings}")
+
+    @cached_property
+    def commands(self) -> dict[str, tuple[str, ...]]:
+        """The sentences that are tried."""
+        return commands(self.wordings)
 
     def runs(self) -> dict[tuple, Run]:
         """Keys are (task, model, direction, command)."""
@@ -75,8 +99,8 @@ class CommandStudy(BaseStudy):
             )
             for short in self.tasks
             for model in self.heads
-            for direction, commands in COMMANDS.items()
-            for command in commands
+            for direction, sentences in self.commands.items()
+            for command in sentences
         }
 
     def _means(self, task: str, model: str, direction: str, setting: str) -> np.ndarray:
@@ -86,7 +110,7 @@ class CommandStudy(BaseStudy):
                 np.array([line[setting] for line in self.lines[task, model, direction, command]])
                 .reshape(-1, self.samples)
                 .mean(1)
-                for command in COMMANDS[direction]
+                for command in self.commands[direction]
             ]
         )
 
@@ -103,9 +127,13 @@ class CommandStudy(BaseStudy):
     def _beyond_neutral(self, model: str, direction: str, setting: str) -> np.ndarray:
         """[wordings, questions of all tasks]: how much farther a command moves the mean setting the way that it asks
         for than its neutral sentence does."""
+        if self.wordings == QUOTED:
+            raise UserError(
+                f"the quoted commands have no neutral sentence each: set wordings to {QUOTED + 1} or more"
+            )
+        twins = slice(self.wordings) if direction == "low diversity" else slice(self.wordings, None)
         moved = [
-            self._means(task, model, direction, setting)
-            - self._means(task, model, "neutral", setting)[TWINS[direction]]
+            self._means(task, model, direction, setting) - self._means(task, model, "neutral", setting)[twins]
             for task in self.tasks
         ]
         return np.concatenate(moved, axis=1) * DIRECTIONS[direction]
@@ -116,7 +144,7 @@ class CommandStudy(BaseStudy):
         in %, and the standard deviation between wordings."""
         rows = []
         for model in self.heads:
-            for direction in TWINS:
+            for direction in ("low diversity", "high diversity"):
                 for name, setting in SETTINGS.items():
                     values = self._beyond_neutral(model, direction, setting)
                     e = crossed_mean(values)
@@ -142,7 +170,7 @@ class CommandStudy(BaseStudy):
         for task in self.tasks:
             for model in self.heads:
                 plain = {name: self._means(task, model, NO_COMMAND, key)[0] for name, key in SETTINGS.items()}
-                for direction, commands in COMMANDS.items():
+                for direction in self.commands:
                     row = {"task": task, "heads": teaching(model), "command": direction, "items": self.items}
                     for name, key in SETTINGS.items():
                         found = self._means(task, model, direction, key)
@@ -151,7 +179,7 @@ class CommandStudy(BaseStudy):
                             row[f"shift_{name}"] = (found - plain[name]).mean()
                         if direction in DIRECTIONS:
                             row |= _share(f"consistency_{name}", self._follows(task, model, direction, key).mean(0))
-                    keys = [(task, model, direction, command) for command in commands]
+                    keys = [(task, model, direction, command) for command in self.commands[direction]]
                     row["accuracy"] = 100 * np.mean([outcomes(self.lines[key]).mean() for key in keys])
                     rows.append(row)
         return pd.DataFrame(rows)
@@ -183,7 +211,7 @@ class CommandStudy(BaseStudy):
                 )
                 for task in self.tasks
                 for model in self.heads
-                for direction, sentences in COMMANDS.items()
+                for direction, sentences in self.commands.items()
                 if direction != NO_COMMAND
                 for sentence in sentences
             ]
@@ -194,14 +222,14 @@ class CommandStudy(BaseStudy):
         rows = {
             (direction, sentence): {"command": direction, "sentence": sentence}
             for direction in DIRECTIONS
-            for sentence in COMMANDS[direction]
+            for sentence in self.commands[direction]
         }
         for direction in DIRECTIONS:
             for model in self.heads[1:]:
                 for symbol, setting in SETTINGS.items():
                     follows = [self._follows(task, model, direction, setting) for task in self.tasks]
                     shares = 100 * np.concatenate(follows, axis=1).mean(1)
-                    for sentence, share in zip(COMMANDS[direction], shares, strict=True):
+                    for sentence, share in zip(self.commands[direction], shares, strict=True):
                         rows[direction, sentence][f"{symbol}, {teaching(model)}"] = round(share, 1)
         return pd.DataFrame(rows.values()).set_index(["command", "sentence"])
 

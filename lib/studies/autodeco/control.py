@@ -15,7 +15,7 @@ from lib.reporting.papers import printed
 from lib.running.identity import items_of
 from lib.running.one_batch import model_of
 from lib.running.respond import commanded
-from lib.studies.autodeco.commands import COMMANDS, NO_COMMAND, SETTINGS, CommandStudy, teaching, untaught
+from lib.studies.autodeco.commands import NO_COMMAND, SETTINGS, CommandStudy, teaching, untaught
 from lib.studies.base import SHORT
 from lib.tasks import get_task
 from lib.training.autodeco.commands import HELD_OUT_HIGH, HELD_OUT_LOW
@@ -56,13 +56,13 @@ class Study(CommandStudy):
         )
         for axis, task in zip(axes[0], self.tasks, strict=True):
             for i, model in enumerate(self.heads):
-                means = [self.mean_temperature(model, direction, (task,)) for direction in COMMANDS]
+                means = [self.mean_temperature(model, direction, (task,)) for direction in self.commands]
                 values = np.array([[e.value, e.low, e.high] for e in means]).T
                 error = [values[0] - values[1], values[2] - values[0]]
-                x = np.arange(len(COMMANDS)) + 0.12 * (i - (len(self.heads) - 1) / 2)
+                x = np.arange(len(self.commands)) + 0.12 * (i - (len(self.heads) - 1) / 2)
                 axis.errorbar(x, values[0], error, fmt="o", ms=4, capsize=2, label=teaching(model))
-            names = [name.removesuffix(" diversity").replace(" ", "\n") for name in COMMANDS]
-            axis.set_xticks(range(len(COMMANDS)), names, fontsize=8)
+            names = [name.removesuffix(" diversity").replace(" ", "\n") for name in self.commands]
+            axis.set_xticks(range(len(self.commands)), names, fontsize=8)
             axis.set(title=task, ylim=(0, None))
             sns.despine(ax=axis)
         axes[0][0].set_ylabel("mean T")

@@ -123,5 +123,7 @@ NEUTRAL_FOR_HIGH = (
     "The bus stops right in front of here.",
     "My coat is hanging behind the door.",
 )
-HELD_OUT_NEUTRAL = NEUTRAL_FOR_LOW + NEUTRAL_FOR_HIGH
+QUOTED = 2  # sentences a direction that the paper quotes; beside them these stood as neutral ones
+NEUTRAL_FOR_QUOTED = ("I have been thinking about this.", "Please tell me what you think.")
+HELD_OUT_NEUTRAL = NEUTRAL_FOR_QUOTED + NEUTRAL_FOR_LOW + NEUTRAL_FOR_HIGH
 NO_RANDOMNESS = "Ensure your generation has no randomness."  # the paper: only a modest drop
