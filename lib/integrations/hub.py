@@ -159,7 +159,8 @@ def brought() -> set[str]:
 def packages(modules: dict[str, Path], dependencies: list[str]) -> dict[str, str]:
     """By package what requirements.txt says of those that the modules cannot be imported without.
 
-    `transformers` reads one bound of a line, so that a line has the lower one alone.
+    `transformers` reads one bound of a line, so that a line has the lower one alone; its own upper one, behind which
+    the arguments of a forward have other names, stands on a line of its own.
     """
     needed = {*GIVEN}
     for path in modules.values():
@@ -170,7 +171,9 @@ def packages(modules: dict[str, Path], dependencies: list[str]) -> dict[str, str
     strange = needed - bounds.keys()
     if strange:
         raise UserError(f"the folder would import {', '.join(sorted(strange))}, which pyproject.toml does not name")
-    return {name: bounds[name] for name in sorted(needed)}
+    upper = [match for line in dependencies if (match := re.match(r"(transformers)\b.*(<[\d.]+)", line))]
+    more = {match[1]: f"\n{match[1]}{match[2]}" for match in upper}
+    return {name: bounds[name] + more.get(name, "") for name in sorted(needed)}
 
 
 def rewritten(path: Path, required: set[str]) -> str:
