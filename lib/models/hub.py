@@ -82,6 +82,11 @@ def on_device(name: str, device: str) -> Iterator[None]:
         raise MachineError(f"{name} does not fit into the memory of {device}: {ROOM}") from error
 
 
+def usual_dtype(device: str) -> torch.dtype:
+    """What a model is loaded as where nobody says: float32 on a CPU, bfloat16 on an accelerator."""
+    return torch.float32 if device == "cpu" else torch.bfloat16
+
+
 def dtype_of(dtype: torch.dtype | str) -> torch.dtype:
     """A floating dtype by itself or by its name. Raises UserError for what is none."""
     found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype

@@ -15,7 +15,7 @@ from lib.decoding.networks import check_network
 from lib.errors import UserError
 from lib.models.entries import PAPER, Entry
 from lib.models.families import FAMILIES
-from lib.models.hub import check_tokens, dtype_of, load_looked, on_device, placed, revision_of
+from lib.models.hub import check_tokens, dtype_of, load_looked, on_device, placed, revision_of, usual_dtype
 from lib.models.look import SAID, Notes, family_of
 from lib.models.reading import Opened
 from lib.models.selftest import check_diffusion
@@ -126,8 +126,8 @@ def _check_folder(source: str, revision: str) -> None:
 
 def _dtype(dtype, device: str, notes: Notes) -> torch.dtype:
     if dtype is None:
-        usual = torch.float32 if device == "cpu" else torch.bfloat16
-        return notes.take("dtype", usual, f"as on every {'CPU' if device == 'cpu' else 'accelerator'} here")
+        place = "CPU" if device == "cpu" else "accelerator"
+        return notes.take("dtype", usual_dtype(device), f"as on every {place} here")
     return dtype_of(dtype)
 
 

@@ -12,7 +12,7 @@ from lib.errors import UserError, require_known, why
 from lib.models.entries import PAPER, PUBLISHED, Entry
 from lib.models.families import FAMILIES
 from lib.models.fingerprints import CURE, DRAFT_CURE, hash_of_files, own_fingerprint
-from lib.models.hub import asked_for, dtype_of, on_device, placed
+from lib.models.hub import asked_for, dtype_of, on_device, placed, usual_dtype
 from lib.models.selftest import check_diffusion
 from lib.models.texts import THOUGHT, chat_of, plain_of, require_template, require_tokens, texts_of
 from lib.paths import CHECKPOINTS, ROOT
@@ -148,7 +148,7 @@ def entry_of(name: str) -> Entry:
 def describe(name: str, device: str = "cpu") -> tuple[Family, str, str]:
     """Family, fingerprint of the weights and dtype of a model on a device, without loading it."""
     entry = entry_of(name)
-    return FAMILIES[entry.family], _fingerprint(entry), str(_dtype(device))
+    return FAMILIES[entry.family], _fingerprint(entry), str(usual_dtype(device))
 
 
 def loaders(name: str) -> list[Callable]:
@@ -161,10 +161,6 @@ def _fingerprint(entry: Entry) -> str:
     return TIERS[entry.tier][0](entry)
 
 
-def _dtype(device: str) -> torch.dtype:
-    return torch.float32 if device == "cpu" else torch.bfloat16
-
-
 def load(name: str, device: str = "cpu", dtype: torch.dtype | str | None = None) -> Model:
     """The model of that name, in evaluation mode; float32 on a CPU, bfloat16 on an accelerator by default.
 
@@ -172,7 +168,7 @@ def load(name: str, device: str = "cpu", dtype: torch.dtype | str | None = None)
     """
     entry, device = entry_of(name), str(device)
     family = FAMILIES[entry.family]
-    network, tokenizer = TIERS[entry.tier][1](entry, _dtype(device) if dtype is None else dtype_of(dtype))
+    network, tokenizer = TIERS[entry.tier][1](entry, usual_dtype(device) if dtype is None else dtype_of(dtype))
     with on_device(name, device):
         network = network.eval() if placed(network) else network.to(device).eval()
     if family.mask_id is not None:
