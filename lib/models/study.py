@@ -9,13 +9,9 @@ EOT, MASK = "<|eot|>", "<|mask|>"
 VOCABULARY = 2048
 LONGEST = 256
 
+# By millions of parameters; a draft is to cost a tenth of its target.
 SHAPES = {
-    "study-ar": {"hidden_size": 256, "num_hidden_layers": 6, "intermediate_size": 704, "num_attention_heads": 4},
-    "study-draft": {"hidden_size": 128, "num_hidden_layers": 2, "intermediate_size": 256, "num_attention_heads": 2},
-}
-SHAPES["study-dlm"] = SHAPES["study-ar"]
-# Of the second edition's test bed, by millions of parameters.
-SHAPES |= {
+    "draft": {"hidden_size": 128, "num_hidden_layers": 2, "intermediate_size": 256, "num_attention_heads": 2},
     "2m": {"hidden_size": 160, "num_hidden_layers": 5, "intermediate_size": 448, "num_attention_heads": 4},
     "6m": {"hidden_size": 256, "num_hidden_layers": 8, "intermediate_size": 704, "num_attention_heads": 4},
     "20m": {"hidden_size": 448, "num_hidden_layers": 8, "intermediate_size": 1216, "num_attention_heads": 7},
@@ -44,11 +40,11 @@ def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     )
 
 
-def build_model(name: str) -> LlamaForCausalLM:
-    """A freshly initialised study model; seed torch before calling for fixed weights."""
+def build_model(shape: str) -> LlamaForCausalLM:
+    """A freshly initialised study model of a shape in SHAPES; seed torch before calling for fixed weights."""
     config = LlamaConfig(
-        **SHAPES[name],
-        num_key_value_heads=SHAPES[name]["num_attention_heads"],
+        **SHAPES[shape],
+        num_key_value_heads=SHAPES[shape]["num_attention_heads"],
         vocab_size=VOCABULARY,
         max_position_embeddings=LONGEST,
         rope_parameters={"rope_type": "default", "rope_theta": 10000.0},

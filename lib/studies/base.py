@@ -23,7 +23,14 @@ from lib.running.evaluation import RUNS, lines_of, run_all
 from lib.running.identity import digest_of, items_of
 from lib.running.run import Run
 
-SHORT = {"math": "gsm_symbolic", "qa": "country_facts", "code": "small_functions"}
+# The short names of the bed's tasks. `terse` asks the questions of `math` for the bare chain: a contrast.
+SHORT = {
+    "math": "worded_math",
+    "logic": "sudoku6",
+    "qa": "country_sentences",
+    "code": "graded_functions_2",
+    "terse": "terse_math",
+}
 PAPERS = ROOT / "lib" / "reporting" / "papers"
 REPORTING = ("lib.studies", "lib.reporting", "lib.analysis", "lib.tasks.metrics")
 # What makes the page of an executed notebook, named because no study uses it.

@@ -94,7 +94,7 @@ def real_run() -> Run:
 
 
 def recipe() -> Recipe:
-    return replace(RECIPES["study-ar"], steps=40, batch_size=8, warmup=4, sequences=64, stages=((0, "drilled"),))
+    return replace(RECIPES["study-ar"], steps=40, batch_size=8, warmup=4, sequences=64)
 
 
 @cache

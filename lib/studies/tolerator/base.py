@@ -115,7 +115,7 @@ class DiffusionStudy(BaseStudy):
     `tokens`: the length of the canvas; 0 is the task's own.
     """
 
-    tasks: tuple[str, ...] = ("math", "qa", "code")
+    tasks: tuple[str, ...] = ("math", "logic", "qa", "code")
     model: str = "study-dlm"
     tokens: int = 0
 

@@ -96,7 +96,7 @@ class Source:
 
 
 SOURCES = {
-    "study-ar": Source(("gsm_symbolic", "country_facts", "small_functions"), prompts=1500, samples=4),
+    "study-ar": Source(("worded_math", "country_sentences", "graded_functions_2"), prompts=1500, samples=4),
     "smollm2-135m": Source(("instructions", "country_facts"), prompts=600, samples=2),
     # The paper: trajectories for DeepMath-103K, about 6,000 of them; how many were drawn for a problem is not known.
     **{base: Source(("deepmath",), prompts=2500, samples=4, positions=64) for base in PUBLISHED},

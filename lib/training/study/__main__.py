@@ -21,7 +21,7 @@ from lib.training.cards import known
 from lib.training.state import CURE, read_state
 from lib.training.study.data import texts
 from lib.training.study.loop import save_weights, train
-from lib.training.study.recipe import BED, RECIPES, Recipe, same_recipe
+from lib.training.study.recipe import RECIPES, TREND, Recipe, same_recipe
 
 TRAINING = BUILD / "training"
 
@@ -36,10 +36,9 @@ class Finished(BaseModel):
 
 def tokenizer(recipe: Recipe):
     """The study tokenizer of a recipe's tasks, trained once on the first 10,000 training items of each task."""
-    name, mixture = ("bed-tokenizer", "bed") if recipe.name in BED else ("tokenizer", "tasks")
-    folder = CHECKPOINTS / name
+    folder = CHECKPOINTS / "tokenizer"
     if not folder.exists():
-        build_tokenizer(texts(10_000, mixture)).save_pretrained(folder.with_suffix(".tmp"))
+        build_tokenizer(texts(10_000)).save_pretrained(folder.with_suffix(".tmp"))
         os.replace(folder.with_suffix(".tmp"), folder)
     return AutoTokenizer.from_pretrained(folder)
 
@@ -53,13 +52,13 @@ def trained(name: str):
     if not path.exists():
         return load(name).network
     state = read_state(path, Finished)
-    recipe = (RECIPES | BED)[name]
+    recipe = (RECIPES | TREND)[name]
     if not same_recipe(state["recipe"], recipe) or state["step"] != recipe.steps:
         raise UserError(
             f"the training of {name} in {path.parent} is not the finished one of today's recipe: finish it "
             f"(`python -m lib.training.study {name}`), or remove the folder"
         )
-    model = build_model(recipe.shape or name)
+    model = build_model(recipe.shape)
     try:
         model.load_state_dict(state["model"])
     except RuntimeError as error:
@@ -80,7 +79,7 @@ def export(recipe: Recipe, model) -> None:
 
 
 def train_all(names: list[str], fast: bool) -> None:
-    known = RECIPES | BED
+    known = RECIPES | TREND
     require_known("recipe", names, known)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for name in names:
@@ -91,7 +90,7 @@ def train_all(names: list[str], fast: bool) -> None:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lib.training.study", description=__doc__)
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"{', '.join(RECIPES | BED)}; those in use if none is named"
+        "names", nargs="*", metavar="NAME", help=f"{', '.join(RECIPES | TREND)}; those in use if none is named"
     )
     parser.add_argument(
         "--fast", action="store_true", help="a compiled step, in bfloat16 where the device multiplies it in hardware"

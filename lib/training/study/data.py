@@ -19,16 +19,12 @@ from lib.paths import BUILD
 from lib.running.code import hash_of
 from lib.tasks import country_sentences, graded_functions, sudoku, worded_math
 from lib.tasks.country_facts import TASK as COUNTRY_FACTS
-from lib.tasks.gsm_symbolic import TASK as GSM_SYMBOLIC
-from lib.tasks.small_functions import TASK as SMALL_FUNCTIONS
 from lib.training.study.drills import TASK as DRILLS
 
 DRAWN = BUILD / "training" / "examples"
 
 # Shares of the training sequences. Drills teach the arithmetic that word problems teach too slowly.
 MIXTURES = {
-    "tasks": ((GSM_SYMBOLIC, 0.5), (COUNTRY_FACTS, 0.3), (SMALL_FUNCTIONS, 0.2)),
-    "drilled": ((GSM_SYMBOLIC, 0.32), (DRILLS, 0.25), (COUNTRY_FACTS, 0.33), (SMALL_FUNCTIONS, 0.1)),
     "bed": (
         (worded_math.WORDED, 0.28),
         (worded_math.TERSE, 0.08),
@@ -71,7 +67,7 @@ class Batch:
         return self.left > 0
 
 
-def texts(n: int, mixture: str = "tasks") -> list[str]:
+def texts(n: int, mixture: str = "bed") -> list[str]:
     """Prompts and responses of the first `n` training items a task, for the tokenizer."""
     return [
         text
@@ -81,7 +77,7 @@ def texts(n: int, mixture: str = "tasks") -> list[str]:
     ]
 
 
-def examples(tokenizer, n: int, mixture: str = "tasks", split: str = "train") -> list[Example]:
+def examples(tokenizer, n: int, mixture: str = "bed", split: str = "train") -> list[Example]:
     """`n` sequences in a mixture's shares, response closed by EoT; drawn once, and then read from `build/`."""
     rows = []
     for task, share in MIXTURES[mixture]:

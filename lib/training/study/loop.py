@@ -61,7 +61,7 @@ def train(recipe: Recipe, tokenizer, folder: Path, *, load, device: str = "cpu",
 
 def _train(recipe: Recipe, tokenizer, folder: Path, load, device: str, fast: bool):
     torch.manual_seed(recipe.seed)
-    model = build_model(recipe.shape or recipe.name).to(device)
+    model = build_model(recipe.shape).to(device)
     if recipe.start:
         model.load_state_dict(load(recipe.start).state_dict())
     decayed = [p for p in model.parameters() if p.ndim > 1]

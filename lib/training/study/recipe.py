@@ -9,7 +9,7 @@ class Recipe:
 
     `stages`: (first step, mixture of data.py) of each, in order. `suffixes`, `causal`, `corrected`: see
     masked_diffusion.
-    `kept`: steps after which the weights are kept, for the trend. `shape`: of lib/models/study.py, if not the name.
+    `kept`: steps after which the weights are kept, for the trend. `shape`: of lib/models/study.py.
     """
 
     name: str
@@ -24,11 +24,11 @@ class Recipe:
     suffixes: float = 0.0
     causal: float = 0.0
     corrected: float = 0.0
-    stages: tuple[tuple[int, str], ...] = ((0, "drilled"),)
+    stages: tuple[tuple[int, str], ...] = ((0, "bed"),)
     start: str | None = None
     teacher: str | None = None
     kept: tuple[int, ...] = ()
-    shape: str = ""
+    shape: str = "draft"
 
     def rate(self, step: int) -> float:
         """Learning rate at a step: linear warm-up, constant, then linear decay over the last 40 %."""
@@ -44,36 +44,49 @@ def same_recipe(stored: dict, recipe: Recipe) -> bool:
     return set(stored) <= set(now) and {f.name: f.default for f in fields(Recipe)} | stored == now
 
 
-RECIPES = {
-    "study-ar": Recipe("study-ar", "next_token", 1700, 2e-3, stages=((0, "tasks"), (800, "drilled"))),
-    # Without the causal rows the diffusion model forgot the arithmetic of its start and hardly learned it again.
-    "study-dlm": Recipe(
-        "study-dlm", "masked_diffusion", 1600, 8e-4, start="study-ar", suffixes=0.5, causal=0.4, warmup=50
-    ),
-    "study-draft": Recipe("study-draft", "distillation", 1000, 3e-3, teacher="study-ar"),
-}
-
-# The second edition's test bed, not yet used: an autoregressive and a mask model of each size, and three seeds of the
-# middle one. Steps are what nine minutes of one H200 allowed, equal for all sizes.
-TREND = (500, 1000, 2000, 4000)
 SIZES = {"2m": 3e-3, "6m": 2e-3, "20m": 1.2e-3}
+ALIKE = {"batch_size": 192, "sequences": 500_000, "warmup": 200}
 
 
-def _bed() -> dict[str, Recipe]:
-    shared = {"batch_size": 192, "sequences": 500_000, "stages": ((0, "bed"),), "warmup": 200}
-    recipes = []
-    for size, seed in (("6m", 0), ("2m", 0), ("20m", 0), ("6m", 1), ("6m", 2)):
-        name, rate = f"{size}-{seed}" if seed else size, SIZES[size]
-        more = shared | {"shape": size, "seed": seed}
-        recipes.append(Recipe(f"ar-{name}", "next_token", 4200, rate, **more))
-        masks = {"start": f"ar-{name}", "suffixes": 0.2, "causal": 0.3, "kept": TREND if name in ("2m", "6m") else ()}
-        recipes.append(Recipe(f"dlm-{name}", "masked_diffusion", 5880, rate / 2, **more | masks))
-    # The same mask model trained on, as it was and to mend what it wrote: a pair that differs in that alone.
-    for name, corrected in (("dlm-6m-on", 0.0), ("corrector-6m", 0.5)):
-        masks = {"start": "dlm-6m", "suffixes": 0.2, "causal": 0.3, "corrected": corrected, "seed": 1}
-        more = shared | masks | {"shape": "6m", "batch_size": 64, "warmup": 50}
-        recipes.append(Recipe(name, "masked_diffusion", 1200, 3e-4, **more))
+def _next_token(name: str, shape: str, seed: int = 0) -> Recipe:
+    return Recipe(name, "next_token", 4200, SIZES[shape], shape=shape, seed=seed, **ALIKE)
+
+
+def _masks(name: str, shape: str, start: str, seed: int = 0, kept: tuple[int, ...] = ()) -> Recipe:
+    # Without causal rows a diffusion model forgets the arithmetic of its start and hardly learns it again.
+    masks = {"start": start, "suffixes": 0.2, "causal": 0.3, "kept": kept}
+    return Recipe(name, "masked_diffusion", 5880, SIZES[shape] / 2, shape=shape, seed=seed, **ALIKE | masks)
+
+
+def _on(name: str, corrected: float) -> Recipe:
+    """study-dlm trained on for a while, as it was or to mend what it wrote: a pair that differs in that alone."""
+    masks = {"start": "study-dlm", "suffixes": 0.2, "causal": 0.3, "corrected": corrected, "seed": 1}
+    sizes = {"batch_size": 64, "sequences": 500_000, "warmup": 50}
+    return Recipe(name, "masked_diffusion", 1200, 3e-4, shape="6m", **sizes | masks)
+
+
+def _by_name(*recipes: Recipe) -> dict[str, Recipe]:
     return {recipe.name: recipe for recipe in recipes}
 
 
-BED = _bed()
+# The models that the pages are made with. Steps are equal for all sizes, what some minutes of a GPU allowed.
+RECIPES = _by_name(
+    _next_token("study-ar", "6m"),
+    _masks("study-dlm", "6m", "study-ar", kept=(500, 1000, 2000, 4000)),
+    Recipe("study-draft", "distillation", 2000, 3e-3, teacher="study-ar", shape="draft", **ALIKE),
+    _next_token("ar-2m", "2m"),
+    _on("study-corrector", 0.5),
+)
+# Those of the trend with capability, whose weights are too many to be committed: other sizes and seeds, and what
+# they were after these steps.
+STEPS = (300, 1000, 3000)
+TREND = _by_name(
+    _on("study-dlm-on", 0.0),
+    _masks("dlm-2m", "2m", "ar-2m", kept=STEPS),
+    _next_token("ar-6m-1", "6m", seed=1),
+    _masks("dlm-6m-1", "6m", "ar-6m-1", seed=1, kept=STEPS),
+    _next_token("ar-6m-2", "6m", seed=2),
+    _masks("dlm-6m-2", "6m", "ar-6m-2", seed=2),
+    _next_token("ar-20m", "20m"),
+    _masks("dlm-20m", "20m", "ar-20m", kept=STEPS),
+)
