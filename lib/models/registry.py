@@ -22,8 +22,10 @@ from lib.paths import CHECKPOINTS, ROOT
 CHANGED = ("temperature", "top-p", "paper", "unmasked", "unweighted", "soft", "plain")
 ON_GPU = ("autodeco", "temperature", "top-p", "control")
 TAUGHT = ("control", "no-randomness", "adapter")
+SEEDS = ("autodeco-1", "autodeco-2")  # the published method again, from other first weights and draws
 HEADS = {
-    "study-ar": ("study-ar", "autodeco", *CHANGED, *TAUGHT, "reward"),
+    "study-ar": ("study-ar", "autodeco", *SEEDS, *CHANGED, *TAUGHT, "reward"),
+    "ar-2m": ("study-ar", "autodeco"),  # of a draft
     "smollm2-135m": ("smollm2", "autodeco", *TAUGHT, "reward"),
     **{base: (family, *ON_GPU) for base, (family, _) in PUBLISHED.items()},  # on a GPU, and not committed
 }

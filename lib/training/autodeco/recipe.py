@@ -51,6 +51,9 @@ DEFAULT = Recipe()
 # What the ablation tells apart: one change each from the default, which follows the released code.
 RECIPES = {
     "study-ar-autodeco": DEFAULT,
+    "study-ar-autodeco-1": replace(DEFAULT, seed=1),
+    "study-ar-autodeco-2": replace(DEFAULT, seed=2),
+    "ar-2m-autodeco": DEFAULT,
     "study-ar-temperature": replace(DEFAULT, train=("temperature",)),
     "study-ar-top-p": replace(DEFAULT, train=("top_p",)),
     "study-ar-paper": replace(DEFAULT, objective="paper"),
@@ -96,7 +99,10 @@ class Source:
 
 
 SOURCES = {
-    "study-ar": Source(("worded_math", "country_sentences", "graded_functions_2"), prompts=1500, samples=4),
+    **{
+        base: Source(("worded_math", "country_sentences", "graded_functions_2"), prompts=1500, samples=4)
+        for base in ("study-ar", "ar-2m")
+    },
     "smollm2-135m": Source(("instructions", "country_facts"), prompts=600, samples=2),
     # The paper: trajectories for DeepMath-103K, about 6,000 of them; how many were drawn for a problem is not known.
     **{base: Source(("deepmath",), prompts=2500, samples=4, positions=64) for base in PUBLISHED},
