@@ -37,8 +37,9 @@ PACKAGED = {
 }
 COMMITTED = "results/checkpoints/"
 SHOWN = {"positions": "positions trained on", "seconds": "seconds of training"}  # of measured.json, in other words
-LIBRARIES = {"heads": TAG, "adapter": "peft", "draft": TAG, "model": "transformers"}
+LIBRARIES = {"heads": TAG, "adapter": "peft", "draft": TAG, "model": "transformers", "lora": "peft"}
 TAGS = {"heads": ("autodeco",), "adapter": ("autodeco", "lora"), "draft": ("speculative-decoding",), "model": ()}
+TAGS["lora"] = ("lora",)
 LIMITS = {
     "heads": (
         "They fit the weights of the base that they were trained on; a base with another fingerprint is refused.",
@@ -49,6 +50,7 @@ LIMITS = {
     ),
     "draft": ("It drafts for its own target alone, and for no token outside of the vocabulary that it was given.",),
     "model": (),
+    "lora": ("It fits the weights of the base that it was trained on.",),
 }
 
 
@@ -131,7 +133,7 @@ def card_of(folder: Path, known: Known | None = None) -> ModelCard:
         pipeline_tag="text-generation",
         tags=[TAG, *TAGS[kind], *(["masked-diffusion"] if masked else []), *known.tags],
         base_model=base_id,
-        base_model_relation="adapter" if base_id and kind in ("heads", "adapter") else None,
+        base_model_relation="adapter" if base_id and kind in ("heads", "adapter", "lora") else None,
         datasets=list(known.datasets) or None,
         model_name=name,
         eval_results=[score.result() for score in known.scores if score.dataset] or None,
@@ -171,9 +173,11 @@ def write(folder: Path, known: Known | None = None) -> None:
 
 
 def kind_of(folder: Path, config: dict) -> str:
-    """heads, adapter (heads with one), draft or model."""
+    """heads, adapter (heads with one), lora (an adapter alone), draft or model."""
     if config.get("model_type") == "autodeco":
         return "adapter" if (folder / "adapter_config.json").exists() else "heads"
+    if (folder / "adapter_config.json").exists():
+        return "lora"
     return "draft" if "layers" in config else "model"
 
 

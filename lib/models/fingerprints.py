@@ -9,6 +9,7 @@ from lib.models.entries import Entry
 
 CURE = "`git checkout results/checkpoints`, or `make train`"
 HEADS_CURE = "`git checkout results/checkpoints`, or `python -m lib.training.autodeco {name}`"
+ADAPTER_CURE = "`git checkout results/checkpoints`, or `python -m lib.training.gsm8k`"
 DRAFT_CURE = "`git checkout results/checkpoints`, or `python -m lib.training.mtad`"
 
 
@@ -18,6 +19,9 @@ def own_fingerprint(entry: Entry, checkpoints: Path) -> str:
     if entry.tier == "heads":
         files = (folder / "autodeco_heads.safetensors", folder / "config.json", *sorted(folder.glob("adapter_*")))
         return _hash_of(files, "heads", HEADS_CURE.format(name=entry.name))
+    if entry.tier == "adapted":
+        files = (folder / "adapter_model.safetensors", folder / "adapter_config.json")
+        return _hash_of(files, "adapter", ADAPTER_CURE)
     # Without a config.json transformers would build its default network, of seven billion parameters.
     files = (folder / "model.safetensors", folder / "config.json")
     if entry.tier == "draft":
