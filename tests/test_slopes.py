@@ -34,7 +34,7 @@ def test_the_interval_of_a_slope_holds_the_true_one_as_often_as_it_says(parts):
     rng = np.random.default_rng(1)
     found = [drawn(rng, **parts).at((0, 0, 1)) for _ in range(400)]
     assert np.mean([e.value for e in found]) == pytest.approx(SLOPE, abs=0.15)
-    assert 0.925 <= np.mean([holds(e) for e in found]) <= 0.99
+    assert 0.92 <= np.mean([holds(e) for e in found]) <= 0.985
     assert np.median([e.high - e.low for e in found]) < 5
 
 
@@ -60,7 +60,7 @@ def test_a_further_model_lies_in_its_wider_interval():
         e, one = line.at((1, 0, 9)), line.at((1, 0, 9), further=True)
         inside.append(holds(one, SLOPE * 9 - 10 + rng.normal(0, 5)))
         wider.append(one.high - one.low > e.high - e.low)
-    assert all(wider) and 0.92 <= np.mean(inside) <= 0.995
+    assert np.mean(wider) > 0.95 and 0.92 <= np.mean(inside) <= 0.985
 
 
 def test_without_differences_of_trainings_it_is_the_ordinary_line():

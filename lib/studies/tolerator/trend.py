@@ -238,7 +238,7 @@ class Study(BaseStudy):
         found = []
         for form in FORMS:
             for by in (CAPABILITY, STRICTNESS):
-                for share in (*self.shares, BOTH) if by == CAPABILITY else (BOTH,):
+                for share in (*self.shares, BOTH) if by == CAPABILITY and len(self.shares) > 1 else (BOTH,):
                     line = self.line(form, share, by)
                     if line is not None:
                         own = np.eye(line.x.shape[1])[-1]

@@ -1,5 +1,7 @@
 """What is measured of one model on one task for the trend: strictness of right answers, survival and repair."""
 
+from math import nan
+
 import pandas as pd
 import torch
 from torch import Tensor
@@ -53,9 +55,8 @@ def refined(model: Model, short: str, items: int, options: dict[str, Tolerator])
         found = survival_and_repair(*given, batch=BATCH)
         row = {"form": form, "rate": rate, "before": 100 * sum(before) / len(before)}
         for name in ("survival", "repair"):
-            e = getattr(found, name)
-            row |= {name: 100 * e.value, f"{name}_low": 100 * e.low, f"{name}_high": 100 * e.high} if e else {}
-            row[f"{name}_n"] = e.n if e else 0
+            e = getattr(found, name) or Estimate(nan, nan, nan, 0)
+            row |= {name: 100 * e.value, f"{name}_low": 100 * e.low, f"{name}_high": 100 * e.high, f"{name}_n": e.n}
         rows.append(row)
     return pd.DataFrame(rows)
 
