@@ -12,7 +12,7 @@ TRAININGS = {"a": (1, 3, 5, 6), "b": (2, 4, 6, 7), "c": (3, 5, 7, 8), "d": (6,),
 
 
 def drawn(rng, training=4.0, item=0.0, cell=1.0, noise=30.0):
-    """Two tasks; gains of SLOPE a unit of x, with parts by training (and x), by item (and x), by cell and the rest."""
+    """Two tasks; gains of SLOPE a unit of x, with parts by training, by item (both with x), by cell, and the rest."""
     suits = {task: rng.normal(0, item, ITEMS) for task in ("t", "u")}
     cells = []
     for name, places in TRAININGS.items():
