@@ -107,7 +107,8 @@ def committed():
 
 
 def test_every_committed_checkpoint_has_a_card_that_the_hubs_library_reads(committed, tmp_path):
-    weighted = {path.parent.name for path in CHECKPOINTS.glob("*/*.safetensors")}
+    kinds = ("*/*.safetensors", "*/weights.json")
+    weighted = {path.parent.name for kind in kinds for path in CHECKPOINTS.glob(kind)}
     assert committed.keys() == weighted and len(weighted) > 20
     for name, text in committed.items():
         card = ModelCard(text)

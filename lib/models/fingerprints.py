@@ -5,6 +5,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from lib.errors import UserError
+from lib.models import trend
 from lib.models.entries import Entry
 
 CURE = "`git checkout results/checkpoints`, or `make train`"
@@ -22,6 +23,10 @@ def own_fingerprint(entry: Entry, checkpoints: Path) -> str:
     if entry.tier == "adapted":
         files = (folder / "adapter_model.safetensors", folder / "adapter_config.json")
         return _hash_of(files, "adapter", ADAPTER_CURE)
+    if entry.tier == "trend":  # its weights need not be at hand
+        beside = (folder / "config.json", checkpoints / entry.tokenizer / "tokenizer.json")
+        found = trend.hash_of(entry, checkpoints) + _hash_of(beside, "checkpoint", CURE)
+        return sha256(found.encode()).hexdigest()[:16]
     # Without a config.json transformers would build its default network, of seven billion parameters.
     files = (folder / "model.safetensors", folder / "config.json")
     if entry.tier == "draft":

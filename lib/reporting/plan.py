@@ -18,6 +18,7 @@ import pandas as pd
 from lib.autodeco.heads import Heads, HeadsConfig
 from lib.errors import UserError
 from lib.models.registry import FAMILIES, entry_of
+from lib.models.trend import run_of
 from lib.paths import NOTEBOOKS, RESULTS, ROOT, write_whole
 from lib.reporting.profiles import read
 from lib.reporting.render import parameters
@@ -87,6 +88,7 @@ def size_of(name: str) -> Size:
         base = size_of(entry.base)
         extra = heads_in(base.hidden)
         return replace(base, parameters=base.parameters + extra, active=base.active + extra)
+    name = run_of(name)  # of the same shape after any step
     if name not in _sizes():
         raise UserError(f"{SIZES.relative_to(ROOT)} has no size of {name}: add a row with its source")
     return _sizes()[name]

@@ -23,6 +23,7 @@ STUDIES = {
     "24_tolerator_cost": "tolerator.cost",
     "25_tolerator_controls": "tolerator.controls",
     "26_tolerator_steps": "tolerator.steps",
+    "27_tolerator_trend": "tolerator.trend",
     "30_mtad_scores": "mtad.scores",
     "31_mtad_joint": "mtad.joint",
     "32_mtad_sweep": "mtad.sweep",

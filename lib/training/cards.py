@@ -8,6 +8,7 @@ from lib.errors import UserError
 from lib.models.cards import COMMITTED, Known
 from lib.models.files import json_of
 from lib.models.registry import MODELS, Entry
+from lib.models.trend import CURE as MADE
 from lib.training.autodeco.recipe import SOURCES
 from lib.training.study.data import MIXTURES
 
@@ -19,6 +20,10 @@ SMALL = (
     "does to it says what the rule does to a model of that kind, and not what it does at billions of parameters."
 )
 NO_PROSE = "The base never saw prose: that these heads follow commands in words says little beyond its own tasks."
+OUTSIDE = (
+    "Its weights, and those kept after some steps of its training (`<name>@<step>`), are too many to be committed: "
+    "`weights.json` holds their hashes, and {made} makes others, which may differ in the last digits."
+)
 ONE_SEED = "Trained once, with one seed: how much another seed would change is not known."
 
 
@@ -62,7 +67,13 @@ def known(name: str, folder: Path) -> Known:
         taught = entry.tier == "heads" and bool(json_of(path, Taught, CURE).get("control"))
     base = MODELS[entry.base] if entry.base else None
     source = (base.source if base.tier in ("paper", "small") else f"{COMMITTED}{base.source}") if base else ""
-    limits = {SMALL: entry.tier == "study", NO_PROSE: taught and entry.base == "study-ar", ONE_SEED: True}
+    outside = OUTSIDE.format(made=MADE.format(run=entry.source))
+    limits = {
+        SMALL: entry.tier in ("study", "trend"),
+        outside: entry.tier == "trend",
+        NO_PROSE: taught and entry.base == "study-ar",
+        ONE_SEED: True,
+    }
     return Known(
         name=name,
         licence=LICENCES[entry.licence],

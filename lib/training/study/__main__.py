@@ -6,16 +6,20 @@ import os
 import shutil
 import sys
 from dataclasses import asdict
+from hashlib import sha256
+from pathlib import Path
 
 import torch
 from pydantic import BaseModel
 from transformers import AutoTokenizer
 
 from lib.errors import UserError, exit_status, require_known
+from lib.models import trend
 from lib.models.cards import write
+from lib.models.files import tensors_of
 from lib.models.registry import load
 from lib.models.study import build_model, build_tokenizer
-from lib.paths import BUILD, CHECKPOINTS
+from lib.paths import BUILD, CHECKPOINTS, write_whole
 from lib.running.schema import Count
 from lib.training.cards import known
 from lib.training.state import CURE, read_state
@@ -66,16 +70,63 @@ def trained(name: str):
     return model.eval()
 
 
+def finished(name: str):
+    """The model of a finished training in `build/training`: of its state, or of the weights alone that lie there."""
+    path = TRAINING / name / "model.safetensors"
+    if (TRAINING / name / "state.pt").exists() or not path.exists():
+        return trained(name)
+    model = build_model((RECIPES | TREND)[name].shape)
+    try:
+        model.load_state_dict(tensors_of(path, CURE), strict=False)  # a tied head is stored once
+    except RuntimeError as error:
+        raise UserError(f"{path} is of another network than {name}: {CURE}") from error
+    return model.eval()
+
+
 def export(recipe: Recipe, model) -> None:
-    """Weights in bfloat16 (tied head stored once), config, recipe, learning curve and model card."""
+    """Weights in bfloat16 (tied head stored once), config, recipe, learning curve and model card.
+
+    Those of the trend, and what it was after the steps that it kept, lie outside of git: `lib/models/trend.py`.
+    """
     name = recipe.name
     folder = CHECKPOINTS / name
     folder.mkdir(parents=True, exist_ok=True)
-    save_weights(model, folder / "model.safetensors")
+    if name in TREND:
+        _export_outside(recipe, model, folder / trend.NAME)
+    else:
+        save_weights(model, folder / "model.safetensors")
     model.config.save_pretrained(folder)
     (folder / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n")
     shutil.copyfile(TRAINING / name / "curve.jsonl", folder / "curve.jsonl")
     write(folder, known(name, folder))
+
+
+def _export_outside(recipe: Recipe, model, record: Path) -> None:
+    """The weights of a training into build/trend, what they are into `record`. Raises UserError where a kept step's
+    are missing."""
+    kept = {trend.at_step(recipe.name, n): TRAINING / recipe.name / f"step-{n}.safetensors" for n in recipe.kept}
+    for path in kept.values():
+        if not path.exists():
+            raise UserError(f"{path}, which the recipe of {recipe.name} keeps, is missing: {CURE}")
+    found = {}
+    for name in (*kept, recipe.name):
+        file = trend.WEIGHTS / name / "model.safetensors"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if name in kept:
+            shutil.copyfile(kept[name], file)
+        else:
+            save_weights(model, file)
+        raw = file.read_bytes()
+        parameters = sum(tensor.numel() for tensor in tensors_of(file, CURE).values())
+        found[name] = {"sha256": sha256(raw).hexdigest(), "bytes": len(raw), "parameters": parameters}
+    write_whole(record, json.dumps(found, indent=1) + "\n")
+
+
+def export_all(names: list[str]) -> None:
+    """Everything that `export` writes, of trainings that are finished."""
+    require_known("recipe", names, RECIPES | TREND)
+    for name in names:
+        export((RECIPES | TREND)[name], finished(name))
 
 
 def train_all(names: list[str], fast: bool) -> None:
@@ -95,8 +146,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--fast", action="store_true", help="a compiled step, in bfloat16 where the device multiplies it in hardware"
     )
+    parser.add_argument(
+        "--export", action="store_true", help="only write what a finished training in build/training left"
+    )
     given = parser.parse_args(arguments)
-    return exit_status(lambda: train_all(given.names or list(RECIPES), given.fast))
+    names = given.names or list(RECIPES)
+    return exit_status(lambda: export_all(names) if given.export else train_all(names, given.fast))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,114 @@
+"""The trend's study: what differs between its methods, its lines on made answers, what is foretold."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.reporting.claims import HOLDS, UNTESTABLE
+from lib.studies.tolerator import trend
+from lib.studies.tolerator.trend import CAPABILITY, FORMS, STRICTNESS, Study, after, training_of
+
+ITEMS = 200
+MODELS = ("study-dlm", "study-dlm-on", "dlm-2m@300", "dlm-2m", "dlm-6m-1", "dlm-6m-2", "dlm-20m@300", "dlm-20m")
+ABLE = dict(zip(MODELS, (50, 60, 20, 30, 55, 45, 35, 80), strict=True))
+TASKS = ("math", "logic")
+
+
+def made(correct):
+    return [{"item": f"{i:03d}", "sample": 0, "correct": int(c)} for i, c in enumerate(correct)]
+
+
+def answers(rng, share):
+    """A share right in %, exactly, of items in random order."""
+    return made(rng.permutation(ITEMS) < round(ITEMS * share / 100))
+
+
+@pytest.fixture
+def study():
+    """Gains of 4 points for 10 of capability, 10 for logic above math, at the published rates; none elsewhere."""
+    found, rng = Study(models=MODELS, tasks=TASKS, items=ITEMS, shares=(4,)), np.random.default_rng(0)
+    lines = {}
+    for task, model, share, method in found.runs():
+        able = ABLE[model] if share == 1 else 40
+        gain = 0.4 * ABLE[model] + 10 * (task == "logic") - 15 if method == "published rates" else 0
+        lines[task, model, share, method] = answers(rng, able + gain + rng.normal(0, 1))
+    found.__dict__["lines"] = lines
+    sizes = {"study": 7e6, "dlm-2m": 2e6, "dlm-6m": 7e6, "dlm-20": 2e7}
+    found.__dict__["strict"] = pd.DataFrame(
+        {
+            "task": task,
+            "model": model,
+            "parameters": sizes[model.partition("@")[0][:6].removesuffix("-")],
+            "strictness": 0.6 + 0.2 * (task == "logic"),
+        }
+        for task in TASKS
+        for model in MODELS
+    )
+    return found
+
+
+def test_refinement_alone_differs():
+    study = Study(tasks=("math", "terse", "logic"))
+    for (task, model, share, method), run in study.runs().items():
+        options = run.resolved()
+        if method in FORMS:
+            plain = study.runs()[task, model, share, "vanilla"].resolved()
+            assert options.forwards == plain.steps == options.canvas // share
+            assert options.fill_up.to_dict() | {"steps": plain.steps} == plain.to_dict()
+            assert options.refine_temperature == options.temperature
+    runs = study.runs()
+    assert {run.resolved().steps for key, run in runs.items() if key[2] == 1} == {96, 48, 42}
+
+
+def test_the_lines_find_what_is_in_the_answers(study):
+    e = study.slope("published rates", CAPABILITY)
+    assert e.low < 4 < e.high and e.high - e.low < 2 and e.n == len(MODELS) and e.p < 0.05
+    strict = study.slope("published rates", STRICTNESS)
+    assert strict.low < 5 < strict.high and strict.high - strict.low < 2
+    flat = study.slope("mild rates", CAPABILITY)
+    assert flat.low < 0 < flat.high
+    verdicts = {claim.says: claim.verdict for claim in study.claims()}
+    assert [v for says, v in verdicts.items() if "published" in says] == [HOLDS, HOLDS]
+    assert study.headlines()["tolerator_gain_per_capability"]["n"] == len(MODELS)
+    told = study.extrapolated().set_index(["form", "at"]).loc["published rates"]
+    at = told.loc["capability 70.2 %"]
+    assert at.low < 0.4 * 70.18 - 15 < at.high, "that of math"
+    assert told.loc["8 billion parameters"].models == 6, "of the whole trainings"
+
+
+def test_kept_steps_are_of_one_training_and_too_few_make_no_line(study):
+    assert training_of("dlm-20m@300") == training_of("dlm-20m") != training_of("dlm-2m")
+    assert training_of("study-dlm-on") == training_of("study-dlm")
+    few = Study(models=MODELS[:4], tasks=TASKS, items=ITEMS, shares=(4,))
+    few.__dict__.update(lines={k: v for k, v in study.lines.items() if k[1] in few.models}, strict=study.strict)
+    assert few.slopes.empty and few.headlines() == {} and few.extrapolated().empty
+    assert {claim.verdict for claim in few.claims()} == {UNTESTABLE}
+    assert set(few.ledger()["here"]) == {"not measured"}
+
+
+def test_a_model_that_cannot_do_a_task_is_on_no_line_there(study):
+    study.__dict__["capability"] = study.capability | {("math", "dlm-2m@300"): trend.FLOOR - 1}
+    line = study.line("mild rates", 4, CAPABILITY)
+    assert len(line.cells) == len(TASKS) * len(MODELS) - 1
+
+
+def test_what_survival_and_repair_foretell():
+    assert after(0.6, 0.9, 0.2, 1) == pytest.approx(0.6 * 0.9 + 0.4 * 0.2)
+    assert after(0.6, 0.9, 0.2, 500) == pytest.approx(0.2 / (1 - 0.9 + 0.2)), "where losses and gains are equal"
+    assert after(1.0, 0.9, math.nan, 1) == 0.9 and math.isnan(after(1.0, 0.9, math.nan, 2))
+    assert after(0.0, math.nan, 0.2, 1) == pytest.approx(0.2)
+
+
+def test_it_is_decoded_measured_and_written(random_models, tmp_path, monkeypatch):
+    """With a random network, which is on no line: every page's part is there."""
+    from lib.running import one_batch
+
+    monkeypatch.setattr(trend, "model_of", one_batch.model_of)
+    study = Study(items=2, tasks=("qa",), shares=(4,), out=str(tmp_path / "out"))
+    study.save()
+    assert list(study.refining.form) == ["published rates", "mild rates"]
+    assert study.refining.rate.tolist() == [0.6, 0.15] and (study.refining.repair_n <= 2).all()
+    assert len(study.strict) == 1 and study.strict.n.tolist() == [2]
+    assert len(study.gains) == 4 and "no line" in study.reading()
