@@ -50,8 +50,8 @@ from lib.studies.mtad import (
 from lib.studies.mtad import (
     tau_real as mtad_tau_real,
 )
-from lib.studies.mtad.base import reduction, repeats_itself
 from lib.studies.mtad.joint import Study as Joint
+from lib.studies.mtad.pair import reduction, repeats_itself
 from lib.studies.mtad.scores import Study as Scores
 from lib.studies.mtad.ways import GREEDY, LOSSLESS, PLAIN, WARP, WAYS
 from lib.tasks import get_task, judge, mt_bench, rows

@@ -20,7 +20,8 @@ from lib.running.identity import items_of
 from lib.running.one_batch import model_of
 from lib.running.respond import respond
 from lib.studies.base import SHORT, Timed
-from lib.studies.mtad.base import DraftingStudy, drafts
+from lib.studies.mtad.base import DraftingStudy
+from lib.studies.mtad.pair import drafts
 from lib.studies.mtad.ways import GREEDY, PLAIN, WARP, WAYS
 from lib.tasks import get_task
 

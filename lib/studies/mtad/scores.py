@@ -10,7 +10,8 @@ from lib.errors import require_known
 from lib.reporting.claims import OWN, Claim, more
 from lib.reporting.result_folder import headline
 from lib.running.run import Run
-from lib.studies.mtad.base import DraftingStudy, reduction
+from lib.studies.mtad.base import DraftingStudy
+from lib.studies.mtad.pair import reduction
 from lib.studies.mtad.ways import LOSSLESS, WAYS
 
 # Against what MTAD is held: name -> why.
