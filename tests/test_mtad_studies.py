@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import AR, tiny
+from conftest import AR, heads, tiny
 from scipy.stats import norm
 
 from lib.analysis.interleaved import interleaved
 from lib.analysis.perplexity import perplexity_change
 from lib.analysis.stats import Estimate
+from lib.autodeco import AutoDecoForCausalLM
 from lib.errors import UserError
 from lib.models.registry import Model
 from lib.models.study import build_tokenizer
@@ -306,13 +307,15 @@ def settings_of(notebook):
     return s, [(run.method, run, run.draft) for run in found]
 
 
-@pytest.mark.parametrize("notebook", MTAD)
+@pytest.mark.parametrize("notebook", [name for name in MTAD if name != "39_composition"])
 def test_sampled_methods_have_one_warp_and_one_draft(notebook):
+    """One each of two drafts in notebook 38."""
     s, found = settings_of(notebook)
     sampled = 0
     for method, run, draft in found:
         options = dict(run.options)
-        assert draft == ("" if method in PLAIN and notebook != "34_mtad_speed" else s.draft), method
+        drafts = [""] if method in PLAIN and notebook != "34_mtad_speed" else [s.draft, getattr(s, "other", s.draft)]
+        assert draft in drafts, method
         assert run.model == s.model
         if options.get("temperature"):
             sampled += 1
@@ -332,7 +335,7 @@ def test_no_parameter_hides_what_a_study_inherits(notebook):
 
 
 def test_lossless_methods_are_named_as_such():
-    lossless = {"speculative", "tree_speculative", "assisted"}
+    lossless = {"speculative", "hsd", "tree_speculative", "assisted"}
     assert {WAYS[name][0] for name in LOSSLESS} == lossless
     assert all(WAYS[name][1].get("ensemble", 1.0) == 1.0 and WAYS[name][1]["temperature"] for name in LOSSLESS)
 
@@ -345,12 +348,16 @@ def test_studies_share_their_runs():
     sweep = mtad_sweep.Study(**QA).runs()
     names = {"MTAD": "MTAD: tau 0.5", "MMTAD": "MMTAD: tau 0.5", "threshold": "threshold: tau 0.5"}
     names |= {"speculative": "speculative: gamma 4", "speculative, greedy": "speculative, greedy: gamma 4"}
-    names |= {"typical": "typical: epsilon 0.09", "BiLD": "BiLD: rollback 2"}
+    names |= {name: f"{name}: rollback 2" for name in ("BiLD", "BiLD, greedy")}
+    names |= {name: f"{name}: epsilon 0.09" for name in ("typical", "typical, its truncation")}
+    names["MMTAD, greedy"] = "MMTAD, greedy: gamma 4"
     names["assisted, ensemble 0.5"] = "assisted, ensemble: w 0.5"
     for ours, theirs in names.items():
         assert scores["qa", ours] == frontier["qa", theirs], ours
     assert sweep["qa", mtad_sweep.PUBLISHED_SETTING] == scores["qa", "MTAD"]
-    assert sweep["qa", "tree, reference kept"] == scores["qa", "MMTAD"]
+    trees = {"kept": "MMTAD", "slot": "MMTAD, slot"}
+    assert all(sweep["qa", f"tree, reference {name}"] == scores["qa", way] for name, way in trees.items())
+    assert sweep["qa", "softmax weights"] == scores["qa", "MTAD, softmax"]
     joint = Joint(**QA).runs()
     assert all(joint["qa", name] == scores["qa", name] for name in ("sampling", "greedy", "beam search"))
 
@@ -888,8 +895,11 @@ def pair_of_models(tmp_path, monkeypatch):
     """A random target, as a draft the same with noise, a tokenizer of QA; runs and results under tmp_path."""
     texts = [text for item in get_task("country_facts").items("test", 30) for text in (item.prompt, item.target)]
     tokenizer = build_tokenizer(texts)
-    networks = {name: tiny(len(tokenizer), seed=4) for name in ("study-ar", "study-draft")}
-    networks["study-draft"].lm_head.weight.data += 0.2 * tiny(len(tokenizer), seed=5).lm_head.weight.data
+    networks = {name: tiny(len(tokenizer), seed=4) for name in ("study-ar", "study-draft", "ar-2m")}
+    for small in ("study-draft", "ar-2m"):
+        networks[small].lm_head.weight.data += 0.2 * tiny(len(tokenizer), seed=5).lm_head.weight.data
+    for base_name in ("study-ar", "ar-2m"):
+        networks[f"{base_name}-autodeco"] = AutoDecoForCausalLM.from_base(networks[base_name], heads())
 
     def model_of(name, device):
         return Model(name, networks[name], tokenizer, AR)
@@ -926,6 +936,8 @@ SMALL = {
         "tolerated": 100.0,
         "tokens": 8,
     },
+    "38_mtad_lossless": {"rounds": 2},
+    "39_composition": {"rounds": 2},
 }
 
 

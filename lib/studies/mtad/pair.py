@@ -66,10 +66,10 @@ class PairStudy(BaseStudy):
     def counted(self, key: tuple) -> dict[str, float | None]:
         """Counts of a run, the end of text a token; of a method that has no such count None.
 
-        target_forwards, draft_forwards: a token. block_efficiency: tokens a pass of the target, the one that it adds
-        among them. acceptance: accepted over drafted layers, in %. shown: drafted tokens a pass that the target
-        verifies. accepted: drafted tokens a pass that are taken. overshoot, beyond: of a lossy rule a pass, see
-        `lib.mtad.loop.excess`.
+        target_forwards, draft_forwards, draft_positions: a token. block_efficiency: tokens a pass of the target, the
+        one that it adds among them. acceptance: accepted over drafted layers, in %. shown: drafted tokens a pass that
+        the target verifies. accepted: drafted tokens a pass that are taken. overshoot, beyond: of a lossy rule a
+        pass, see `lib.mtad.loop.excess`.
         """
         lines, made = self.lines[key], self.made(key)
 
@@ -81,6 +81,7 @@ class PairStudy(BaseStudy):
         return {
             "target_forwards": total("target_forwards") / sum(made),
             "draft_forwards": total("draft_forwards") / sum(made) if drafts else None,
+            "draft_positions": total("draft_positions") / sum(made) if drafts else None,
             "block_efficiency": (total("accepted") + total("bonus")) / total("blocks") if counts else None,
             "acceptance": 100 * total("accepted") / total("reached") if counts and total("reached") else None,
             "shown": total("drafted") / total("blocks") if counts else None,
@@ -88,6 +89,15 @@ class PairStudy(BaseStudy):
             "overshoot": total("overshoot") / total("blocks") if lossy else None,
             "beyond": total("beyond") / total("blocks") if lossy else None,
         }
+
+    def same_texts(self, name: str, against: str) -> tuple[int, int]:
+        """Responses of one way whose text is the other's, and all of them, over all tasks."""
+        pairs = [
+            (a["text"], b["text"])
+            for task in self.tasks
+            for a, b in zip(self.lines[task, name], self.lines[task, against], strict=True)
+        ]
+        return sum(a == b for a, b in pairs), len(pairs)
 
     # Differences over several tasks together: pairs of names.
 
