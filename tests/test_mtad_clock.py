@@ -153,7 +153,7 @@ def test_all_rules_draft_as_much_and_tau_is_that_of_the_study():
 @pytest.fixture
 def pair(tmp_path, monkeypatch):
     """A random target and drafts that are it with noise, target and one draft with heads too."""
-    texts = [text for item in get_task("country_facts").items("test", 30) for text in (item.prompt, item.target)]
+    texts = [text for item in get_task("country_sentences").items("test", 30) for text in (item.prompt, item.target)]
     tokenizer = build_tokenizer(texts)
     networks = {name: tiny(len(tokenizer), seed=4) for name in ("study-ar", "study-draft", "ar-2m")}
     for small, noise in (("study-draft", 0.4), ("ar-2m", 0.2)):

@@ -243,7 +243,7 @@ def test_block_efficiency_counts_the_end_of_text_and_acceptance_what_was_drafted
     """Of real responses: accepted and bonus tokens are the text and its end, and at most gamma a pass are drafted."""
     s = Scores(**QA | {"items": 6}, methods=("speculative", "MTAD"))
     for (_, name), lines in s.lines.items():
-        limit = get_task("country_facts").max_new_tokens
+        limit = get_task("country_sentences").max_new_tokens
         for line in lines:
             ended = line["tokens_kept"] < limit
             assert line["accepted"] + line["bonus"] == line["tokens_kept"] + ended
@@ -656,22 +656,22 @@ def test_all_ways_decode_the_same_prompts_in_a_round(batch, monkeypatch):
     assert len(set(prompts)) == len(prompts) == 6
     items = [f"{task.instruction}{item.prompt}" for task, item in s._items(0, 6)]
     assert prompts == items
-    assert [task.name for task, _ in s._items(0, 4)] == ["country_facts", "gsm_symbolic"] * 2
+    assert [task.name for task, _ in s._items(0, 4)] == ["country_sentences", "worded_math"] * 2
     assert s._items(2, 3) == s._items(0, 5)[2:]
     alone = {type(options).__name__ for options, *_, without in calls if without}
     assert alone == {"Autoregressive", "Mtjd"}, "only these have no draft"
 
 
 def test_items_begin_again_where_a_task_has_no_more(monkeypatch):
-    few = {"country_facts": 3, "gsm_symbolic": 9}
+    few = {"country_sentences": 3, "worded_math": 9}
     monkeypatch.setattr(
         mtad_rounds,
         "items_of",
         lambda task, split, n: [Item(f"{task} {i}", "", "") for i in range(min(n, few[task]))],
     )
     found = [item.id for _, item in mtad_speed.Study(tasks=("qa", "math"))._items(0, 10)]
-    assert found[::2] == [f"country_facts {i}" for i in (0, 1, 2, 0, 1)]
-    assert found[1::2] == [f"gsm_symbolic {i}" for i in range(5)]
+    assert found[::2] == [f"country_sentences {i}" for i in (0, 1, 2, 0, 1)]
+    assert found[1::2] == [f"worded_math {i}" for i in range(5)]
 
 
 # The authors' logs
@@ -893,7 +893,7 @@ def test_mt_bench_has_its_eighty_questions(monkeypatch):
 @pytest.fixture
 def pair_of_models(tmp_path, monkeypatch):
     """A random target, as a draft the same with noise, a tokenizer of QA; runs and results under tmp_path."""
-    texts = [text for item in get_task("country_facts").items("test", 30) for text in (item.prompt, item.target)]
+    texts = [text for item in get_task("country_sentences").items("test", 30) for text in (item.prompt, item.target)]
     tokenizer = build_tokenizer(texts)
     networks = {name: tiny(len(tokenizer), seed=4) for name in ("study-ar", "study-draft", "ar-2m")}
     for small in ("study-draft", "ar-2m"):
