@@ -157,11 +157,12 @@ def test_what_follows_from_responses_is_counted_without_any(stem, monkeypatch):
     first, runs = study.runs(), plan.runs_of(study)
     assert set(first.values()) <= set(runs)
     later = {"10_autodeco_scores": 3, "11_autodeco_pass_at_k": 3, "17_autodeco_real": 1, "36_mtad_tau": 1,
-             "37_mtad_tau_real": 1}  # fmt: skip
+             "37_mtad_tau_real": 1, "39_composition": 3}  # fmt: skip
     extra = len(runs) - len(set(first.values()))
     assert extra == (later.get(stem, 0) if stem != "12_autodeco_sweep" else 2 * 9)
-    assert bool(study.timed()) == (stem in ("16_autodeco_overhead", "34_mtad_speed")), "the two without runs"
-    assert bool(runs) != bool(study.timed())
+    alone, both = ("16_autodeco_overhead", "34_mtad_speed"), ("38_mtad_lossless", "39_composition")
+    assert bool(study.timed()) == (stem in alone + both), "what decodes by the clock, with runs or without"
+    assert bool(runs) == (stem not in alone)
 
 
 def test_by_the_clock_costs_what_the_same_run_costs():

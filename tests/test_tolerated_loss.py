@@ -8,7 +8,7 @@ from lib.analysis.stats import Estimate
 from lib.analysis.tolerated_loss import RULES, Candidate, fastest_tolerated
 from lib.errors import UserError
 from lib.reporting.tables import accuracy_difference as difference
-from lib.studies.mtad.base import reduction
+from lib.studies.mtad.pair import reduction
 
 POINTS = st.integers(-20, 20).map(float)
 

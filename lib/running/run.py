@@ -40,8 +40,10 @@ class Run:
         names = [field.name for field in fields(decoder_of(method).options)]
         key = "canvas" if "canvas" in names else "max_new_tokens"
         options.setdefault(key, get_task(task).max_new_tokens)
-        if (method == "autodeco") != (entry_of(model).tier == "heads"):
-            has = "no heads, which autodeco needs" if method == "autodeco" else "heads, which only autodeco uses"
+        wanted = method == "autodeco" or bool(options.get("heads"))
+        if wanted != (entry_of(model).tier == "heads"):
+            asks = method if method == "autodeco" else f"{method} with heads=True"
+            has = f"no heads, which {asks} needs" if wanted else "heads, which autodeco and heads=True alone use"
             raise UserError(f"{model} has {has}: the method {method} cannot run on it")
         if key == "canvas" and FAMILIES[entry_of(model).family].mask_id is None:
             raise UserError(f"{model} has no [MASK] token: {method} needs a diffusion model, such as study-dlm")

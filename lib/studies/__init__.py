@@ -32,6 +32,8 @@ STUDIES = {
     "35_mtad_real": "mtad.real",
     "36_mtad_tau": "mtad.tau",
     "37_mtad_tau_real": "mtad.tau_real",
+    "38_mtad_lossless": "mtad.lossless",
+    "39_composition": "mtad.composition",
 }
 # What a plain `make reproduce` renders: the models, and a paper's first claim.
 HEADLINE_NOTEBOOKS = ("00_study_models", "10_autodeco_scores", "20_tolerator_scores", "30_mtad_scores")

@@ -1,7 +1,5 @@
-"""What the MTAD studies share: runs of a method by name, quality and perplexity side by side, cost by counting."""
+"""What the MTAD studies share: quality and perplexity of every run side by side, cost by counting."""
 
-import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,58 +14,22 @@ from lib.analysis.interleaved import interleaved
 from lib.analysis.perplexity import distinct, perplexity, perplexity_change, repeated, surprises
 from lib.analysis.stats import Estimate
 from lib.analysis.totals import ratio_of_totals
-from lib.paths import CHECKPOINTS
-from lib.reporting.tables import accuracy_cells, accuracy_difference, difference_table, outcomes, percent, summary_row
+from lib.reporting.tables import accuracy_cells, outcomes, percent, summary_row
 from lib.running.code import Name, name_of
 from lib.running.identity import items_of
 from lib.running.one_batch import model_of
-from lib.running.run import Run, run_of
-from lib.studies.base import SHORT, BaseStudy, limit
-from lib.studies.mtad.ways import PLAIN, WAYS
+from lib.studies.mtad.pair import PairStudy, drafts
 from lib.tasks import get_task
-
-NO_ANSWER = ("chat", "summary")  # kinds of task of which no response is right or wrong
 
 
 @dataclass(frozen=True)
-class DraftingStudy(BaseStudy):
-    """A study of one pair; the keys of its runs are (task, name), the name telling method and setting.
-
-    `tokens`: the length limit; 0 is the task's own.
-    """
-
-    tasks: tuple[str, ...] = ("math", "qa", "code")
-    model: str = "study-ar"
-    draft: str = "study-draft"
-    tokens: int = 0
-
-    printed_in = "mtad"
-
-    def _run(self, short: str, method: str, split: str = "test", **options) -> Run:
-        draft = {} if method in PLAIN else {"draft": self.draft}
-        samples = 1 if repeats_itself(method, options) else self.samples
-        size = {"items": self.items, "samples": samples, "split": split}
-        options = limit(self.tokens) | options
-        return Run.of(self.model, SHORT.get(short, short), method, **size, **draft, **options)
-
-    def named(self, short: str, name: str, **more) -> Run:
-        """A run of WAYS by its name, with other options where `more` gives them."""
-        method, options = WAYS[name]
-        return self._run(short, method, **(options | more))
+class DraftingStudy(PairStudy):
+    """A study of one pair that shows how likely its texts are and what they cost by single forwards."""
 
     @classmethod
     def measured_by(cls) -> tuple[list[Name], list[Path]]:
         """What perplexities and times are made by; the drafts that can be trained anew among it."""
         return [name_of(surprises), name_of(one_forward), name_of(interleaved)], drafts()
-
-    def measurement(self, name: str, measure: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-        """As of any study, and only where the committed table is of these very responses."""
-        path = self.place / "manifest.json"
-        if path.exists():
-            stored = json.loads(path.read_text())["runs"].values()
-            if {run_of(entry["run"]) for entry in stored} != set(self.all_runs.values()):
-                return measure().round(4)
-        return super().measurement(name, measure)
 
     @cached_property
     def surprise(self) -> pd.DataFrame:
@@ -137,23 +99,12 @@ class DraftingStudy(BaseStudy):
         """c: the time of a draft's forward over one token by that of the target's."""
         return sum(self.prices["draft"]) / sum(self.prices["target"])
 
-    def made(self, key: tuple) -> list[int]:
-        """Tokens of each response of a run, its end of text among them."""
-        limit = dict(self.all_runs[key].options)["max_new_tokens"]
-        return [min(line["tokens_kept"] + 1, limit) for line in self.lines[key]]
-
-    @property
-    def answered(self) -> tuple[str, ...]:
-        """The tasks whose responses are right or wrong; of the others accuracy is nothing, and no claim is on it."""
-        return tuple(short for short in self.tasks if get_task(SHORT.get(short, short)).kind not in NO_ANSWER)
-
     @cached_property
     def summary(self) -> pd.DataFrame:
         """A row a run: accuracy, perplexity, repetition, and what it cost.
 
-        All but accuracy and text are a token, the end of text counted. units: see there. block_efficiency: tokens a
-        pass of the target, the one that it adds among them. acceptance: accepted over drafted layers. shown: drafted
-        tokens a pass that the target verifies. cut: responses that the length limit ended, in %.
+        units: see there, a token, the end of text counted. cut: responses that the length limit ended, in %. All
+        others: see `counted`.
         """
         rows = []
         for (short, name), lines in self.lines.items():
@@ -171,18 +122,8 @@ class DraftingStudy(BaseStudy):
     def _counts(self, key: tuple) -> dict:
         lines, made = self.lines[key], self.made(key)
         limit = dict(self.all_runs[key].options)["max_new_tokens"]
-
-        def total(name: str) -> float:
-            return float(sum(line[name] for line in lines))
-
-        drafts, counts = lines[0]["draft_forwards"] is not None, lines[0].get("accepted") is not None
-        return {
-            "target_forwards": total("target_forwards") / sum(made),
-            "draft_forwards": total("draft_forwards") / sum(made) if drafts else None,
+        return self.counted(key) | {
             "units": sum(map(self.units, lines)) / sum(made),
-            "block_efficiency": (total("accepted") + total("bonus")) / total("blocks") if counts else None,
-            "acceptance": 100 * total("accepted") / total("reached") if counts and total("reached") else None,
-            "shown": total("drafted") / total("blocks") if counts else None,
             "cut": 100 * np.mean([line["tokens_kept"] == limit for line in lines]),
         }
 
@@ -204,18 +145,12 @@ class DraftingStudy(BaseStudy):
     def costs(self) -> pd.DataFrame:
         """Means over tasks, a line a way to decode; see `summary`."""
         columns = ["target_forwards", "draft_forwards", "units", "block_efficiency", "acceptance", "shown"]
-        columns += ["tokens", "cut", "repeated", "distinct"]
+        columns += ["overshoot", "beyond", "tokens", "cut", "repeated", "distinct"]
         rows = self.summary.astype(dict.fromkeys(columns, float))
         found = rows.groupby("name", sort=False)[columns].mean().round(3)
         return found.rename_axis(None)
 
     # Differences over several tasks together: pairs of names.
-
-    def judged(self, name: str, against: str, tasks: tuple[str, ...] | None = None) -> Estimate:
-        """Accuracy of one way minus that of another in points, over tasks together, paired on items."""
-        return accuracy_difference(
-            *([line for task in tasks or self.tasks for line in self.lines[task, way]] for way in (name, against))
-        )
 
     def likelier(self, name: str, against: str, tasks: tuple[str, ...] | None = None) -> Estimate:
         """Perplexity of one way over that of another minus 1, in %, over tasks together, paired on items."""
@@ -249,19 +184,6 @@ class DraftingStudy(BaseStudy):
 
         return ratio_of_totals(totals(name), totals(against))
 
-    def differences(
-        self, pairs: list[tuple[str, str]], measure: str = "judged", tasks: tuple[str, ...] | None = None
-    ) -> pd.DataFrame:
-        """A row a pair of ways and task, and one for all of `tasks`; p after Holm over the whole table."""
-        tasks = tasks or self.tasks
-        groups = [(task, (task,)) for task in tasks] + ([("all", tasks)] if len(tasks) > 1 else [])
-        found = [
-            ({"way": a, "against": b, "task": label}, getattr(self, measure)(a, b, group))
-            for a, b in pairs
-            for label, group in groups
-        ]
-        return difference_table(found).drop(columns="p", errors="ignore")  # an empty table has no column
-
     def scatter(self, rows: pd.DataFrame, x: str, y: str, **axes):
         """A panel a task: a point each way, named."""
         figure, panels = plt.subplots(1, len(self.tasks), figsize=(4.4 * len(self.tasks), 3.8), squeeze=False)
@@ -283,20 +205,3 @@ class DraftingStudy(BaseStudy):
             sns.despine(ax=axis)
         panels[0][-1].legend(frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
         return figure
-
-
-def drafts() -> list[Path]:
-    """The weights of the drafts that can be trained anew."""
-    return sorted(CHECKPOINTS.glob("*-draft/model.safetensors"))
-
-
-def repeats_itself(method: str, options: dict) -> bool:
-    """Whether a second sample would be the first again."""
-    if method == "mtjd":
-        return not options.get("joint_temperature")
-    return method == "beam" or not options.get("temperature")
-
-
-def reduction(e: Estimate) -> Estimate:
-    """A change as how much less it is."""
-    return Estimate(0.0 - e.value, 0.0 - e.high, 0.0 - e.low, e.n, e.p)  # never -0.0

@@ -36,6 +36,7 @@ class Study(DraftingStudy):
             "MMTAD": {f"tau {t:g}": ("mtad", {"tau": t, "tree": True}) for t in self.grid},
             "threshold": {f"tau {t:g}": ("threshold", {"tau": t}) for t in self.grid},
             "typical": {f"epsilon {e:g}": ("typical", {"epsilon": e}) for e in self.epsilons},
+            "typical, its truncation": {f"epsilon {e:g}": ("truncated", {"epsilon": e}) for e in self.epsilons},
             "BiLD": {f"rollback {r:g}": ("bild", {"rollback": r}) for r in self.rollbacks},
             "assisted, ensemble": {f"w {w:g}": ("assisted", {"ensemble": w}) for w in self.weights},
             "speculative": {f"gamma {n}": ("speculative", {"gamma": n}) for n in self.gammas},
@@ -43,12 +44,16 @@ class Study(DraftingStudy):
             "token tree": {"4, 2, 2": ("tree_speculative", {})},
             "MTAD, gamma": {f"gamma {n}": ("mtad", {"gamma": n}) for n in self.gammas if n != 4},
         }
-        greedy = {f"gamma {n}": ("speculative", GREEDY | {"gamma": n}) for n in self.gammas}
+        greedy = {
+            "speculative, greedy": {f"gamma {n}": ("speculative", GREEDY | {"gamma": n}) for n in self.gammas},
+            "BiLD, greedy": {f"rollback {r:g}": ("bild", GREEDY | {"rollback": r}) for r in self.rollbacks},
+            "MMTAD, greedy": {f"gamma {n}": ("mtad", GREEDY | {"gamma": n, "tree": True}) for n in self.gammas},
+        }
         curves = {
             name: {point: (method, WARP | options) for point, (method, options) in points.items()}
             for name, points in found.items()
         }
-        return curves | {"speculative, greedy": greedy}
+        return curves | greedy
 
     def runs(self) -> dict[tuple, Run]:
         """Keys are (task, `curve: point`) and (task, name of a reference)."""

@@ -9,7 +9,8 @@ import seaborn as sns
 
 from lib.reporting.claims import OWN, Claim, more
 from lib.running.run import Run
-from lib.studies.mtad.base import DraftingStudy, reduction
+from lib.studies.mtad.base import DraftingStudy
+from lib.studies.mtad.pair import reduction
 from lib.studies.mtad.ways import WARP
 
 CLAIMED = {"Spider": 138.0, "MT-Bench": 11.8, "HumanEval": 130.0}  # higher scores than sampling's, in %

@@ -23,7 +23,8 @@ from lib.studies.mtad.ways import WARP, WAYS
 
 LEARNED = ("instructions", "gsm8k")  # what the draft's text answers, see lib/training/mtad/text.py
 SIBLINGS = ("instructions",)  # made as the draft's training prompts; notebook 37 has what is lost at home
-DEFAULT_WAYS = ("sampling", "greedy", "speculative", "token tree", "threshold", "MTAD", "MMTAD")
+DEFAULT_WAYS = ("sampling", "greedy", "speculative", "HSD", "token tree", "threshold", "MTAD", "MMTAD")
+OF_GAMMA = ("speculative", "hsd", "threshold", "typical", "truncated", "mtad")  # methods that take the study's
 # Our names of the tasks of the authors' logs, and how many items these have.
 LOGGED = {"Spider": (("spider_execution", "spider"), 100), "HumanEval": (("humaneval",), 164)}
 
@@ -65,7 +66,7 @@ class Study(RatedStudy):
         """Of a method by name: its own, and what this study has a parameter for."""
         method, options = WAYS[name]
         options = options | ({"top_k": self.top_k} if options.get("top_k") else {})
-        if method in ("speculative", "threshold", "mtad"):
+        if method in OF_GAMMA:
             options = options | {"gamma": self.gamma}
         if method == "bild":
             options = options | {"fallback": self.fallback, "rollback": self.rollback}

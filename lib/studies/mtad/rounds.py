@@ -20,7 +20,8 @@ from lib.running.identity import items_of
 from lib.running.one_batch import model_of
 from lib.running.respond import respond
 from lib.studies.base import SHORT, Timed
-from lib.studies.mtad.base import DraftingStudy, drafts
+from lib.studies.mtad.base import DraftingStudy
+from lib.studies.mtad.pair import drafts
 from lib.studies.mtad.ways import GREEDY, PLAIN, WARP, WAYS
 from lib.tasks import get_task
 
@@ -29,7 +30,7 @@ SAMPLER = "sampling, this loop"  # MTJD's blocks of one token, drawn: the same d
 BATCHED = ("sampling", BASE, "MTAD", "MMTAD")
 ELSEWHERE = ("sampling", SAMPLER, BASE, "threshold", "MTAD", "MMTAD")
 TRIED_WAYS = (BASE, "speculative, greedy", "MTAD")
-TIMED = ("autoregressive", "mtjd", "speculative", "assisted", "threshold", "mtad")  # the methods of `ways`
+TIMED = ("autoregressive", "mtjd", "speculative", "hsd", "assisted", "threshold", "mtad")  # the methods of `ways`
 ENERGY_ROUNDS = 6
 CHECKED = 4  # rounds whose texts are compared, and whose forwards are timed one by one
 
@@ -77,6 +78,7 @@ class Rounds(DraftingStudy):
             "greedy": WAYS["greedy"],
             BASE: ("speculative", WARP | same),
             "block verification": ("speculative", WARP | same | {"block": True}),
+            "HSD": ("hsd", WARP | same),
             "speculative, greedy": ("speculative", GREEDY | same),
             "assisted": ("assisted", WARP | same),
             "assisted, its defaults": WAYS["assisted, its defaults"],

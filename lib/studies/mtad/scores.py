@@ -10,8 +10,9 @@ from lib.errors import require_known
 from lib.reporting.claims import OWN, Claim, more
 from lib.reporting.result_folder import headline
 from lib.running.run import Run
-from lib.studies.mtad.base import DraftingStudy, reduction
-from lib.studies.mtad.ways import LOSSLESS, WAYS
+from lib.studies.mtad.base import DraftingStudy
+from lib.studies.mtad.pair import reduction
+from lib.studies.mtad.ways import CONTROLS, LOSSLESS, WAYS
 
 # Against what MTAD is held: name -> why.
 AGAINST = ("sampling", "greedy", "speculative", "speculative, greedy", "threshold", "typical")
@@ -43,10 +44,18 @@ class Study(DraftingStudy):
         return self.differences([pair for pair in [*pairs, ("MMTAD", "MTAD")] if set(pair) <= set(self.methods)])
 
     @cached_property
+    def controls(self) -> pd.DataFrame:
+        """Each lossless method minus sampling; rules of today and options of MTAD minus what they are held against.
+
+        That the first are lossless is shown by tests on enumerated distributions: here only a gross fault would show.
+        """
+        pairs = [*((way, "sampling") for way in LOSSLESS), *CONTROLS]
+        return self.differences([pair for pair in pairs if set(pair) <= set(self.methods)])
+
+    @property
     def lossless(self) -> pd.DataFrame:
-        """Each lossless method minus sampling. That they are lossless is shown by tests on enumerated distributions;
-        this would only find a gross fault."""
-        return self.differences([(way, "sampling") for way in LOSSLESS if way in self.methods])
+        """The lossless ones of `controls`."""
+        return self.controls[self.controls.way.isin(LOSSLESS)] if len(self.controls) else self.controls
 
     @cached_property
     def perplexities(self) -> pd.DataFrame:
@@ -115,11 +124,20 @@ class Study(DraftingStudy):
             "- Tokens a unit of cost over those of speculative decoding (a forward of the draft costs "
             f"{self.cost_ratio:.2f} of the target's): {'; '.join(parts)}."
         )
-        told = self.lossless[self.lossless.verdict != "tied"]
+        told = self.lossless.query("verdict != 'tied'") if len(self.lossless) else self.lossless
         lines.append(
             f"- Lossless methods told apart from sampling by their accuracy, of {len(self.lossless)} comparisons: "
             f"{', '.join(f'{r.way} ({r.task})' for r in told.itertuples()) or 'none'}."
         )
+        if {"HSD", "block verification"} <= set(self.methods):
+            same, count = self.same_texts("HSD", "block verification")
+            lines.append(f"- HSD's texts are those of block verification in {same} of {count} responses.")
+        parts = [
+            f"{r.way} over {r.against} ({r.task}) {r.difference:+.1f} [{r.low:.1f}, {r.high:.1f}]"
+            for r in self.controls.itertuples()
+            if r.way not in LOSSLESS and r.verdict != "tied"
+        ]
+        lines.append(f"- Rules of today and options of MTAD told apart, points: {'; '.join(parts) or 'none'}.")
         return "\n".join(lines)
 
     def headlines(self) -> dict[str, dict]:
@@ -134,7 +152,7 @@ class Study(DraftingStudy):
         tables = {
             "summary": self.summary,
             "comparisons": self.comparisons,
-            "lossless": self.lossless,
+            "controls": self.controls,
             "perplexities": self.perplexities,
             "speeds": self.speeds.reset_index(names="name"),
             "likelihood": self.surprise,

@@ -11,16 +11,16 @@ import seaborn as sns
 from lib.analysis.stats import Estimate
 from lib.analysis.totals import ratio_of_totals
 from lib.decoders import options_of
-from lib.reporting.claims import OPEN, OWN, UNTESTABLE, Claim, at_least, at_most, more
+from lib.reporting.claims import OWN, UNTESTABLE, Claim, at_least, at_most, more
 from lib.reporting.result_folder import headline
 from lib.studies.base import Timed
+from lib.studies.mtad.clock import speed_claim
 from lib.studies.mtad.rounds import BASE, BATCHED, SAMPLER, TRIED_WAYS, Rounds
 from lib.studies.mtad.ways import PLAIN
 
 PAIRS = {"speculative": "assisted", "speculative, greedy": "assisted, greedy"}
 PROMPTS = "prompts like those that its draft learned from"
 OTHERS = "prompts of tasks that it did not learn"
-FEWEST = 6  # rounds: a bootstrap over fewer is narrower than its level
 AIM = 1.26  # times speculative decoding: what the fourth version of the paper prints
 
 
@@ -148,7 +148,7 @@ class Study(Rounds):
         for where, way, times in (("v2, ICLR", "MTAD", 1.42), ("v4", "MMTAD", 1.26)):
             e = self.ratio(way, BASE)
             says = f"{way} is {times:g} times as fast as speculative decoding ({self.model}, batch 1, {prompts})"
-            found.append(_speed_claim(f"abstract, {where}", says, e, more(e, times, zero=1.0), f"{times:g}x"))
+            found.append(speed_claim(f"abstract, {where}", says, e, more(e, times, zero=1.0), f"{times:g}x"))
         for where, way, times, theirs in (("v2, ICLR", "MTAD", 1.54, "1.54x"), ("v4", "MMTAD", 1.31, "23.6 % less")):
             e = self.energy(way)
             says = f"{way} takes {times:g} times less energy a token than speculative decoding"
@@ -156,21 +156,21 @@ class Study(Rounds):
             found.append(Claim(f"abstract, {where}", says, theirs, e, "times less", verdict))
         e = self.ratio("MTAD", BASE)
         found.append(
-            _speed_claim(OWN, f"MTAD is at least {AIM:g} times as fast as speculative decoding", e, at_least(e, AIM))
+            speed_claim(OWN, f"MTAD is at least {AIM:g} times as fast as speculative decoding", e, at_least(e, AIM))
         )
         for own, theirs in PAIRS.items():
             e = self.ratio(own, theirs)
             says = f"{own} decoding here is at least as fast as transformers' {theirs}, same pair and draft length"
-            found.append(_speed_claim(OWN, says, e, at_least(e, 1.0)))
+            found.append(speed_claim(OWN, says, e, at_least(e, 1.0)))
         e = self.ratio("MTAD", "speculative, greedy")
-        found.append(_speed_claim(OWN, "MTAD is faster than speculative greedy decoding", e, more(e, zero=1.0)))
+        found.append(speed_claim(OWN, "MTAD is faster than speculative greedy decoding", e, more(e, zero=1.0)))
         e = self.ratio("speculative, greedy", "greedy")
         found.append(
-            _speed_claim(OWN, "drafting greedily is no faster than greedy decoding alone", e, at_most(e, 1.0))
+            speed_claim(OWN, "drafting greedily is no faster than greedy decoding alone", e, at_most(e, 1.0))
         )
         for against in (BASE, self.sampler("elsewhere")) if self.elsewhere else ():
             e = self.ratio("MTAD", against, where="elsewhere")
-            found.append(_speed_claim(OWN, f"MTAD is faster than {against} on {OTHERS}", e, more(e, zero=1.0)))
+            found.append(speed_claim(OWN, f"MTAD is faster than {against} on {OTHERS}", e, more(e, zero=1.0)))
         return found
 
     def energy(self, way: str) -> Estimate:
@@ -241,8 +241,3 @@ class Study(Rounds):
             "forwards": self.forward_times,
         }
         return self.write(tables, {"speed": self.figure_speed()})
-
-
-def _speed_claim(where: str, says: str, e: Estimate, verdict: str, printed: str = "") -> Claim:
-    """A claim on a ratio of speeds, open where too few rounds were measured."""
-    return Claim(where, says, printed, e, "times", verdict if e.n >= FEWEST else OPEN)

@@ -33,8 +33,9 @@ class Study(DraftingStudy):
         found |= {f"W {n}": {"width": n} for n in self.widths if n != DEFAULTS["width"]}
         found |= {f"tau {t:g}": {"tau": t} for t in self.taus if t != DEFAULTS["tau"]}
         found["without replacement"] = {"replacement": False}
+        found["softmax weights"] = {"weights": "softmax"}
         return found | {
-            f"tree, reference {name}": {"tree": True, "reference": name} for name in ("kept", "best", "own")
+            f"tree, reference {name}": {"tree": True, "reference": name} for name in ("kept", "best", "own", "slot")
         }
 
     def runs(self) -> dict[tuple, Run]:
@@ -112,7 +113,8 @@ class Study(DraftingStudy):
                 for at, name in self.line(option)
             ]
             lines.append(f"- **{option}**, means over tasks: {'; '.join(parts)}.")
-        for name in ("without replacement", "tree, reference kept", "tree, reference best", "tree, reference own"):
+        trees = [name for name in self.variants() if name.startswith("tree")]
+        for name in ("without replacement", "softmax weights", *trees):
             e, c = self.judged(name, PUBLISHED_SETTING), self.cheaper(name, PUBLISHED_SETTING)
             lines.append(
                 f"- {name} against the published setting: {e.value:+.1f} points [{e.low:.1f}, {e.high:.1f}], "

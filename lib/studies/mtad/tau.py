@@ -14,7 +14,8 @@ from lib.reporting.claims import OWN, Claim, at_most
 from lib.reporting.tables import accuracy_difference
 from lib.running.run import Run
 from lib.studies.base import limit
-from lib.studies.mtad.base import DraftingStudy, reduction
+from lib.studies.mtad.base import DraftingStudy
+from lib.studies.mtad.pair import reduction
 from lib.studies.mtad.ways import WARP, WAYS
 
 BASES = ("speculative", "speculative, greedy")

@@ -11,6 +11,7 @@ WAYS: dict[str, tuple[str, dict]] = {
     "beam search": ("beam", {}),
     "speculative": ("speculative", WARP),
     "block verification": ("speculative", WARP | {"block": True}),
+    "HSD": ("hsd", WARP),
     "token tree": ("tree_speculative", WARP),
     "assisted": ("assisted", WARP),
     "assisted, its defaults": ("assisted", WARP | {"gamma": 20, "confidence": 0.4}),
@@ -18,10 +19,24 @@ WAYS: dict[str, tuple[str, dict]] = {
     "assisted, ensemble 0.5": ("assisted", WARP | {"ensemble": 0.5}),
     "threshold": ("threshold", WARP),
     "typical": ("typical", WARP),
+    "typical, its truncation": ("truncated", WARP),
     "BiLD": ("bild", WARP),
+    "BiLD, greedy": ("bild", GREEDY),
     "MTAD": ("mtad", WARP),
+    "MTAD, softmax": ("mtad", WARP | {"weights": "softmax"}),
     "MMTAD": ("mtad", WARP | {"tree": True}),
+    "MMTAD, slot": ("mtad", WARP | {"tree": True, "reference": "slot"}),
+    "MMTAD, greedy": ("mtad", GREEDY | {"tree": True}),
 }
-# The same distribution of texts as sampling, whatever the draft says; and as greedy decoding.
-LOSSLESS = ("speculative", "block verification", "token tree", "assisted", "assisted, its defaults")
+# The same distribution of texts as sampling, whatever the draft says. On one chain HSD is block verification, verdict
+# by verdict (lib/mtad/peers/hsd.py): their texts are the same.
+LOSSLESS = ("speculative", "block verification", "HSD", "token tree", "assisted", "assisted, its defaults")
+# What each option or rule of today is held against: the published form, or what a lossy rule is taken for.
+CONTROLS = (
+    ("typical", "typical, its truncation"),
+    ("BiLD, greedy", "greedy"),
+    ("MTAD, softmax", "MTAD"),
+    ("MMTAD, slot", "MMTAD"),
+    ("MMTAD, greedy", "greedy"),
+)
 PLAIN = ("autoregressive", "beam", "mtjd")  # methods without a draft
