@@ -7,8 +7,8 @@ from lib.tasks import get_task
 from lib.tasks.base import SPLITS
 from lib.tasks.prompt_templates import FRAMES, MATH, question_of, templates_of
 
-
-FRAMED = [(name, template) for name in FRAMES for template in FRAMES[name][1] if name != "gsm8k"]  # it has no own text
+# All but gsm8k, whose own frame is the bare question.
+FRAMED = [(name, template) for name, (frame, of_it) in FRAMES.items() if frame.strip() for template in of_it]
 
 
 def test_there_are_three_for_each_task():
