@@ -7,10 +7,15 @@ import pytest
 from lib.decoders import DECODERS
 from lib.errors import UserError
 from lib.studies.autodeco import frames, rivals
+from lib.studies.autodeco.ablation import DEFAULT, VARIANTS
+from lib.studies.autodeco.ablation import Study as Ablation
 from lib.studies.autodeco.rivals import GRID, NAMES, RIVALS, Study
 from lib.studies.autodeco.scores import Study as Scores
 from lib.training.autodeco.recipe import SOURCES
 from lib.training.autodeco.reward import REWARDS
+
+
+FULL = VARIANTS["autodeco"]
 
 
 def answered(run, right) -> list[dict]:
@@ -145,3 +150,18 @@ def test_no_budget_is_known_for_other_models():
         Study(budget=24)
     with pytest.raises(UserError, match="framed_items must be 1 or more"):
         Study(framed_items=0)
+
+
+def test_training_seeds_are_a_random_factor_beside_items():
+    """Three seeds that differ by a point each, whatever the item: all of the spread is theirs, none the items'."""
+    study = Ablation(items=200, samples=1, tasks=("qa",), variants=("autodeco", "autodeco-1", "autodeco-2"))
+    shares = dict(zip((DEFAULT, *study.names.values()), (80, 100, 120, 140), strict=True))
+    study.__dict__["lines"] = {
+        key: answered(run, lambda i, n=shares[key[1]]: (i * 7) % 200 < n) for key, run in study.runs().items()
+    }
+    row = study.seeds.loc["qa"]
+    assert row["by seed, %"] == "50.0, 60.0, 70.0" and row["minus default"] == pytest.approx(20)
+    assert row["sd of means by seed"] == pytest.approx(10) and 9 < row["sd of seeds"] < 10
+    (over_items,) = study.comparisons.query("variant == @FULL and against == @DEFAULT").itertuples()
+    assert row["high"] - row["low"] > 2 * (over_items.high - over_items.low), "three seeds are few"
+    assert len(replace(study, variants=("autodeco",)).seeds) == 0

@@ -6,7 +6,7 @@ for, such as the mark before a number, is in every template; that takes the plac
 
 A model that was trained here on one frame alone, such as study-ar and the models of the second bed, goes on from bare
 prompts: for those a template is text that they have never read, and the axis says nothing of decoding. It is made for
-models that follow instructions, such as SmolLM2 after fine-tuning.
+models that follow instructions: SmolLM2 on questions, and on word problems only after fine-tuning.
 """
 
 from collections.abc import Iterator

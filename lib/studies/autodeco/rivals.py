@@ -21,7 +21,7 @@ from lib.studies.base import SHORT, BaseStudy, limit
 from lib.training.autodeco.recipe import SOURCES
 from lib.training.autodeco.reward import REWARDS
 
-# Rival -> its name in tables, decoder and options: what its paper recommends, or near it where it recommends by model.
+# Rival -> its name in tables, decoder and options: what its paper recommends; of eta between its values by model.
 RIVALS = {
     "greedy": ("greedy", "autoregressive", {}),
     "min_p": ("min-p, 0.1", "min_p", {"min_p": 0.1}),
