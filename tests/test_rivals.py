@@ -14,7 +14,6 @@ from lib.studies.autodeco.scores import Study as Scores
 from lib.training.autodeco.recipe import SOURCES
 from lib.training.autodeco.reward import REWARDS
 
-
 FULL = VARIANTS["autodeco"]
 
 
