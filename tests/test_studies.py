@@ -365,7 +365,7 @@ def made_up(runs):
     return lines
 
 
-@pytest.mark.parametrize("module", ["scores", "pass_at_k", "sweep", "ablation", "control"])
+@pytest.mark.parametrize("module", ["scores", "pass_at_k", "sweep", "ablation", "control", "rivals"])
 def test_every_study_can_say_what_it_runs(module):
     study = import_module(f"lib.studies.autodeco.{module}").Study(items=10)
     later = study.later_runs(made_up(study.runs()))
@@ -396,7 +396,9 @@ def test_the_sweep_takes_the_best_and_of_equals_the_nearest_to_plain_sampling():
         Sweep(validation_items=0)
 
 
-@pytest.mark.parametrize("module", ["scores", "pass_at_k", "sweep", "ablation", "control", "real", "control_real"])
+@pytest.mark.parametrize(
+    "module", ["scores", "pass_at_k", "sweep", "ablation", "control", "real", "control_real", "rivals"]
+)
 def test_a_study_says_in_words_and_verdicts_what_it_found(module):
     """From made-up responses: the reading, the ledger and the headlines need nothing else."""
     study = import_module(f"lib.studies.autodeco.{module}").Study(items=10, samples=2)

@@ -16,6 +16,7 @@ STUDIES = {
     "16_autodeco_overhead": "autodeco.overhead",
     "17_autodeco_real": "autodeco.real",
     "18_autodeco_control_real": "autodeco.control_real",
+    "19_autodeco_rivals": "autodeco.rivals",
     "20_tolerator_scores": "tolerator.scores",
     "21_tolerator_split": "tolerator.split",
     "22_tolerator_rate": "tolerator.rate",

@@ -1,12 +1,12 @@
 """Prompt templates: the same questions in other frames, because rankings of decoders may turn with the frame.
 
 They were seen to (2606.29228). `get_task("gsm8k@question-answer")` is gsm8k in that template: the same items by their
-ids, answers and scorer, so that templates are compared on the same questions. What the answer must end with is in
-every template, because the scorer reads it; that takes the place of a task's own instruction.
+ids, answers and scorer, so that templates are compared on the same questions. What a scorer looks
+for, such as the mark before a number, is in every template; that takes the place of a task's own instruction.
 
 A model that was trained here on one frame alone, such as study-ar and the models of the second bed, goes on from bare
 prompts: for those a template is text that they have never read, and the axis says nothing of decoding. It is made for
-models that follow instructions, such as SmolLM2 after fine-tuning.
+models that follow instructions: SmolLM2 on questions, and on word problems only after fine-tuning.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from lib.tasks.base import Item, Task
 from lib.tasks.protocol import fill
 
 MARK = "@"  # between the names of a task and of a template
-TEMPLATES = {
+MATH = {
     # As evaluation harnesses ask, with the instruction before it.
     "question-answer": (
         "Solve the problem. End with #### and the answer as a number.\n\nQuestion: {question}\nAnswer:"
@@ -30,8 +30,20 @@ TEMPLATES = {
         "the last line.\n\n### Input:\n{question}\n\n### Response:\n"
     ),
 }
-# Tasks that templates are made for, and what stands behind the question in their own frame.
-FRAMES = {"worded_math": "\nIn words:\n", "worded_math_new": "\nIn words:\n", "gsm8k": "\n"}
+QA = {
+    "question-answer": "Answer the question in one full sentence.\n\nQuestion: {question}\nAnswer:",
+    "request": "Could you tell me this? {question} One full sentence is enough.\n",
+    "instruction-response": (
+        "### Instruction:\nAnswer this question in one full sentence.\n\n### Input:\n{question}\n\n### Response:\n"
+    ),
+}
+# Tasks that templates are made for: what stands behind the question in their own frame, and the templates.
+FRAMES: dict[str, tuple[str, dict[str, str]]] = {
+    "worded_math": ("\nIn words:\n", MATH),
+    "worded_math_new": ("\nIn words:\n", MATH),
+    "gsm8k": ("\n", MATH),
+    "country_sentences": ("\nIn a sentence:\n", QA),
+}
 
 
 def question_of(item: Item, frame: str) -> str:
@@ -43,14 +55,14 @@ def question_of(item: Item, frame: str) -> str:
 
 def with_template(task: Task, template: str) -> Task:
     """The task in a template. Raises UserError for a template that there is not, and a task without a frame."""
-    require_known("prompt template", [template], TEMPLATES)
     if task.name not in FRAMES:
         raise UserError(f"{task.name} has no prompt templates; those that have: {', '.join(FRAMES)}")
+    frame, templates = FRAMES[task.name]
+    require_known("prompt template", [template], templates)
 
     def stream(split: str) -> Iterator[Item]:
         for item in task.stream(split):
-            question = question_of(item, FRAMES[task.name])
-            yield replace(item, prompt=fill(TEMPLATES[template], question=question))
+            yield replace(item, prompt=fill(templates[template], question=question_of(item, frame)))
 
     return replace(task, name=f"{task.name}{MARK}{template}", stream=stream, instruction="")
 
@@ -58,7 +70,5 @@ def with_template(task: Task, template: str) -> Task:
 def templates_of(task: Task, follows_instructions: bool) -> list[str]:
     """Names of a task in every frame that a model can be asked in: its own, and for a model that follows instructions
     the templates."""
-    others = (
-        [f"{task.name}{MARK}{name}" for name in TEMPLATES] if task.name in FRAMES and follows_instructions else []
-    )
-    return [task.name, *others]
+    others = FRAMES[task.name][1] if task.name in FRAMES and follows_instructions else {}
+    return [task.name, *(f"{task.name}{MARK}{name}" for name in others)]

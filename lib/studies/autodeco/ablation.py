@@ -5,15 +5,17 @@ from functools import cached_property
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 
+from lib.analysis.crossed import components, crossed_mean
 from lib.analysis.stats import Estimate
 from lib.errors import UserError, require_known
 from lib.paths import CHECKPOINTS
 from lib.reporting.claims import Claim, more
 from lib.reporting.result_folder import headline
-from lib.reporting.tables import accuracy_cells, comparison_table, estimate_of, summary_row
+from lib.reporting.tables import accuracy_cells, comparison_table, estimate_of, outcomes, percent, summary_row
 from lib.running.code import Name
 from lib.running.run import Run
 from lib.studies.autodeco.scores import mean_setting
@@ -31,7 +33,10 @@ VARIANTS = {
     "unweighted": "no fine-tuning weights",
     "soft": "alpha 10 instead of 30",
     "plain": "no statistics for the top-p head",
+    "autodeco-1": "AutoDeco, second seed",
+    "autodeco-2": "AutoDeco, third seed",
 }
+SEEDS = ("autodeco", "autodeco-1", "autodeco-2")  # the same recipe
 FULL, SINGLE = "autodeco", ("temperature", "top-p")
 NAMES = {f"study-ar-{variant}": name for variant, name in VARIANTS.items()}  # those whose files are committed
 DEFAULT = "default sampling"
@@ -114,6 +119,38 @@ class Study(BaseStudy):
                     pairs.append((labels, lines, self.lines[task, against]))
         return comparison_table(pairs)
 
+    @cached_property
+    def seeds(self) -> pd.DataFrame:
+        """What another training seed does, beside what other items do: a row a task, empty for fewer than two seeds.
+
+        Accuracy by seed and half the width of the first one's interval over items; then every seed minus default
+        sampling, in points: the mean, its interval for seeds and items like these (crossed random factors), and the
+        standard deviation of seeds, with what items and draws alone would give taken out.
+        """
+        names = [VARIANTS[variant] for variant in SEEDS if variant in self.variants]
+        if len(names) < 2:
+            return pd.DataFrame()
+        rows = []
+        for task in self.tasks:
+            shown = self.summary[self.summary.label == task].set_index("variant").loc[names]
+            default = outcomes(self.lines[task, DEFAULT]).mean(1)
+            values = np.array([outcomes(self.lines[task, name]).mean(1) - default for name in names])
+            e = percent(crossed_mean(values))
+            rows.append(
+                {
+                    "task": task,
+                    "by seed, %": ", ".join(f"{value:.1f}" for value in shown.accuracy),
+                    "items, +-": (shown.high - shown.low).iloc[0] / 2,
+                    "minus default": e.value,
+                    "low": e.low,
+                    "high": e.high,
+                    "p": e.p,
+                    "sd of seeds": 100 * components(values)["rows"] ** 0.5,
+                    "sd of means by seed": 100 * values.mean(1).std(ddof=1),
+                }
+            )
+        return pd.DataFrame(rows).set_index("task").rename_axis(None)
+
     def figure_variants(self):
         """Each variant minus default sampling, in points with paired 95 % intervals, a panel a task."""
         names = list(self.names.values())[::-1]
@@ -183,6 +220,16 @@ class Study(BaseStudy):
         ]
         said = ", ".join(differs) if differs else "none"
         lines.append(f"- Variants that differ from AutoDeco whole (p < 0.05 after Holm, of {len(rows)}): {said}.")
+        if len(self.seeds):
+            parts = [
+                f"{task} {r['minus default']:+.1f} [{r['low']:.1f}, {r['high']:.1f}], standard deviation of means by "
+                f"seed {r['sd of means by seed']:.1f}"
+                for task, r in self.seeds.iterrows()
+            ]
+            lines.append(
+                "- **Training seeds** as a random factor beside items, AutoDeco minus default sampling, in points: "
+                f"{'; '.join(parts)}."
+            )
         return "\n".join(lines)
 
     def headlines(self) -> dict[str, dict]:

@@ -58,7 +58,7 @@ class Study(BaseStudy):
     def _prompts(self, batch: int, length: int) -> torch.Tensor:
         """Word problems one after another, cut to the length: [batch, length]."""
         model, _ = self.pair
-        items = items_of("gsm_symbolic", "test", 64)
+        items = items_of("worded_math", "test", 64)
         text = model.tokenizer.encode("\n".join(item.prompt for item in items), add_special_tokens=False)
         text = text * (2 + length // len(text))
         starts = [97 * row % (len(text) - length) for row in range(batch)]

@@ -54,6 +54,11 @@ def tuned_constant(
     return left[0], found
 
 
+def best_of(found: dict[Setting, tuple[int, int]]) -> Setting:
+    """Of settings with (right, tried) the one that scores best; of equals the one nearest to plain sampling."""
+    return max(found, key=lambda setting: _rank(setting, *found[setting]))
+
+
 def trial_of(number: int, items: int) -> tuple[int, int]:
     """Item and sample of a trial: all items once, then all again."""
     return number % items, number // items
