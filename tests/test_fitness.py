@@ -20,6 +20,8 @@ from lib.tasks import get_task
 from lib.tasks.base import Item, Score
 from tests.test_survival import FAMILY, HALF, Copies, words
 
+REFERENCES = (TARGET, DIFFUSION, DIFFUSION + FOUR)
+
 
 def share(value, n=100):
     return Estimate(value, value - 5, value + 5, n)
@@ -156,7 +158,7 @@ def test_no_more_tokens_a_forward_than_are_said():
             assert steps == canvas if FOUR not in which else canvas <= 4 * steps < canvas + 4
             assert dict(run.options)["temperature"] == 0
     assert {key[0] for key in runs if key[1] == "study-corrector"} == {"math", "logic", "terse"}
-    assert {key for key in runs if key[0] in LEVELS} == {(task, m) for task in LEVELS for m in (TARGET, DIFFUSION)}
+    assert {key for key in runs if key[0] in LEVELS} == {(task, m) for task in LEVELS for m in REFERENCES}
 
 
 def test_what_was_wanted_is_met_or_missed_by_so_much(page):
@@ -175,7 +177,7 @@ def test_the_page_says_where_nothing_can_be_tested(page):
     assert f"{UNTESTABLE}: math by study-dlm (90.0 % right, above 80 %" in page.reading()
     table = page.table()
     assert list(table.columns) == list(models.SHORT) and table.loc["study-corrector", "qa"] == ""
-    assert list(page.levels().index) == [TARGET, DIFFUSION] and len(page.fitness()) == len(page.runs())
+    assert tuple(page.levels().index) == REFERENCES and len(page.fitness()) == len(page.runs())
 
 
 def test_every_headline_of_the_page_has_words(page):

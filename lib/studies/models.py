@@ -78,7 +78,8 @@ class Study(BaseStudy):
                 runs[short, model] = self._run(short, model, 1)
                 runs[short, model + FOUR] = self._run(short, model, 4)
         for task in LEVELS:
-            runs[task, TARGET], runs[task, DIFFUSION] = self._run(task, TARGET), self._run(task, DIFFUSION, 1)
+            runs[task, TARGET] = self._run(task, TARGET)
+            runs[task, DIFFUSION], runs[task, DIFFUSION + FOUR] = (self._run(task, DIFFUSION, n) for n in (1, 4))
         return runs
 
     def _run(self, short: str, model: str, a_forward: int = 0) -> Run:
@@ -92,7 +93,7 @@ class Study(BaseStudy):
     @classmethod
     def measured_by(cls) -> tuple[list[Name], list[Path]]:
         """What refines, on which weights, and judges it; the curves that the training left."""
-        scorers = [record.score_many or record.score for record in map(get_task, SHORT.values())]
+        scorers = [record.score_many or record.score for record in map(get_task, (*SHORT.values(), *LEVELS))]
         curves = [CHECKPOINTS / name / "curve.jsonl" for name in RECIPES]
         weights = [CHECKPOINTS / name / "model.safetensors" for name in REFINED]
         return [name_of(refinements), *map(name_of, scorers)], curves + weights
@@ -164,7 +165,7 @@ class Study(BaseStudy):
 
     def _refined(self) -> dict[tuple, Run]:
         """The runs whose answers are refined."""
-        return {key: run for key, run in self.runs().items() if run.method == "vanilla" and key[0] in SHORT}
+        return {key: run for key, run in self.runs().items() if run.method == "vanilla"}
 
     @cached_property
     def cells(self) -> pd.DataFrame:
