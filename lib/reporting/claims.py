@@ -3,6 +3,7 @@
 import math
 from dataclasses import asdict, dataclass
 
+from lib.analysis.fitness import Fitness
 from lib.analysis.stats import Estimate, verdict
 
 HOLDS, DIRECTION, FAILS, OPEN = "holds", "holds in direction", "does not hold", "not decided"
@@ -43,6 +44,11 @@ def above_floor(verdict: str, *accuracies: float, floor: float = 10.0) -> str:
     return verdict if max(accuracies) >= floor else UNTESTABLE
 
 
+def where_fit(verdict: str, cell: Fitness) -> str:
+    """The verdict, unless the cell that it is from is not fit for it; see lib/analysis/fitness.py."""
+    return verdict if cell.fit else UNTESTABLE
+
+
 def at_least(e: Estimate, bound: float) -> str:
     """On «`bound` or more»: the whole interval decides."""
     return HOLDS if e.low >= bound else FAILS if e.high < bound else OPEN
@@ -51,6 +57,13 @@ def at_least(e: Estimate, bound: float) -> str:
 def at_most(e: Estimate, bound: float) -> str:
     """On «`bound` or less»: the whole interval decides."""
     return HOLDS if e.high <= bound else FAILS if e.low > bound else OPEN
+
+
+def within(e: Estimate, low: float, high: float) -> str:
+    """On «from `low` to `high`»: the whole interval decides."""
+    if e.high < low or e.low > high:
+        return FAILS
+    return HOLDS if low <= e.low and e.high <= high else OPEN
 
 
 def records(claims: list[Claim]) -> list[dict]:

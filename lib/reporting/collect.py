@@ -25,6 +25,8 @@ DESCRIPTIONS = {
     "control_high_consistency": "SmolLM2, taught heads: questions whose mean T rises behind «be diverse» (chance 50)",
     "control_low_consistency": "SmolLM2, taught heads: questions whose mean T falls behind «do not» (chance 50)",
     "draft_agreement": "the draft's likeliest token is the target's",
+    "logic_dlm": "diffusion study model, 6x6 Sudoku, one token a forward",
+    "logic_dlm_4_a_forward": "diffusion study model, 6x6 Sudoku, four tokens a forward",
     "mtad_block_efficiency": "MTAD on SmolLM2: tokens a pass of the target, seven tasks",
     "mtad_perplexity_change_percent": "MTAD's texts against sampled ones: perplexity under the target, three tasks",
     "mtad_vs_autoregressive_speed": "MTAD (gamma 3, tau 0.05) over sampling: tokens a second, SmolLM2, batch 1",
@@ -33,10 +35,8 @@ DESCRIPTIONS = {
     "mtad_vs_speculative_speed": "MTAD (gamma 3, tau 0.05) over speculative: tokens a second, SmolLM2, its domain",
     "speculative_vs_hf_assisted_speed": "our speculative decoding over transformers' assisted, greedy, same pair",
     "study_ar_code": "autoregressive study model, code",
-    "study_ar_math": "autoregressive study model, math",
     "study_ar_qa": "autoregressive study model, QA",
     "study_dlm_code": "diffusion study model, code",
-    "study_dlm_math": "diffusion study model, math",
     "study_dlm_qa": "diffusion study model, QA",
     "tolerator_batch_speedup": "TOLERATOR: a batch of 32 over one prompt at a time",
     "tolerator_gain_per_capability": "TOLERATOR minus vanilla, published rates: what 10 points of capability add",
@@ -44,6 +44,9 @@ DESCRIPTIONS = {
     "tolerator_vs_vanilla": "TOLERATOR minus vanilla diffusion decoding, middle budget, mean of three tasks",
     "tolerator_vs_vanilla_same_eot": "TOLERATOR minus vanilla with its EoT penalty, middle budget, mean of 3 tasks",
     "tolerator_vs_vanilla_math": "TOLERATOR minus vanilla diffusion decoding, middle budget, math",
+    "worded_ar_math": "autoregressive study model, math in words",
+    "worded_dlm_math": "diffusion study model, math in words, one token a forward",
+    "worded_dlm_math_4_a_forward": "diffusion study model, math in words, four tokens a forward",
 }
 
 
@@ -101,7 +104,8 @@ def page(claims: list[dict]) -> str:
         f"95 % interval. **{HOLDS}**: ours differs the way that is claimed and its interval reaches what is claimed. "
         f"**{DIRECTION}**: it stays below that. **{FAILS}**: ours differs the other way, or the interval excludes "
         f"what is claimed. **{OPEN}**: neither. **{UNTESTABLE}**: all that is compared "
-        f"is near zero. Rows of *{OWN}* are what a paper leaves unasked.",
+        f"is near zero, or the model is not fit to tell (lib/analysis/fitness.py). Rows of *{OWN}* are what a paper "
+        "leaves unasked.",
         "",
         "| where | claim | printed | here | verdict | report |",
         "|---|---|---|---|---|---|",

@@ -1,59 +1,102 @@
-"""The study models: how they learned, what they can do, and whether they are fit for the study."""
+"""The study models: how they learned, what they can do, and which cells are fit to judge a claim."""
 
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import seaborn as sns
-import torch
 
-from lib.analysis.stats import Estimate, mean_interval
-from lib.decoding.bidirectional import position_ids
+from lib.analysis.fitness import RATES, SURVIVES
+from lib.analysis.stats import Estimate
 from lib.paths import CHECKPOINTS
+from lib.reporting.claims import OWN, UNTESTABLE, Claim, at_least, within
 from lib.reporting.inert import inert
 from lib.reporting.result_folder import headline
-from lib.reporting.tables import accuracy_cells, percent, summary_row
-from lib.running.code import Name
+from lib.reporting.tables import accuracy_cells, summary_row
+from lib.running.code import Name, name_of
 from lib.running.identity import items_of
 from lib.running.one_batch import model_of
 from lib.running.run import Run
+from lib.studies.agreement import agreement
+from lib.studies.autodeco.scores import printed_gain
 from lib.studies.base import SHORT, BaseStudy
 from lib.studies.checkpoints import learning_curve
+from lib.studies.fitness import cells_of, refinements
+from lib.studies.tolerator.scores import RELATIVE
 from lib.tasks import get_task
 from lib.training.study.recipe import RECIPES
 
-TARGETS = {"math": (40, 80), "qa": (40, 80), "code": (30, 80)}
+TARGET, DRAFTS, DIFFUSION = "study-ar", ("study-draft", "ar-2m"), "study-dlm"
+# Tasks of each diffusion model: the corrector is compared where tokens check one another, and on the contrast.
+REFINED = {DIFFUSION: tuple(SHORT), "study-corrector": ("math", "logic", "terse")}
+# Besides the bed's tasks, for the reference models alone: templates that no training question has, other levels.
+LEVELS = ("worded_math_new", "sudoku9", "graded_functions_1", "graded_functions_3")
+FOUR = ", 4 a forward"
+# What was wanted of the models before any of them was trained: model, task, least and most % right.
+WANTED = (
+    (TARGET, "math", 60, 100),
+    (DIFFUSION, "math", 60, 100),
+    (DIFFUSION, "logic", 80, 100),
+    (TARGET, "qa", 60, 100),
+    (DIFFUSION, "qa", 60, 100),
+    *((model, level, 20, 80) for level in (LEVELS[2], "code", LEVELS[3]) for model in (TARGET, DIFFUSION)),
+)
+AT_FOUR = 30  # % right that two tasks should have above at four tokens a forward
 AGREEMENT = (60, 90)
+HEADLINES = {
+    "worded_ar_math": ("math", TARGET),
+    "worded_dlm_math": ("math", DIFFUSION),
+    "worded_dlm_math_4_a_forward": ("math", DIFFUSION + FOUR),
+    "logic_dlm": ("logic", DIFFUSION),
+    "logic_dlm_4_a_forward": ("logic", DIFFUSION + FOUR),
+    "study_ar_qa": ("qa", TARGET),
+    "study_ar_code": ("code", TARGET),
+    "study_dlm_qa": ("qa", DIFFUSION),
+    "study_dlm_code": ("code", DIFFUSION),
+}
 
 
 @dataclass(frozen=True)
 class Study(BaseStudy):
-    """Greedy decoding by `study-ar`; one token a forward, and eight, by `study-dlm`, temperature 0."""
+    """Greedy decoding by the autoregressive models; by the diffusion models one token a forward, and four, at
+    temperature 0; then one refinement of what these answered."""
 
     samples: int = 1
 
     notebook = "00_study_models"
 
     def runs(self) -> dict[tuple, Run]:
-        """Keys are (task, which)."""
+        """Keys are (task, which): a model, at four tokens a forward with FOUR behind its name."""
         runs = {}
-        for short, task in SHORT.items():
-            canvas = get_task(task).max_new_tokens
-            runs[short, "study-ar"] = Run.of("study-ar", task, "autoregressive", items=self.items)
-            runs[short, "study-draft"] = Run.of("study-draft", task, "autoregressive", items=self.items)
-            for name, steps in (("study-dlm", canvas), ("study-dlm, 8 a forward", canvas // 8)):
-                runs[short, name] = Run.of(
-                    "study-dlm", task, "vanilla", items=self.items, steps=steps, temperature=0.0
-                )
+        for short in SHORT:
+            for model in (TARGET, *DRAFTS):
+                runs[short, model] = self._run(short, model)
+        for model, tasks in REFINED.items():
+            for short in tasks:
+                runs[short, model] = self._run(short, model, 1)
+                runs[short, model + FOUR] = self._run(short, model, 4)
+        for task in LEVELS:
+            runs[task, TARGET] = self._run(task, TARGET)
+            runs[task, DIFFUSION], runs[task, DIFFUSION + FOUR] = (self._run(task, DIFFUSION, n) for n in (1, 4))
         return runs
+
+    def _run(self, short: str, model: str, a_forward: int = 0) -> Run:
+        """Of a diffusion model at most so many tokens `a_forward`."""
+        task = SHORT.get(short, short)
+        if not a_forward:
+            return Run.of(model, task, "autoregressive", items=self.items)
+        steps = -(-get_task(task).max_new_tokens // a_forward)
+        return Run.of(model, task, "vanilla", items=self.items, steps=steps, temperature=0.0)
 
     @classmethod
     def measured_by(cls) -> tuple[list[Name], list[Path]]:
-        """The curves that the training left."""
-        return [], [CHECKPOINTS / name / "curve.jsonl" for name in RECIPES]
+        """What refines, on which weights, and judges it; the curves that the training left."""
+        scorers = [record.score_many or record.score for record in map(get_task, (*SHORT.values(), *LEVELS))]
+        curves = [CHECKPOINTS / name / "curve.jsonl" for name in RECIPES]
+        weights = [CHECKPOINTS / name / "model.safetensors" for name in REFINED]
+        return [name_of(refinements), *map(name_of, scorers)], curves + weights
 
     @cached_property
     def summary(self) -> pd.DataFrame:
@@ -61,11 +104,16 @@ class Study(BaseStudy):
             summary_row(self.all_runs[key], lines, label=key[0], which=key[1]) for key, lines in self.lines.items()
         )
 
-    def table(self) -> pd.DataFrame:
+    def table(self, tasks: tuple[str, ...] = tuple(SHORT)) -> pd.DataFrame:
         """Accuracy in % with its 95 % interval, a line a model, a column a task."""
         rows = self.summary.assign(cell=accuracy_cells(self.summary))
-        table = rows.pivot(index="which", columns="label", values="cell")[list(TARGETS)]
-        return table.rename_axis(index="model", columns=None)
+        rows = rows[rows.label.isin(tasks)]
+        table = rows.pivot(index="which", columns="label", values="cell")[list(tasks)]
+        return table.loc[list(dict.fromkeys(rows.which))].fillna("").rename_axis(index="model", columns=None)
+
+    def levels(self) -> pd.DataFrame:
+        """The same of the reference models on the other levels, and on templates that no training question has."""
+        return self.table(LEVELS)
 
     def examples(self) -> pd.DataFrame:
         """The first two questions of each task, what is right, and what the models said."""
@@ -73,12 +121,15 @@ class Study(BaseStudy):
         for short, task in SHORT.items():
             for item in items_of(task, "test", self.items)[:2]:
                 said = {
-                    which: next(inert(line["text"]) for line in self.lines[short, which] if line["item"] == item.id)
-                    for which in ("study-ar", "study-dlm", "study-dlm, 8 a forward")
+                    which: inert(self._texts(short, which)[item.id])
+                    for which in (TARGET, DIFFUSION, DIFFUSION + FOUR)
                 }
                 asked = {"prompt": inert(item.prompt.strip()), "target": inert(item.target.strip())}
                 rows.append({"task": short, **asked, **said})
         return pd.DataFrame(rows)
+
+    def _texts(self, short: str, which: str) -> dict[str, str]:
+        return {line["item"]: line["text"] for line in self.lines[short, which]}
 
     def shapes(self) -> pd.DataFrame:
         """Parameters, training and the last validation loss of each model."""
@@ -91,6 +142,7 @@ class Study(BaseStudy):
                     "model": name,
                     "parameters, million": round(parameters / 1e6, 2),
                     "objective": recipe.objective,
+                    "begins from": recipe.start or "",
                     "sequences": int(learned.step.iloc[-1]) * recipe.batch_size,
                     "validation loss": round(learned.validation_loss.dropna().iloc[-1], 3),
                 }
@@ -98,18 +150,58 @@ class Study(BaseStudy):
         return pd.DataFrame(rows)
 
     @cached_property
-    def agreement(self) -> Estimate:
-        """Share of positions, in %, where the draft's greedy token is the target's, along the target's own text."""
-        shares = []
-        for short, task in SHORT.items():
-            items = items_of(task, "test", self.items)
-            texts = {line["item"]: line["text"] for line in self.lines[short, "study-ar"]}
-            shares += [_agreement(item.prompt, texts[item.id]) for item in items]
-        return percent(mean_interval(np.array(shares)))
+    def survival(self) -> pd.DataFrame:
+        """Survival and repair in one refinement of the answers of diffusion models: a row a task, which and rate."""
+        return self.measurement("survival", self._survival)
+
+    def _survival(self) -> pd.DataFrame:
+        rows = []
+        for (short, which), run in self._refined().items():
+            items, texts = items_of(run.task, run.split, run.items), self._texts(short, which)
+            model = model_of(run.model, self.device)
+            found = refinements(model, run.task, items, [texts[item.id] for item in items], RATES)
+            rows += [{"label": short, "which": which} | row for row in found]
+        return pd.DataFrame(rows)
+
+    def _refined(self) -> dict[tuple, Run]:
+        """The runs whose answers are refined."""
+        return {key: run for key, run in self.runs().items() if run.method == "vanilla"}
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        """A row a run: what it is fit for, and the power at a printed effect; see lib/studies/fitness.py.
+
+        The effect: AutoDeco's over default sampling on what is autoregressive, TOLERATOR's over vanilla decoding on
+        diffusion models.
+        """
+        rows = self.summary
+        masks = [self.all_runs[row.label, row.which].method == "vanilla" for row in rows.itertuples()]
+        effects = [
+            RELATIVE * row.accuracy if mask else printed_gain(row.label, "default")[1]
+            for row, mask in zip(rows.itertuples(), masks, strict=True)
+        ]
+        return cells_of(rows, self.survival, effects)
+
+    def fitness(self) -> pd.DataFrame:
+        """`cells` as a reader sees them."""
+        names = {"compare": "to compare methods", "remask": "to mask again", "effect": "printed effect, points"}
+        names |= {"power": f"least power with {self.items} items, %", "needed": "items for 80 %"}
+        return self.cells.rename(columns=names).set_index(["task", "which"]).round(1)
+
+    @cached_property
+    def agreement(self) -> dict[str, Estimate]:
+        """Share of positions, in %, where a draft's greedy token is the target's, along the target's own text."""
+        pairs = [
+            (item.prompt, self._texts(short, TARGET)[item.id])
+            for short, task in SHORT.items()
+            for item in items_of(task, "test", self.items)
+        ]
+        target = model_of(TARGET, "cpu")
+        return {name: agreement(target, model_of(name, "cpu"), pairs) for name in DRAFTS}
 
     def figure_learning(self):
         """Training loss (thin) and validation loss (dots) against training sequences."""
-        figure, axes = plt.subplots(1, len(RECIPES), figsize=(4 * len(RECIPES), 3.2))
+        figure, axes = plt.subplots(1, len(RECIPES), figsize=(3.4 * len(RECIPES), 3.2))
         for axis, (name, recipe) in zip(axes, RECIPES.items(), strict=True):
             rows = learning_curve(name)
             thousands = rows.step * recipe.batch_size / 1000
@@ -117,58 +209,95 @@ class Study(BaseStudy):
             held = rows.validation_loss.notna()
             axis.plot(thousands[held], rows.validation_loss[held], "o-", ms=3, label="validation")
             axis.set(
-                title=f"{name} ({recipe.objective.replace('_', ' ')})", xlabel="thousand sequences", yscale="log"
+                title=f"{name}\n({recipe.objective.replace('_', ' ')})", xlabel="thousand sequences", yscale="log"
             )
             sns.despine(ax=axis)
         axes[0].set_ylabel("loss, nats a token")
         axes[0].legend(frameon=False)
         return figure
 
+    def figure_survival(self):
+        """Right answers that stay right (full lines) and wrong ones that become right (dashed) in one refinement."""
+        figure, axes = plt.subplots(1, len(SHORT), figsize=(3.4 * len(SHORT), 3.4), sharey=True)
+        names = list(dict.fromkeys(self.survival.which))
+        for axis, short in zip(axes, SHORT, strict=True):
+            for name, colour in zip(names, sns.color_palette("colorblind"), strict=False):
+                line = self.survival[(self.survival.label == short) & (self.survival.which == name)]
+                for share, dash in (("survival", "-"), ("repair", "--")):
+                    axis.plot(line.rate, line[share], dash, marker="o", ms=4, color=colour,
+                              label=name if share == "survival" else None)  # fmt: skip
+                    ends = line[f"{share}_low"], line[f"{share}_high"]
+                    axis.fill_between(line.rate, *ends, color=colour, alpha=0.15, lw=0)
+            axis.axhline(SURVIVES, color="0.7", lw=0.8)
+            axis.set(title=short, xlabel="share of the canvas masked")
+            sns.despine(ax=axis)
+        axes[0].set_ylabel("right after it, %")
+        axes[0].legend(frameon=False, fontsize="small")
+        return figure
+
+    def claims(self) -> list[Claim]:
+        """What was wanted of the models before they were trained."""
+        found = []
+        for model, short, low, high in WANTED:
+            e, ends = self._accuracy(short, model), f"at least {low} %" if high == 100 else f"{low} to {high} %"
+            verdict = at_least(e, low) if high == 100 else within(e, low, high)
+            found.append(Claim(OWN, f"{model} is right on {ends} of {short}", "", e, "%", verdict))
+        says = f"{DIFFUSION} at four tokens a forward is right on more than {AT_FOUR} % in two tasks: the second best"
+        second = self._second_at_four()
+        return [*found, Claim(OWN, says, "", second, "%", at_least(second, AT_FOUR))]
+
+    def _accuracy(self, short: str, which: str) -> Estimate:
+        row = self.summary.set_index(["label", "which"]).loc[short, which]
+        return Estimate(row.accuracy, row.low, row.high, int(row["items"]))
+
+    def _second_at_four(self) -> Estimate:
+        """The second best accuracy at four tokens a forward."""
+        return sorted((self._accuracy(short, DIFFUSION + FOUR) for short in SHORT), key=lambda e: e.value)[-2]
+
     def reading(self) -> str:
-        """Whether each target for the models is met."""
-        rows = self.summary.set_index(["label", "which"]).accuracy
-        lines = []
-        for which in ("study-ar", "study-dlm"):
-            parts = []
-            for task, (low, high) in TARGETS.items():
-                place = "within" if low <= rows[task, which] <= high else "outside"
-                parts.append(f"{task} {rows[task, which]:.1f} % ({place} {low}-{high})")
-            lines.append(f"- **{which}**: {', '.join(parts)}.")
-        drops = [f"{task} {rows[task, 'study-dlm, 8 a forward'] - rows[task, 'study-dlm']:+.1f}" for task in TARGETS]
-        lines.append(f"- Eight tokens a forward instead of one, in points: {', '.join(drops)}.")
-        e = self.agreement
+        """What was wanted and by how much it is met or missed; what is fit, and for what."""
+        lines = [
+            f"- **{model}** on {short}: {self._accuracy(short, model).value:.1f} %, wanted "
+            f"{f'{low} % or more' if high == 100 else f'{low} to {high} %'}: "
+            f"{_by_how_much(self._accuracy(short, model).value, low, high)}."
+            for model, short, low, high in WANTED
+        ]
+        second = self._second_at_four().value
         lines.append(
-            f"- The draft's greedy token is the target's at {e.value:.1f} % [{e.low:.1f}, {e.high:.1f}] of positions "
-            f"(wanted: {AGREEMENT[0]}-{AGREEMENT[1]} %; mean over {e.n} items)."
+            f"- At four tokens a forward the second best task has {second:.1f} %, wanted {AT_FOUR} % or more: "
+            f"{_by_how_much(second, AT_FOUR, 100)}."
         )
+        drops = [
+            f"{short} {self._accuracy(short, DIFFUSION + FOUR).value - self._accuracy(short, DIFFUSION).value:+.1f}"
+            for short in SHORT
+        ]
+        lines.append(f"- Four tokens a forward instead of one, {DIFFUSION}, in points: {', '.join(drops)}.")
+        for name, e in self.agreement.items():
+            lines.append(
+                f"- The greedy token of {name} is the target's at {e.value:.1f} % [{e.low:.1f}, {e.high:.1f}] of "
+                f"positions (wanted of a draft: {AGREEMENT[0]} to {AGREEMENT[1]} %; mean over {e.n} items)."
+            )
+        for column, what in (("compare", "to compare methods"), ("remask", "to judge a method that masks again")):
+            asked = self.cells[self.cells[column] != ""]
+            unfit = [f"{row.task} by {row.which} ({row.why})" for row in asked[asked[column] != "fit"].itertuples()]
+            said = f"; {UNTESTABLE}: {'; '.join(unfit)}" if unfit else ""
+            lines.append(f"- Fit {what}: {len(asked) - len(unfit)} of {len(asked)} cells{said}.")
         return "\n".join(lines)
 
     def headlines(self) -> dict[str, dict]:
-        entries = {}
-        for row in self.summary.itertuples():
-            if row.which in ("study-ar", "study-dlm"):
-                name = f"{row.which.replace('-', '_')}_{row.label}"
-                entries[name] = headline(row.accuracy, row.low, row.high, row.items, "%", self.profile, self.notebook)
-        e = self.agreement
-        entries["draft_agreement"] = headline(e.value, e.low, e.high, e.n, "%", self.profile, self.notebook)
-        return entries
+        found = {name: self._accuracy(*key) for name, key in HEADLINES.items()}
+        found["draft_agreement"] = self.agreement[DRAFTS[0]]
+        return {
+            name: headline(e.value, e.low, e.high, e.n, "%", self.profile, self.notebook) for name, e in found.items()
+        }
 
     def save(self) -> dict:
-        return self.write({"summary": self.summary}, {"curves": self.figure_learning()})
+        tables = {"summary": self.summary, "survival": self.survival, "fitness": self.cells}
+        return self.write(tables, {"curves": self.figure_learning(), "survival": self.figure_survival()})
 
 
-@torch.inference_mode()
-def _agreement(prompt: str, text: str) -> float:
-    """Share of response positions, EoT included, where both models' greedy tokens agree."""
-    target, draft = model_of("study-ar", "cpu"), model_of("study-draft", "cpu")
-    before = target.tokenizer.encode(prompt, add_special_tokens=False)
-    response = target.tokenizer.encode(text, add_special_tokens=False)
-    ids = torch.tensor([before + response])
-    mask = torch.ones_like(ids)
-    choices = [
-        m.network(input_ids=ids, attention_mask=mask, position_ids=position_ids(mask))
-        .logits[0, len(before) - 1 :]
-        .argmax(-1)
-        for m in (target, draft)
-    ]
-    return (choices[0] == choices[1]).double().mean().item()
+def _by_how_much(value: float, low: float, high: float) -> str:
+    """In words, how far a value in % is inside of what is wanted, or outside."""
+    if low <= value <= high:
+        return f"met by {min(value - low, high - value) if high < 100 else value - low:.1f} points"
+    return f"missed by {max(low - value, value - high):.1f} points"
