@@ -8,6 +8,7 @@ from lib.analysis.stats import paired_difference, paired_mean_difference
 from lib.errors import UserError
 from lib.models.registry import FAMILIES
 from lib.running.run import Run
+from lib.studies.tolerator import answer_errors, steps
 from lib.studies.tolerator import (
     controls as tolerator_controls,
 )
@@ -23,9 +24,10 @@ from lib.studies.tolerator import (
 from lib.studies.tolerator import (
     split as tolerator_split,
 )
-from lib.studies.tolerator import steps
 from lib.studies.tolerator.base import canvas_of, over_tasks, shared
 from lib.studies.tolerator.scores import Study as Scores
+from lib.tasks import get_task
+from lib.tasks.base import Item
 from lib.tolerator import Vanilla
 
 QA = {"items": 3, "samples": 1, "tasks": ("qa",)}
@@ -314,7 +316,22 @@ def test_a_frame_shows_masks_and_changes(random_models):
     ],
 )
 def test_kinds_of_wrong_math(text, kind):
-    assert steps.math_error(text) == kind
+    assert answer_errors.math_error(text) == kind
+
+
+@pytest.mark.parametrize(
+    "text, kind",
+    [
+        ("Ann has 8 x 2 = 16 pears.\nSo she has 8 + 16 = 24.\n#### 24", "wrong plan"),
+        ("Ann has 8 x 2 = 17 pears.\n#### 17", "wrong arithmetic"),
+        ("Ann has 8 x 2 pears = 16 pears.\n#### 24", "another end than its steps"),
+        ("Ann has 8 x 2 = pears.\n#### 16", "malformed"),
+        ("Ann has 8 x 2 = 16 pears.", "malformed"),
+        ("Ann has pears.\n#### 16", "malformed"),
+    ],
+)
+def test_kinds_of_wrong_math_in_words(text, kind):
+    assert answer_errors.worded_error(text) == kind
 
 
 @pytest.mark.parametrize(
@@ -324,10 +341,30 @@ def test_kinds_of_wrong_math(text, kind):
         ("    return sum(x for x in ys)", "unknown name"),
         ("    return max(x * 2 for x in xs)", "another function"),
         ("    return sorted(xs, key=lambda x: -x)", "another function"),
+        ("    return 4 * max(xs) + 1", "other numbers"),
     ],
 )
 def test_kinds_of_wrong_code(text, kind):
-    assert steps.code_error(text, 'def f(xs):\n    """Double."""\n') == kind
+    item = Item("f", 'def f(xs):\n    """Double."""\n', "    return 3 * max(xs) + 12", {})
+    assert answer_errors.code_error(text, item) == kind
+
+
+def test_kinds_of_wrong_grids():
+    item = get_task("sudoku6").items("test", 1)[0]
+    clues, grid = (item.reference["clues"], item.target)
+    blank, given = clues.index("0"), next(i for i, c in enumerate(clues) if c not in "0\n")
+    for at, kind in ((blank, "a digit twice"), (given, "another clue")):
+        wrong = grid[:at] + str(int(grid[at]) % 6 + 1) + grid[at + 1 :]
+        assert not get_task("sudoku6").score(item, wrong).correct
+        assert answer_errors.logic_error(wrong, item) == kind
+    assert answer_errors.logic_error(grid[:-1], item) == "no grid"
+
+
+@pytest.mark.parametrize("task", answer_errors.ERRORS)
+def test_a_right_answer_has_no_false_working(task):
+    for item in get_task(task).items("test", 50):
+        kind = answer_errors.ERRORS[task](item.target, item)
+        assert kind in ("wrong plan", "a digit twice", "other numbers"), f"{kind}: {item.target}"
 
 
 def test_the_length_of_a_longer_canvas_is_the_studys_own():
