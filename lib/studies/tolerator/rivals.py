@@ -5,6 +5,7 @@ Every method is compared with vanilla decoding at its own temperature, and with 
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -25,6 +26,7 @@ from lib.reporting.tables import (
 from lib.running.run import Run
 from lib.studies.base import SHORT, limit
 from lib.studies.tolerator.base import (
+    BUDGETS,
     DiffusionStudy,
     differences_in_words,
     forwards_at,
@@ -58,76 +60,91 @@ EQUAL = dict.fromkeys(DRAWN, ("vanilla", "TOLERATOR"))
 EQUAL |= dict.fromkeys(("TOLERATOR, greedy", *GREEDY), ("vanilla, greedy", "TOLERATOR, greedy"))
 # Of the corrector: the rules that believe what it says of visible tokens, and what they are compared with.
 CORRECTED = ("vanilla", "vanilla, greedy", "TOLERATOR", "T2M", "CoRe")
-SEVERAL = ("vanilla", "TOLERATOR")  # have all samples: the headlines compare them
+SEVERAL = ("vanilla", "TOLERATOR")  # have all samples, on the plain network: the headlines compare them
 CONTRAST = ("terse",)  # no task of its own: the questions of `math`
 PLAIN, CORRECTOR = "plain", "corrector"
 
 
 @dataclass(frozen=True)
 class Study(DiffusionStudy):
-    """All of METHODS at the `budget`; `corrector`: a model that learnt to mend wrong tokens, "" for none."""
+    """METHODS at the `budgets`, the middle one always; `corrector`: a model that learnt to mend, "" for none."""
 
     tasks: tuple[str, ...] = ("math", "terse", "logic", "qa", "code")
     corrector: str = "study-corrector"
-    budget: str = "middle"
+    budgets: tuple[str, ...] = ("middle", "eight")
 
     notebook = "28_tolerator_rivals"
-    key_parts = ("network", "method")
+    key_parts = ("budget", "network", "method")
 
     def runs(self) -> dict[tuple, Run]:
-        """Keys are (task, network, method)."""
-        asked = [(PLAIN, self.model, name) for name in METHODS]
-        asked += [(CORRECTOR, self.corrector, name) for name in CORRECTED if self.corrector]
+        """Keys are (task, budget, network, method)."""
+        models = {PLAIN: self.model, CORRECTOR: self.corrector}
         return {
-            (short, network, name): self._at(short, model, name)
-            for short in self.tasks
-            for network, model, name in asked
+            (short, budget, network, name): self._at(short, budget, models[network], name)
+            for budget in self.all_budgets
+            for network, names in self.networks.items()
+            for short in self.tasks_of(network)
+            for name in names
         }
 
-    def _at(self, short: str, model: str, name: str) -> Run:
+    def _at(self, short: str, budget: str, model: str, name: str) -> Run:
         method, options = METHODS[name]
-        forwards = forwards_at(self.budget, self.canvas(short))
+        forwards = forwards_at(budget, self.canvas(short))
         options = limit(self.tokens, "canvas") | spending(method, forwards) | options
-        samples = self.samples if name in SEVERAL else 1
+        samples = self.samples if name in SEVERAL and model == self.model else 1
         return Run.of(model, SHORT.get(short, short), method, self.items, samples, **options)
+
+    @property
+    def all_budgets(self) -> list[str]:
+        """The budgets in their order; what the headlines are about is always there."""
+        return list(dict.fromkeys(("middle", *self.budgets)))
 
     @property
     def own_tasks(self) -> list[str]:
         """The tasks that count in a mean: not the contrast, unless there is no other."""
         return [task for task in self.tasks if task not in CONTRAST] or list(self.tasks)
 
+    def tasks_of(self, network: str) -> list[str]:
+        """The tasks that a network answers: of the corrector those that count."""
+        return list(self.tasks) if network == PLAIN else self.own_tasks
+
     @property
     def networks(self) -> dict[str, tuple[str, ...]]:
         """Which methods decode with which network."""
         return {PLAIN: tuple(METHODS)} | ({CORRECTOR: CORRECTED} if self.corrector else {})
 
-    def pair(self, task: str, network: str, a: str, b: str) -> tuple[list[dict], list[dict]]:
+    def pair(self, task: str, budget: str, network: str, a: str, b: str) -> tuple[list[dict], list[dict]]:
         """Lines of two methods, on the samples that both have."""
-        return shared(self.lines[task, network, a], self.lines[task, network, b])
+        return shared(*(self.lines[task, budget, network, name] for name in (a, b)))
 
     def table(self) -> pd.DataFrame:
-        """Accuracy in % with its 95 % interval, a line a network and method, a column a task."""
+        """Accuracy in % with its 95 % interval, a line a budget, network and method, a column a task."""
         rows = self.summary.assign(cell=accuracy_cells(self.summary))
-        table = rows.pivot(index=["network", "method"], columns="label", values="cell")
-        index = [(network, name) for network, names in self.networks.items() for name in names]
-        return table.loc[index, list(self.tasks)].rename_axis(columns=None)
+        table = rows.pivot(index=["budget", "network", "method"], columns="label", values="cell")
+        index = [(b, network, name) for b in self.all_budgets for network, ms in self.networks.items() for name in ms]
+        return table.loc[index, list(self.tasks)].fillna("").rename_axis(columns=None)
 
     def spent(self) -> pd.DataFrame:
         """Mean forwards that a response of the plain network took; rules with a threshold stop early."""
         rows = self.summary[self.summary.network == PLAIN]
-        table = rows.pivot(index="method", columns="label", values="forwards").round(1)
-        return table.loc[list(METHODS), list(self.tasks)].rename_axis(index=None, columns=None)
+        table = rows.pivot(index="method", columns=["budget", "label"], values="forwards").round(1)
+        columns = [(budget, task) for budget in self.all_budgets for task in self.tasks]
+        return table.loc[list(METHODS), columns].rename_axis(index=None, columns=[None, None])
 
     @cached_property
     def comparisons(self) -> pd.DataFrame:
         """Every method minus vanilla decoding at its temperature, task by task, in points, paired; p after Holm."""
         return comparison_table(
             [
-                ({"network": network, "method": a, "task": task}, *self.pair(task, network, a, EQUAL[a][0]))
+                (
+                    {"budget": budget, "network": network, "method": a, "task": task},
+                    *self.pair(task, budget, network, a, EQUAL[a][0]),
+                )
+                for budget in self.all_budgets
                 for network, names in self.networks.items()
                 for a in names
                 if a in EQUAL
-                for task in self.tasks
+                for task in self.tasks_of(network)
             ]
         )
 
@@ -135,7 +152,11 @@ class Study(DiffusionStudy):
     def pooled(self) -> pd.DataFrame:
         """Every method minus vanilla decoding and minus TOLERATOR at its temperature, mean of the tasks but terse."""
         found = [
-            ({"network": network, "method": a, "against": b}, self._over_tasks(network, a, b))
+            (
+                {"budget": budget, "network": network, "method": a, "against": b},
+                self._over_tasks(budget, network, a, b),
+            )
+            for budget in self.all_budgets
             for network, names in self.networks.items()
             for a in names
             for b in EQUAL.get(a, ())
@@ -143,12 +164,12 @@ class Study(DiffusionStudy):
         ]
         return difference_table(found)
 
-    def _over_tasks(self, network: str, a: str, b: str) -> Estimate:
-        return over_tasks([self.pair(task, network, a, b) for task in self.own_tasks])
+    def _over_tasks(self, budget: str, network: str, a: str, b: str) -> Estimate:
+        return over_tasks([self.pair(task, budget, network, a, b) for task in self.own_tasks])
 
-    def gains(self, tasks: list[str], network: str, a: str) -> list[np.ndarray]:
+    def gains(self, tasks: list[str], budget: str, network: str, a: str) -> list[np.ndarray]:
         """Of each task the gain of `a` over vanilla decoding at its temperature, [items] in [-1, 1]."""
-        pairs = [self.pair(task, network, a, EQUAL[a][0]) for task in tasks]
+        pairs = [self.pair(task, budget, network, a, EQUAL[a][0]) for task in tasks]
         return [outcomes(x).mean(1) - outcomes(y).mean(1) for x, y in pairs]
 
     @cached_property
@@ -158,24 +179,26 @@ class Study(DiffusionStudy):
         Worded against terse: the same questions. The corrector against the plain network, over the tasks but terse.
         """
         found = []
-        for a in ("TOLERATOR", "WINO", "T2M", "CoRe"):
+        for budget, a in product(self.all_budgets, ("TOLERATOR", "WINO", "T2M", "CoRe")):
             if {"math", "terse"} <= set(self.tasks):
-                more_of = difference_of_gains(*(self.gains([task], PLAIN, a) for task in ("math", "terse")))
-                found.append(({"method": a, "contrast": "worded - terse"}, more_of))
+                both = (self.gains([task], budget, PLAIN, a) for task in ("math", "terse"))
+                labels = {"budget": budget, "contrast": "worded - terse", "method": a}
+                found.append((labels, difference_of_gains(*both)))
             if self.corrector and a in CORRECTED:
-                both = (self.gains(self.own_tasks, network, a) for network in (CORRECTOR, PLAIN))
-                found.append(({"method": a, "contrast": "corrector - plain"}, difference_of_gains(*both)))
+                both = (self.gains(self.own_tasks, budget, network, a) for network in (CORRECTOR, PLAIN))
+                labels = {"budget": budget, "contrast": "corrector - plain", "method": a}
+                found.append((labels, difference_of_gains(*both)))
         return difference_table(found)
 
-    def figure_gains(self):
+    def figure_gains(self, budget: str = "middle"):
         """Gain over vanilla decoding at the same temperature, with paired 95 % intervals, a panel a task."""
-        rows = self.comparisons
-        names = [(n, m) for n, m in dict.fromkeys(zip(rows.network, rows.method, strict=True))][::-1]
+        rows = self.comparisons[self.comparisons.budget == budget]
+        names = list(dict.fromkeys(zip(rows.network, rows.method, strict=True)))[::-1]
         labels = [m if n == PLAIN else f"{m}, corrector" for n, m in names]
         size = (2 + 2.2 * len(self.tasks), 0.34 * len(names) + 1.2)
         figure, axes = plt.subplots(1, len(self.tasks), figsize=size, sharey=True, squeeze=False)
         for axis, task in zip(axes[0], self.tasks, strict=True):
-            here = rows[rows.task == task].set_index(["network", "method"]).loc[names]
+            here = rows[rows.task == task].set_index(["network", "method"]).reindex(names)
             error = [here.difference - here.low, here.high - here.difference]
             axis.errorbar(here.difference, range(len(names)), xerr=error, fmt="o", ms=4, capsize=3)
             tied = here.verdict.to_numpy() == "tied"
@@ -187,35 +210,37 @@ class Study(DiffusionStudy):
         return figure
 
     def claims(self) -> list[Claim]:
-        """Over the tasks: every method beats vanilla decoding, and TOLERATOR beats every other method."""
-        accuracy, found = self.summary.set_index(["label", "network", "method"]).accuracy, []
+        """Over the tasks, by budget: every method beats vanilla decoding, and TOLERATOR beats every other method."""
+        accuracy, found = self.summary.set_index(["label", "budget", "network", "method"]).accuracy, []
         for row in self.pooled.itertuples():
-            e, a, b = estimate_of(row), row.method, row.against
-            highest = [accuracy[task, row.network, name] for task in self.own_tasks for name in (a, b)]
+            e, (a, b) = estimate_of(row), (row.method, row.against)
+            highest = [accuracy[task, row.budget, row.network, m] for task in self.own_tasks for m in (a, b)]
+            if b != EQUAL[a][0]:
+                e, (a, b) = Estimate(-e.value, -e.high, -e.low, e.n, e.p), (b, a)
             who = "" if row.network == PLAIN else ", on the corrector"
-            if b in EQUAL[a][:1]:
-                says = f"{a} beats {b}, mean of the tasks{who}"
-            else:
-                e, says = Estimate(-e.value, -e.high, -e.low, e.n, e.p), f"{b} beats {a}, mean of the tasks{who}"
+            says = f"{a} beats {b}, mean of the tasks, {BUDGETS[row.budget]}{who}"
             found.append(Claim(OWN, says, "", e, "points", above_floor(more(e), *highest)))
         return found
 
     def reading(self) -> str:
         """Every method against vanilla decoding by task, against TOLERATOR over the tasks, and the contrasts."""
         lines = []
-        for (network, method), rows in self.comparisons.groupby(["network", "method"], sort=False):
+        for (budget, network, method), rows in self.comparisons.groupby(["budget", "network", "method"], sort=False):
             where = "" if network == PLAIN else " on the corrector"
-            lines.append(f"- **{method}**{where} minus {EQUAL[method][0]}, in points: {differences_in_words(rows)}.")
-        rows = self.pooled[self.pooled.against.str.startswith("TOLERATOR") & (self.pooled.network == PLAIN)]
-        lines.append(
-            f"- Minus TOLERATOR at the same temperature, mean of the tasks: {differences_in_words(rows, 'method')}."
-        )
-        for contrast, rows in self.contrasts.groupby("contrast", sort=False):
-            lines.append(f"- How much more is gained, {contrast}: {differences_in_words(rows, 'method')}.")
+            told = differences_in_words(rows)
+            lines.append(f"- {BUDGETS[budget]}, **{method}**{where} minus {EQUAL[method][0]}, in points: {told}.")
+        peers = self.pooled[self.pooled.against.str.startswith("TOLERATOR") & (self.pooled.network == PLAIN)]
+        for budget, rows in peers.groupby("budget", sort=False):
+            told = differences_in_words(rows, "method")
+            lines.append(f"- {BUDGETS[budget]}, minus TOLERATOR at the same temperature, mean of the tasks: {told}.")
+        if len(self.contrasts):
+            for (budget, contrast), rows in self.contrasts.groupby(["budget", "contrast"], sort=False):
+                told = differences_in_words(rows, "method")
+                lines.append(f"- {BUDGETS[budget]}, by how much the gain is more, {contrast}: {told}.")
         return "\n".join(lines)
 
     def headlines(self) -> dict[str, dict]:
-        """TOLERATOR as published by how answers are written, on the corrector over the tasks, and WINO's gain."""
+        """At the middle budget: TOLERATOR as published by how answers are written, and on the corrector; WINO."""
         pairs = {
             "tolerator_vs_vanilla_worded": ("math", "TOLERATOR"),
             "tolerator_vs_vanilla_terse": ("terse", "TOLERATOR"),
@@ -223,12 +248,12 @@ class Study(DiffusionStudy):
             "wino_vs_vanilla_worded": ("math", "WINO"),
         }
         found = {
-            name: accuracy_difference(*self.pair(task, PLAIN, a, EQUAL[a][0]))
+            name: accuracy_difference(*self.pair(task, "middle", PLAIN, a, EQUAL[a][0]))
             for name, (task, a) in pairs.items()
             if task in self.tasks
         }
         if self.corrector:
-            found["tolerator_vs_vanilla_corrector"] = self._over_tasks(CORRECTOR, "TOLERATOR", "vanilla")
+            found["tolerator_vs_vanilla_corrector"] = self._over_tasks("middle", CORRECTOR, "TOLERATOR", "vanilla")
         return {
             name: headline(e.value, e.low, e.high, e.n, "points", self.profile, self.notebook)
             for name, e in found.items()
@@ -238,7 +263,7 @@ class Study(DiffusionStudy):
         """Everything into the results folder; the manifest in short."""
         tables = {"summary": self.summary, "comparisons": self.comparisons, "pooled": self.pooled}
         tables["contrasts"] = self.contrasts
-        return self.write(tables, {"gains": self.figure_gains()})
+        return self.write(tables, {f"gains_{budget}": self.figure_gains(budget) for budget in self.all_budgets})
 
 
 def difference_of_gains(a: list[np.ndarray], b: list[np.ndarray]) -> Estimate:
