@@ -19,7 +19,6 @@ from lib.tasks import get_task
 # Of the fill-up, as published; a vanilla run with these is TOLERATOR without refinement.
 FILL_UP = {"temperature": 0.5, "eot_form": "logit_div", "eot_lambda": 1.2}
 
-
 # A rate at which TOLERATOR is not near zero on the study model, beside the published 0.8 to 0.4. Chosen on validation
 # items, see `tried` in controls.py.
 MILD = {"gamma_max": 0.2, "gamma_min": 0.1}
