@@ -133,7 +133,8 @@ def random_models(tmp_path, monkeypatch):
         "study-dlm": replace(SHIFTED, name="tiny", eot_ids=(0,)),
         "study-ar": Family("tiny-ar", eot_ids=(0,), chat=False),
     }
-    weights = {"study-dlm": "one", "study-ar": "two"}
+    families["study-corrector"] = families["study-dlm"]
+    weights = {"study-dlm": "one", "study-ar": "two", "study-corrector": "three"}
 
     def model_of(name, device):
         return Model(name, network, tokenizer, families[name])

@@ -40,13 +40,19 @@ DESCRIPTIONS = {
     "study_dlm_qa": "diffusion study model, QA",
     "tolerator_batch_speedup": "TOLERATOR: a batch of 32 over one prompt at a time",
     "tolerator_gain_per_capability": "TOLERATOR minus vanilla, published rates: what 10 points of capability add",
-    "tolerator_own_rule_vs_published": "Settle (ours, greedy, tuned here) minus TOLERATOR as published, three tasks",
-    "tolerator_vs_vanilla": "TOLERATOR minus vanilla diffusion decoding, middle budget, mean of three tasks",
-    "tolerator_vs_vanilla_same_eot": "TOLERATOR minus vanilla with its EoT penalty, middle budget, mean of 3 tasks",
-    "tolerator_vs_vanilla_math": "TOLERATOR minus vanilla diffusion decoding, middle budget, math",
     "worded_ar_math": "autoregressive study model, math in words",
     "worded_dlm_math": "diffusion study model, math in words, one token a forward",
     "worded_dlm_math_4_a_forward": "diffusion study model, math in words, four tokens a forward",
+    "tolerator_own_rule_vs_published": "Settle (ours, greedy, tuned here) minus TOLERATOR as published, four tasks",
+    "tolerator_passk_gain": "TOLERATOR minus vanilla diffusion decoding, pass@16, middle budget, math",
+    "tolerator_vs_vanilla": "TOLERATOR minus vanilla diffusion decoding, middle budget, mean of four tasks",
+    "tolerator_vs_vanilla_corrector": "the same on a model that learnt to mend wrong tokens",
+    "tolerator_vs_vanilla_logic": "TOLERATOR minus vanilla diffusion decoding, middle budget, Sudoku",
+    "tolerator_vs_vanilla_same_eot": "TOLERATOR minus vanilla with its EoT penalty, middle budget, mean of 4 tasks",
+    "tolerator_vs_vanilla_math": "TOLERATOR minus vanilla diffusion decoding, middle budget, math",
+    "tolerator_vs_vanilla_terse": "TOLERATOR minus vanilla diffusion decoding, middle budget, math in bare chains",
+    "tolerator_vs_vanilla_worded": "TOLERATOR minus vanilla diffusion decoding, middle budget, math in sentences",
+    "wino_vs_vanilla_worded": "WINO minus greedy vanilla diffusion decoding, middle budget, math in sentences",
 }
 
 

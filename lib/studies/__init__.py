@@ -25,6 +25,8 @@ STUDIES = {
     "25_tolerator_controls": "tolerator.controls",
     "26_tolerator_steps": "tolerator.steps",
     "27_tolerator_trend": "tolerator.trend",
+    "28_tolerator_rivals": "tolerator.rivals",
+    "29_tolerator_pass_at_k": "tolerator.pass_at_k",
     "30_mtad_scores": "mtad.scores",
     "31_mtad_joint": "mtad.joint",
     "32_mtad_sweep": "mtad.sweep",

@@ -37,9 +37,9 @@ def generators():
     return found
 
 
-def equations(solution: str) -> list[str] | None:
-    """The equations of a worked solution without words and units, or None where one is not true as it stands."""
-    chain = []
+def sides(solution: str) -> list[tuple[str, str] | None]:
+    """Expression and value of each equation of a worked solution, without words and units; None where unreadable."""
+    found = []
     for line in solution.split("####")[0].splitlines():
         sides = line.replace(",", "").split("=")
         for left, right in zip(sides, sides[1:], strict=False):
@@ -48,23 +48,30 @@ def equations(solution: str) -> list[str] | None:
             left = re.sub(r"[^\d.+\-*/() ]+", " ", left)
             expression = _EXPRESSION.search(left.strip())
             value = re.match(rf"[\s$€£]*({_NUMBER})", right)
-            if not expression or not value:
-                return None
-            expression = re.sub(r"\.0\b", "", expression.group().replace(" ", ""))
-            value = value.group(1).removesuffix(".0")
-            if not _true(expression, value):
-                return None
-            if expression != value:
-                chain.append(f"{expression}={value}")
-    return chain or None
+            readable = expression and value
+            found.append(
+                (re.sub(r"\.0\b", "", expression.group().replace(" ", "")), value.group(1).removesuffix(".0"))
+                if readable
+                else None
+            )
+    return found
 
 
-def _true(expression: str, value: str) -> bool:
+def equations(solution: str) -> list[str] | None:
+    """The equations of a worked solution without words and units, or None where one is not true as it stands."""
+    found = sides(solution)
+    if not all(pair and is_true(*pair) for pair in found):
+        return None
+    return [f"{expression}={value}" for expression, value in found if expression != value] or None
+
+
+def is_true(expression: str, value: str) -> bool:
+    """Whether an expression of numbers and signs has that value."""
     if not re.fullmatch(r"[\d.+\-*/()]+", expression) or "**" in expression or "//" in expression:
         return False
     try:
         return abs(eval(expression, {"__builtins__": {}}) - float(value)) < 1e-9  # digits and signs only
-    except (SyntaxError, ZeroDivisionError, TypeError):
+    except (SyntaxError, ZeroDivisionError, TypeError, OverflowError):
         return False
 
 

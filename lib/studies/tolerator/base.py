@@ -19,11 +19,17 @@ from lib.tasks import get_task
 # Of the fill-up, as published; a vanilla run with these is TOLERATOR without refinement.
 FILL_UP = {"temperature": 0.5, "eot_form": "logit_div", "eot_lambda": 1.2}
 
-
 # A rate at which TOLERATOR is not near zero on the study model, beside the published 0.8 to 0.4. Chosen on validation
 # items, see `tried` in controls.py.
 MILD = {"gamma_max": 0.2, "gamma_min": 0.1}
-BUDGETS = {"middle": "middle budget", "full": "one token a forward"}
+BUDGETS = {
+    "middle": "middle budget",
+    "full": "one token a forward",
+    "four": "4 tokens a forward",
+    "eight": "8 tokens a forward",
+}
+FEWEST = 4  # forwards of any budget
+COUNTS_STEPS = ("vanilla", "rcr", "remdm", "remdm_port")  # a step of theirs is a forward
 RATES = {"published": {}, "mild": MILD}
 
 
@@ -45,15 +51,26 @@ def middle(canvas: int) -> int:
 
 
 def forwards_at(budget: str, canvas: int) -> int:
-    """Forwards of a budget: `middle` of the grid or `full`, one token a forward. Raises UserError on another name."""
+    """Forwards of a budget: `middle` of the grid, `full`, one token a forward, or `four` or `eight` tokens a forward.
+
+    Four forwards at the least. Raises UserError on another name.
+    """
     if budget not in BUDGETS:
         raise UserError(f"{budget!r} is no budget: take {' or '.join(BUDGETS)}")
+    shared_out = {"four": 4, "eight": 8}.get(budget)
+    if shared_out:
+        return max(-(-canvas // shared_out), FEWEST)
     return {"middle": middle(canvas), "full": canvas}[budget]
 
 
 def spending(method: str, forwards: int) -> dict[str, int]:
-    """The option by which a method is given so many forwards."""
-    return {"forwards" if method in ("tolerator", "settle") else "steps": forwards}
+    """The options by which a method is given so many forwards.
+
+    CoRe revises every 8th step, which of few steps is none: then so often that one revision comes.
+    """
+    if method == "core" and forwards < 16:
+        return {"forwards": forwards, "every": max(forwards // 2, 1)}
+    return {"steps" if method in COUNTS_STEPS else "forwards": forwards}
 
 
 def recipe_of(method: str, temperature: float, top_p: float) -> dict[str, float]:

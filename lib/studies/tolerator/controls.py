@@ -40,15 +40,9 @@ VARIANTS = {
     "TOLERATOR, greedy": ("tolerator", GREEDY),
     "mild TOLERATOR": ("tolerator", MILD),
     "mild TOLERATOR, fill-up at 0.3": ("tolerator", MILD | {"temperature": 0.3}),
-    "mild TOLERATOR, no penalty": ("tolerator", MILD | {"eot_form": "off"}),
     "mild TOLERATOR, greedy": ("tolerator", MILD | GREEDY),
-    "mild TOLERATOR, greedy last pass": ("tolerator", MILD | {"greedy_last": True}),
-    "mild TOLERATOR, fixed folds": ("tolerator", MILD | {"subset": "folds"}),
     "mild TOLERATOR, least confident": ("tolerator", MILD | {"subset": "confidence"}),
-    "ReMDM": ("remdm", {}),
-    "ReMDM, never masks again": ("remdm", {"eta": 0.0}),
-    "ReMDM, released port": ("remdm_port", {}),
-    "sure at once, no checks": ("settle", {"rho": 1.0, "doubt": 0.0}),
+    "Fast-dLLM": ("fast_dllm", {}),
     "Settle (ours)": ("settle", {}),
 }
 # (question, a, b): the accuracy of a minus that of b answers it. The first is the paper's own.
@@ -63,21 +57,16 @@ QUESTIONS = (
     ("at a mild rate, all greedy", "mild TOLERATOR, greedy", "vanilla, greedy"),
     ("the mild rate", "mild TOLERATOR", "TOLERATOR"),
     ("the penalty of TOLERATOR", "TOLERATOR", "TOLERATOR, no penalty"),
-    ("the penalty at a mild rate", "mild TOLERATOR", "mild TOLERATOR, no penalty"),
     ("the penalty of vanilla", "vanilla, EoT penalty", "vanilla"),
     ("the tuned penalty of vanilla", "vanilla, greedy, tuned penalty", "vanilla, greedy"),
     ("against vanilla with a tuned penalty", "TOLERATOR", "vanilla, greedy, tuned penalty"),
-    ("a greedy last pass", "mild TOLERATOR, greedy last pass", "mild TOLERATOR"),
-    ("fixed folds", "mild TOLERATOR, fixed folds", "mild TOLERATOR"),
     ("the least confident", "mild TOLERATOR, least confident", "mild TOLERATOR"),
-    ("what ReMDM's masking adds", "ReMDM", "ReMDM, never masks again"),
-    ("ReMDM's released port", "ReMDM, released port", "vanilla"),
     ("our rule", "Settle (ours)", "TOLERATOR"),
     ("our rule, all greedy", "Settle (ours)", "TOLERATOR, greedy"),
     ("our rule against a mild greedy TOLERATOR", "Settle (ours)", "mild TOLERATOR, greedy"),
     ("our rule against greedy vanilla", "Settle (ours)", "vanilla, greedy"),
     ("our rule against vanilla with a tuned penalty", "Settle (ours)", "vanilla, greedy, tuned penalty"),
-    ("our checks alone", "Settle (ours)", "sure at once, no checks"),
+    ("our checks alone", "Settle (ours)", "Fast-dLLM"),
 )
 HEADLINES = {
     "tolerator_vs_vanilla": "as published",
@@ -87,6 +76,11 @@ HEADLINES = {
 # What the headlines compare has all samples, the others one; a pair is compared on the samples that both have.
 FIRST = {variant for question, *pair in QUESTIONS if question in HEADLINES.values() for variant in pair}
 # Settings tried on validation items at the middle budget: what `MILD`, `TUNED` and Settle's numbers were chosen from.
+# They were chosen on the first bed, and looked at again on the second: code and logic on 50 items each, math on 25.
+# Means of these three tasks in %: rates 0.8 to 0.4 68.0, 0.4 to 0.2 70.7, 0.2 to 0.1 and 0.1 to 0.05 73.3; vanilla
+# without penalty 76.7, lambda 1.2 78.0, 1.5 76.0, 2 82.0, 3 69.3; Settle 82.0, sure 0.95 82.7, share 0.5 82.0, no
+# checks 81.3. All stayed: the mild rate shares the first place, lambda 2 has it by 3 of the 25 in math, and sure 0.95
+# is ahead by 0.7, one item more in math and one fewer in logic. Of QA only the first two rates were looked at.
 TRIED = {
     "TOLERATOR, 0.8 to 0.4": ("tolerator", {}),
     "TOLERATOR, 0.4 to 0.2": ("tolerator", {"gamma_max": 0.4, "gamma_min": 0.2}),
@@ -156,7 +150,7 @@ class Study(DiffusionStudy):
 
     def spent(self) -> pd.DataFrame:
         """Mean forwards a response of the variants that stop early."""
-        rows = self.summary[self.summary.variant.isin(["sure at once, no checks", "Settle (ours)", "vanilla"])]
+        rows = self.summary[self.summary.variant.isin(["Fast-dLLM", "Settle (ours)", "vanilla"])]
         rows = rows[rows.budget != "validation"]
         table = rows.pivot(index="variant", columns=["budget", "label"], values="forwards").round(1)
         columns = [(budget, task) for budget in self.all_budgets for task in self.tasks]

@@ -17,7 +17,7 @@ OFF = "off"
 
 @dataclass(frozen=True)
 class Study(RecipeStudy):
-    """Every method at `budget` forwards, `middle` or `full`: no penalty, and either form of it at each lambda."""
+    """Every method at the forwards of a `budget` of BUDGETS: no penalty, and either form of it at each lambda."""
 
     samples: int = 1
     budget: str = "middle"

@@ -45,7 +45,7 @@ class Study(BaseStudy):
     the task's own. `temperature` and `top_p`: as in `RecipeStudy`.
     """
 
-    tasks: tuple[str, ...] = ("math", "qa", "code")
+    tasks: tuple[str, ...] = ("math", "logic", "qa", "code")
     model: str = "study-dlm"
     reference: str = "study-ar"
     tokens: int = 0
@@ -158,9 +158,8 @@ class Study(BaseStudy):
         for i, task in enumerate(self.tasks):
             line = rows[rows.task == task].sort_values("forwards")
             error = [line.difference - line.low, line.high - line.difference]
-            axis.errorbar(
-                line.forwards * (1 + 0.03 * (i - 1)), line.difference, error, marker="o", ms=4, capsize=3, label=task
-            )
+            beside = 1 + 0.03 * (i - (len(self.tasks) - 1) / 2)
+            axis.errorbar(line.forwards * beside, line.difference, error, marker="o", ms=4, capsize=3, label=task)
         axis.axhline(0, color="0.4", lw=1)
         ticks = sorted(set(rows.forwards))
         axis.set(xscale="log", xlabel="forwards", ylabel="TOLERATOR - vanilla, points")

@@ -22,7 +22,7 @@ from lib.running.one_batch import model_of
 from lib.running.respond import respond
 from lib.running.run import Run
 from lib.studies.base import SHORT
-from lib.studies.tolerator.answer_errors import FALSE_WORKING, code_error, math_error
+from lib.studies.tolerator.answer_errors import ERRORS, FALSE_WORKING
 from lib.studies.tolerator.base import MILD, DiffusionStudy
 from lib.tasks import get_task
 from lib.tasks.sandbox import require_consent
@@ -148,14 +148,14 @@ class Study(DiffusionStudy):
 
     @cached_property
     def errors(self) -> pd.DataFrame:
-        """Kinds of answers at the end, in % of the responses, by method; see `math_error` and `code_error`."""
+        """Kinds of answers at the end, in % of the responses, by method; see answer_errors.py."""
         rows = []
         for (short, method), lines in self.lines.items():
-            kind_of = {"gsm_symbolic": math_error, "small_functions": code_error}.get(SHORT.get(short, short))
+            kind_of = ERRORS.get(SHORT.get(short, short))
             if kind_of is None:  # other tasks are answered in other forms
                 continue
-            prompts = {item.id: item.prompt for item in self._items(short)}
-            kinds = [_kind(r["correct"], kind_of(r["text"], prompts[r["item"]])) for r in lines]
+            items = {item.id: item for item in self._items(short)}
+            kinds = [_kind(r["correct"], kind_of(r["text"], items[r["item"]])) for r in lines]
             shares = 100 * pd.Series(kinds).value_counts(normalize=True)
             rows += [
                 {"task": short, "kind": kind, "method": NAMES[method], "share": share}
