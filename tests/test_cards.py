@@ -121,7 +121,7 @@ def test_every_committed_checkpoint_has_a_card_that_the_hubs_library_reads(commi
             assert identifier is None or validate_repo_id(identifier) is None
         assert base in card.text
         taught = name in ("study-ar-control", "study-ar-no-randomness", "study-ar-adapter")
-        assert ("The base never saw prose" in card.text) == taught, name
+        assert ("The base never saw prose but that of its own tasks" in card.text) == taught, name
 
 
 def test_a_card_holds_every_argument_of_the_recipe(committed):

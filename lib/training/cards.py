@@ -18,7 +18,10 @@ SMALL = (
     "A small model for the study of decoding: it knows the tasks that it was trained on and little else. What a rule "
     "does to it says what the rule does to a model of that kind, and not what it does at billions of parameters."
 )
-NO_PROSE = "The base never saw prose: that these heads follow commands in words says little beyond its own tasks."
+NO_PROSE = (
+    "The base never saw prose but that of its own tasks: that these heads follow commands in words says little beyond "
+    "them."
+)
 ONE_SEED = "Trained once, with one seed: how much another seed would change is not known."
 
 

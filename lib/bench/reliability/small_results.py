@@ -31,14 +31,14 @@ class Small(studied.Study):
     def runs(self) -> dict[tuple, Run]:
         drafts = {"draft": "study-draft", **FEW}
         runs = (
-            Run.of("study-ar", "gsm_symbolic", "autoregressive", **FEW),
-            Run.of("study-ar", "country_facts", "autoregressive", **FEW),
-            Run.of("study-ar", "small_functions", "autoregressive", **FEW),
-            Run.of("study-dlm", "country_facts", "vanilla", steps=8, **FEW),
-            Run.of("study-dlm", "country_facts", "tolerator", forwards=8, **FEW),
-            Run.of("study-ar", "country_facts", "mtad", **drafts),
-            Run.of("study-ar-autodeco", "country_facts", "autodeco", **FEW),
-            Run.of("smollm2-135m", "country_facts", "mtad", draft="smollm2-draft", **FEW),
+            Run.of("study-ar", "worded_math", "autoregressive", **FEW),
+            Run.of("study-ar", "country_sentences", "autoregressive", **FEW),
+            Run.of("study-ar", "graded_functions_2", "autoregressive", **FEW),
+            Run.of("study-dlm", "sudoku6", "vanilla", steps=8, **FEW),
+            Run.of("study-dlm", "sudoku6", "tolerator", forwards=8, **FEW),
+            Run.of("study-ar", "country_sentences", "mtad", **drafts),
+            Run.of("study-ar-autodeco", "country_sentences", "autodeco", **FEW),
+            Run.of("smollm2-135m", "country_sentences", "mtad", draft="smollm2-draft", **FEW),
         )
         return {(run.model, run.task, run.method): run for run in runs}
 

@@ -31,7 +31,7 @@ from lib.tasks import get_task
 from lib.training.study import data, loop
 from lib.training.study.recipe import RECIPES, Recipe
 
-TASK = "country_facts"
+TASK = "country_sentences"
 ITEMS = 24
 REGISTERED = {"tiny": Entry("tiny", "study", "study-dlm", "tiny", "MIT")}
 READY = "ready"  # a file that a victim writes when its work begins
