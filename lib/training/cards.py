@@ -4,7 +4,6 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from lib.errors import UserError
 from lib.models.cards import COMMITTED, Known
 from lib.models.files import json_of
 from lib.models.registry import MODELS, Entry
@@ -19,8 +18,8 @@ SMALL = (
     "does to it says what the rule does to a model of that kind, and not what it does at billions of parameters."
 )
 NO_PROSE = (
-    "The base never saw prose but that of its own tasks: that these heads follow commands in words says little beyond "
-    "them."
+    "The base never saw prose but that of its own tasks: that these heads follow commands in words says little "
+    "beyond them."
 )
 ONE_SEED = "Trained once, with one seed: how much another seed would change is not known."
 

@@ -19,6 +19,7 @@ from lib.running.identity import identity, run_id
 from lib.running.run import Run
 from lib.studies import base
 from lib.studies import models as studied
+from lib.training.study.recipe import RECIPES
 
 PROFILE, NAME = "laptop", "00_study_models"
 FEW = {"items": 2}
@@ -54,13 +55,8 @@ def build(folder: Path) -> Path:
     shutil.copytree(RESULTS / PROFILE / NAME, place)
     shutil.copytree(CHECKPOINTS / "study-draft", results / "checkpoints" / "study-draft")
     shutil.copytree(CHECKPOINTS / "tokenizer", results / "checkpoints" / "tokenizer")
-    for name in (
-        "study-ar",
-        "study-dlm",
-        "study-ar-autodeco",
-        "smollm2-135m-adapter",
-        "smollm2-draft",
-    ):  # large: links until one is changed
+    others = {*RECIPES, "study-ar-autodeco", "smollm2-135m-adapter", "smollm2-draft"} - {"study-draft"}
+    for name in others:  # large: links until one is changed
         (results / "checkpoints" / name).mkdir()
         for file in (CHECKPOINTS / name).iterdir():
             (results / "checkpoints" / name / file.name).symlink_to(file)
