@@ -186,10 +186,10 @@ def test_every_benchmark_is_a_task_with_a_protocol_and_judges_rows_of_the_hubs_f
         for split in ("train", "validation") if name != "gsm8k" else ():
             with pytest.raises(UserError, match=f"has (the|a) (split )?test.*{split}"):
                 task.items(split)
-    table = protocol_table([*names, "gsm_symbolic"])
+    table = protocol_table([*names, "worded_math"])
     assert [row["task"] for row in table] == names and all(row["settings of"] and row["judged"] for row in table)
-    with pytest.raises(UserError, match="protocol of a task 'gsm_symbolic'"):
-        protocol_of("gsm_symbolic")
+    with pytest.raises(UserError, match="protocol of a task 'worded_math'"):
+        protocol_of("worded_math")
 
 
 THOUGHTS = {

@@ -153,7 +153,7 @@ def test_the_same_run_twice_is_decoded_once(tmp_path):
 def test_code_is_refused_before_anything_is_decoded(tmp_path, monkeypatch):
     monkeypatch.delenv("ALLOW_CODE_EXECUTION", raising=False)
     monkeypatch.setattr(one_batch, "decode_rows", lambda *_: pytest.fail("decoded"))
-    code = Run.of("tiny", "small_functions", "vanilla", items=2, steps=4)
+    code = Run.of("tiny", "graded_functions_2", "vanilla", items=2, steps=4)
     with pytest.raises(UserError, match="ALLOW_CODE_EXECUTION=1"):
         run_all([run(), code], tmp_path, workers=0)
 
@@ -324,7 +324,7 @@ def test_a_stored_run_is_read_back():
 
 
 def test_a_method_on_two_tasks_is_one_code_and_two_scorers():
-    one, other = (identity.identity(Run.of("tiny", task, "vanilla", 2, steps=4)) for task in (TASK, "gsm_symbolic"))
+    one, other = (identity.identity(Run.of("tiny", task, "vanilla", 2, steps=4)) for task in (TASK, "worded_math"))
     assert one["code"] == other["code"] and one["scores"] != other["scores"] and one["rows"] != other["rows"]
 
 

@@ -70,7 +70,7 @@ def test_no_flipped_bit_of_a_state_goes_on_as_another_training(tmp_path):
 
 
 def test_the_curve_is_that_of_the_state_whatever_lies_beside_it(tmp_path):
-    recipe, model = RECIPES["study-draft"], build_model("study-draft")
+    recipe, model = RECIPES["study-draft"], build_model("draft")
     optimiser = torch.optim.AdamW(model.parameters())
     curve = [{"step": step, "loss": 1.0, "learning_rate": 0.1} for step in (10, 20)]
     loop._save(tmp_path, recipe, model, optimiser, 20, curve)
@@ -80,7 +80,7 @@ def test_the_curve_is_that_of_the_state_whatever_lies_beside_it(tmp_path):
         damage()
         assert loop._resume(tmp_path, recipe, model, optimiser) == (20, curve)
         assert beside.read_text() == written
-    other = build_model("study-ar")
+    other = build_model("6m")
     with pytest.raises(UserError, match="another network"):
         loop._resume(tmp_path, recipe, other, torch.optim.AdamW(other.parameters()))
 
@@ -102,7 +102,7 @@ def test_a_state_of_an_earlier_version_goes_on_and_its_parts_are_checked(tmp_pat
 
 
 def test_the_curve_of_a_state_of_an_earlier_version_is_that_beside_it(tmp_path):
-    recipe, model = RECIPES["study-draft"], build_model("study-draft")
+    recipe, model = RECIPES["study-draft"], build_model("draft")
     optimiser = torch.optim.AdamW(model.parameters())
     curve = [{"step": step, "loss": 1.0, "learning_rate": 0.1} for step in (10, 20, 30)]
     loop._save(tmp_path, recipe, model, optimiser, 20, curve)

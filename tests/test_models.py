@@ -30,7 +30,7 @@ def checkpoints(tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "CHECKPOINTS", tmp_path)
     build_tokenizer(["What is 12 + 3?\n", "def f(x):\n"]).save_pretrained(tmp_path / "tokenizer")
     torch.manual_seed(0)
-    model = build_model("study-draft")
+    model = build_model("draft")
     folder = tmp_path / "study-draft"
     folder.mkdir()
     weights = {k: v.to(torch.bfloat16).contiguous() for k, v in model.state_dict().items() if k != "lm_head.weight"}

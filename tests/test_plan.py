@@ -146,7 +146,7 @@ def test_a_benchmark_has_no_more_rows_than_it_has():
     run = Run.of("llada-8b", "gpqa_main", "vanilla", items=17944, samples=3, canvas=256, steps=4)
     assert plan.rows_of(run) == 448 * 3
     assert plan.rows_of(replace(run, items=256)) == 256 * 3
-    assert plan.rows_of(Run.of("study-ar", "gsm_symbolic", "autoregressive", items=9, samples=2)) == 18
+    assert plan.rows_of(Run.of("study-ar", "worded_math", "autoregressive", items=9, samples=2)) == 18
 
 
 @pytest.mark.parametrize("stem", STUDIES)

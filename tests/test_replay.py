@@ -318,8 +318,8 @@ def test_another_scorer_reads_the_stored_texts_and_nothing_is_decoded(result, mo
 
 
 def test_code_is_scored_again_only_where_it_may_run(monkeypatch):
-    run = Run.of("study-ar", "small_functions", "autoregressive", items=1)
-    item = identity.items_of("small_functions", "test", 1)[0]
+    run = Run.of("study-ar", "graded_functions_2", "autoregressive", items=1)
+    item = identity.items_of("graded_functions_2", "test", 1)[0]
     lines = [{"item": item.id, "text": item.target, "correct": 0, "status": "ok", "answer": ""}]
     monkeypatch.delenv("ALLOW_CODE_EXECUTION", raising=False)
     with pytest.raises(UserError, match="ALLOW_CODE_EXECUTION=1"):

@@ -147,10 +147,10 @@ def test_the_committed_model():
 
     if not (CHECKPOINTS / "study-dlm" / "model.safetensors").exists():
         pytest.skip("no committed checkpoint")
-    model, task = load("study-dlm"), get_task("gsm_symbolic")
-    items = task.items("test", 12)
+    model, task = load("study-dlm"), get_task("worded_math")
+    items = task.items("validation", 12)
     ids, mask = model.encode([item.prompt for item in items], task.instruction)
-    canvases = canvases_of(model, [item.target for item in items], 40)
+    canvases = canvases_of(model, [item.target for item in items], task.max_new_tokens)
 
     def judge(canvases):
         lengths = ((canvases == 0).cumsum(-1) == 0).sum(-1).tolist()

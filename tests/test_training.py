@@ -13,6 +13,7 @@ from lib.decoding.bidirectional import bidirectional_mask, canvas_logits
 from lib.errors import UserError
 from lib.models.registry import FAMILIES
 from lib.models.study import SHAPES, build_model, build_tokenizer
+from lib.paths import CHECKPOINTS
 from lib.training.state import save_state
 from lib.training.study import __main__ as command
 from lib.training.study import data, loop
@@ -25,7 +26,7 @@ from lib.training.study.objectives import (
     next_token,
     token_losses,
 )
-from lib.training.study.recipe import BED, RECIPES, Recipe
+from lib.training.study.recipe import RECIPES, TREND, Recipe, same_recipe
 
 ROWS = [
     Example(np.array(prompt), np.array(response), 6)
@@ -158,7 +159,7 @@ def test_learning_rate_rises_holds_and_falls_to_zero():
 @pytest.fixture
 def tiny_training(monkeypatch, tmp_path):
     """A real run of the loop on few sequences with a network of one layer."""
-    monkeypatch.setitem(SHAPES, "study-ar", SHAPES["study-draft"] | {"num_hidden_layers": 1, "hidden_size": 32})
+    monkeypatch.setitem(SHAPES, "6m", SHAPES["draft"] | {"num_hidden_layers": 1, "hidden_size": 32})
     monkeypatch.setattr(loop, "SAVE_SECONDS", 0)
     monkeypatch.setattr(data, "DRAWN", tmp_path / "drawn")
     tokenizer = build_tokenizer(data.texts(30))
@@ -192,9 +193,7 @@ def test_a_fast_training_resumed_in_a_later_epoch_equals_the_uninterrupted(tiny_
     """Rows are added for one shape of all batches, and draws depend on the shape: it must be that of the epoch."""
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
     tokenizer, recipe = tiny_training
-    recipe = replace(
-        recipe, objective="masked_diffusion", stages=((0, "tasks"),), sequences=32, batch_size=8, steps=20
-    )
+    recipe = replace(recipe, objective="masked_diffusion", sequences=33, batch_size=8, steps=20)
     epochs = []
 
     def most_rows(rows, batches, full_canvas):  # fewer from epoch to epoch
@@ -228,8 +227,18 @@ def test_a_state_of_another_recipe_is_refused(tiny_training, tmp_path):
 
 def test_study_models_have_the_sizes_that_are_claimed():
     sizes = {name: sum(p.numel() for p in build_model(name).parameters()) for name in SHAPES}
-    assert 5e6 < sizes["study-ar"] < 25e6 and sizes["study-dlm"] == sizes["study-ar"]
-    assert 0.08 < sizes["study-draft"] / sizes["study-ar"] < 0.13
+    for name in ("2m", "6m", "20m"):
+        assert sizes[name] == pytest.approx(float(name[:-1]) * 1e6, rel=0.17), name
+    assert 0.08 < sizes["draft"] / sizes["6m"] < 0.13
+    for name in RECIPES | TREND:
+        assert (RECIPES | TREND)[name].shape in SHAPES, name
+
+
+def test_the_committed_weights_are_of_the_recipes_of_today():
+    for name in (RECIPES | TREND).keys() & {path.name for path in CHECKPOINTS.iterdir()}:
+        stored = json.loads((CHECKPOINTS / name / "recipe.json").read_text())
+        assert same_recipe(stored, (RECIPES | TREND)[name]), name
+        assert not same_recipe(stored | {"seed": 9}, (RECIPES | TREND)[name])
 
 
 def test_tokenizer_splits_digits_and_keeps_text():
@@ -245,11 +254,11 @@ def test_the_command_takes_names_and_refuses_others(monkeypatch, capsys):
     trained = []
     monkeypatch.setattr(command, "train", lambda recipe, *_, **__: trained.append(recipe.name))
     monkeypatch.setattr(command, "export", lambda *_: None)
-    monkeypatch.setattr(command, "tokenizer", lambda recipe: None)
+    monkeypatch.setattr(command, "tokenizer", lambda: None)
     assert command.main([]) == 0 and trained == list(RECIPES)
-    assert command.main(["study-draft"]) == 0 and trained[3:] == ["study-draft"]
-    assert command.main(["study-draft", "study-xl"]) == 1 and len(trained) == 4
-    words = f"error: there is no recipe 'study-xl'; known: {', '.join(RECIPES | BED)}\n"
+    assert command.main(["study-draft"]) == 0 and trained[len(RECIPES) :] == ["study-draft"]
+    assert command.main(["study-draft", "study-xl"]) == 1 and len(trained) == len(RECIPES) + 1
+    words = f"error: there is no recipe 'study-xl'; known: {', '.join(RECIPES | TREND)}\n"
     assert capsys.readouterr().err == words
 
 
@@ -258,7 +267,7 @@ def test_half_trained_weights_are_refused(tmp_path, monkeypatch):
     (tmp_path / "study-draft").mkdir()
     recipe = asdict(RECIPES["study-draft"])
     for state in ({"recipe": recipe, "step": 10}, {"recipe": recipe | {"seed": 9}, "step": recipe["steps"]}):
-        save_state({**state, "model": build_model("study-draft").state_dict()}, tmp_path / "study-draft" / "state.pt")
+        save_state({**state, "model": build_model("draft").state_dict()}, tmp_path / "study-draft" / "state.pt")
         with pytest.raises(UserError, match="finish it"):
             command.trained("study-draft")
 
@@ -334,13 +343,3 @@ def test_a_fast_training_goes_down(tiny_training, tmp_path):
     loop.train(recipe, tokenizer, tmp_path, load=None, fast=True)
     curve = [json.loads(line)["loss"] for line in (tmp_path / "curve.jsonl").read_text().splitlines()]
     assert len(curve) == 3 and curve[2] < curve[0]
-
-
-def test_stages_follow_each_other(tiny_training, tmp_path, monkeypatch):
-    """The second stage begins at its step with its own mixture, from its first batch on."""
-    asked = []
-    real = data.examples
-    monkeypatch.setattr(loop, "examples", lambda *args, **more: asked.append(args[2:] or more) or real(*args, **more))
-    tokenizer, recipe = tiny_training
-    loop.train(replace(recipe, stages=((0, "tasks"), (4, "drilled")), steps=8), tokenizer, tmp_path, load=None)
-    assert asked[1:] == [("tasks",), ("drilled",)]

@@ -170,9 +170,7 @@ def evaluation_outside(rounds: int) -> Row:
     """What of a run's time is not decoding: making prompts, scoring, writing."""
     found = []
     for number in range(-1, rounds):
-        run = Run.of(
-            "study-ar", "gsm_symbolic", "autoregressive", items=96, temperature=1.0, samples=2, seed=number + 1
-        )
+        run = Run.of("study-ar", "worded_math", "autoregressive", 96, 2, seed=number + 1, temperature=1.0)
         with tempfile.TemporaryDirectory() as folder:
             started = time.perf_counter()
             lines = run_all([run], Path(folder), workers=0)[run]

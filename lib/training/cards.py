@@ -4,13 +4,12 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from lib.errors import UserError
 from lib.models.cards import COMMITTED, Known
 from lib.models.files import json_of
 from lib.models.registry import MODELS, Entry
 from lib.models.trend import CURE as MADE
 from lib.training.autodeco.recipe import SOURCES
-from lib.training.study.data import MIXTURES
+from lib.training.study.data import MIXTURE
 
 CURE = "`git checkout results/checkpoints`, or `make train`"
 LICENCES = {"MIT": "mit", "Apache-2.0": "apache-2.0"}  # the registry's words and the hub's ids
@@ -19,18 +18,15 @@ SMALL = (
     "A small model for the study of decoding: it knows the tasks that it was trained on and little else. What a rule "
     "does to it says what the rule does to a model of that kind, and not what it does at billions of parameters."
 )
-NO_PROSE = "The base never saw prose: that these heads follow commands in words says little beyond its own tasks."
+NO_PROSE = (
+    "The base never saw prose but that of its own tasks: that these heads follow commands in words says little "
+    "beyond them."
+)
 OUTSIDE = (
     "Its weights, and those kept after some steps of its training (`<name>@<step>`), are too many to be committed: "
     "`weights.json` holds their hashes, and {made} makes others, which may differ in the last digits."
 )
 ONE_SEED = "Trained once, with one seed: how much another seed would change is not known."
-
-
-class Stages(BaseModel):
-    """What is read of the recipe of a study model."""
-
-    stages: list[list]
 
 
 class Taught(BaseModel):
@@ -86,14 +82,8 @@ def known(name: str, folder: Path) -> Known:
 
 
 def _study(entry: Entry, path: Path) -> tuple[str, list[str]]:
-    stages = json_of(path, Stages, CURE)["stages"]
-    parts = []
-    for first, mixture in stages:
-        if mixture not in MIXTURES:
-            raise UserError(f"{path} names no mixture of lib/training/study/data.py: {CURE}")
-        shares = ", ".join(f"{task.name} {share:.0%}" for task, share in MIXTURES[mixture])
-        parts.append(f"from step {first} the mixture `{mixture}` ({shares})")
-    return f"On sequences that `lib.tasks` makes: {'; '.join(parts)}. Test items are held out.", []
+    shares = ", ".join(f"{task.name} {share:.0%}" for task, share in MIXTURE)
+    return f"On sequences that `lib.tasks` makes: {shares}. Test items are held out.", []
 
 
 def _heads(entry: Entry, path: Path) -> tuple[str, list[str]]:

@@ -139,7 +139,7 @@ def _resume_study(damage: Damage, folder: Path, curve: Damage | None = None) -> 
     from lib.training.study import loop
     from lib.training.study.recipe import RECIPES
 
-    recipe, model = RECIPES["study-draft"], build_model("study-draft")
+    recipe, model = RECIPES["study-draft"], build_model("draft")
     optimiser = torch.optim.AdamW(model.parameters())
     loop._save(folder, recipe, model, optimiser, 10, [{"step": 10, "loss": 1.0, "learning_rate": 0.1}])
     if curve:

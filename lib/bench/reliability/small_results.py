@@ -19,6 +19,7 @@ from lib.running.identity import identity, run_id
 from lib.running.run import Run
 from lib.studies import base
 from lib.studies import models as studied
+from lib.training.study.recipe import RECIPES
 
 PROFILE, NAME = "laptop", "00_study_models"
 FEW = {"items": 2}
@@ -31,14 +32,14 @@ class Small(studied.Study):
     def runs(self) -> dict[tuple, Run]:
         drafts = {"draft": "study-draft", **FEW}
         runs = (
-            Run.of("study-ar", "gsm_symbolic", "autoregressive", **FEW),
-            Run.of("study-ar", "country_facts", "autoregressive", **FEW),
-            Run.of("study-ar", "small_functions", "autoregressive", **FEW),
-            Run.of("study-dlm", "country_facts", "vanilla", steps=8, **FEW),
-            Run.of("study-dlm", "country_facts", "tolerator", forwards=8, **FEW),
-            Run.of("study-ar", "country_facts", "mtad", **drafts),
-            Run.of("study-ar-autodeco", "country_facts", "autodeco", **FEW),
-            Run.of("smollm2-135m", "country_facts", "mtad", draft="smollm2-draft", **FEW),
+            Run.of("study-ar", "worded_math", "autoregressive", **FEW),
+            Run.of("study-ar", "country_sentences", "autoregressive", **FEW),
+            Run.of("study-ar", "graded_functions_2", "autoregressive", **FEW),
+            Run.of("study-dlm", "sudoku6", "vanilla", steps=8, **FEW),
+            Run.of("study-dlm", "sudoku6", "tolerator", forwards=8, **FEW),
+            Run.of("study-ar", "country_sentences", "mtad", **drafts),
+            Run.of("study-ar-autodeco", "country_sentences", "autodeco", **FEW),
+            Run.of("smollm2-135m", "country_sentences", "mtad", draft="smollm2-draft", **FEW),
         )
         return {(run.model, run.task, run.method): run for run in runs}
 
@@ -54,13 +55,8 @@ def build(folder: Path) -> Path:
     shutil.copytree(RESULTS / PROFILE / NAME, place)
     shutil.copytree(CHECKPOINTS / "study-draft", results / "checkpoints" / "study-draft")
     shutil.copytree(CHECKPOINTS / "tokenizer", results / "checkpoints" / "tokenizer")
-    for name in (
-        "study-ar",
-        "study-dlm",
-        "study-ar-autodeco",
-        "smollm2-135m-adapter",
-        "smollm2-draft",
-    ):  # large: links until one is changed
+    others = {*RECIPES, "study-ar-autodeco", "smollm2-135m-adapter", "smollm2-draft"} - {"study-draft"}
+    for name in others:  # large: links until one is changed
         (results / "checkpoints" / name).mkdir()
         for file in (CHECKPOINTS / name).iterdir():
             (results / "checkpoints" / name / file.name).symlink_to(file)

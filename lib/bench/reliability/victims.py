@@ -31,7 +31,7 @@ from lib.tasks import get_task
 from lib.training.study import data, loop
 from lib.training.study.recipe import RECIPES, Recipe
 
-TASK = "country_facts"
+TASK = "country_sentences"
 ITEMS = 24
 REGISTERED = {"tiny": Entry("tiny", "study", "study-dlm", "tiny", "MIT")}
 READY = "ready"  # a file that a victim writes when its work begins
@@ -71,8 +71,8 @@ def tiny_world(shown: bool = False) -> Iterator[None]:
         enter(patch.object(one_batch, "model_of", lambda n, d: tiny_model() if n == "tiny" else real(n, d)))
         tiny = (family, "tiny", "torch.float32")
         enter(patch.object(identity, "describe", lambda n, d: tiny if n == "tiny" else described(n, d)))
-        small = SHAPES["study-draft"] | {"num_hidden_layers": 1, "hidden_size": 32}
-        enter(patch.dict(SHAPES, {"study-ar": small}))
+        small = SHAPES["draft"] | {"num_hidden_layers": 1, "hidden_size": 32}
+        enter(patch.dict(SHAPES, {"6m": small}))
         enter(patch.object(loop, "SAVE_SECONDS", 0))
         enter(patch.object(loop, "examples", lambda t, n, *more, **given: few(t, min(n, 64), *more, **given)))
         before = torch.get_num_threads()

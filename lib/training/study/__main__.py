@@ -38,8 +38,8 @@ class Finished(BaseModel):
     model: dict
 
 
-def tokenizer(recipe: Recipe):
-    """The study tokenizer of a recipe's tasks, trained once on the first 10,000 training items of each task."""
+def tokenizer():
+    """The study tokenizer, trained once on the first 10,000 training items of each task."""
     folder = CHECKPOINTS / "tokenizer"
     if not folder.exists():
         build_tokenizer(texts(10_000)).save_pretrained(folder.with_suffix(".tmp"))
@@ -134,7 +134,7 @@ def train_all(names: list[str], fast: bool) -> None:
     require_known("recipe", names, known)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for name in names:
-        model = train(known[name], tokenizer(known[name]), TRAINING / name, load=trained, device=device, fast=fast)
+        model = train(known[name], tokenizer(), TRAINING / name, load=trained, device=device, fast=fast)
         export(known[name], model)
 
 

@@ -24,18 +24,16 @@ from lib.training.study.drills import TASK as DRILLS
 DRAWN = BUILD / "training" / "examples"
 
 # Shares of the training sequences. Drills teach the arithmetic that word problems teach too slowly.
-MIXTURES = {
-    "bed": (
-        (worded_math.WORDED, 0.28),
-        (worded_math.TERSE, 0.08),
-        (DRILLS, 0.1),
-        (sudoku.SIX, 0.14),
-        (sudoku.NINE, 0.14),
-        *((task, 0.04) for task in graded_functions.LEVELS),
-        (country_sentences.TASK, 0.08),
-        (COUNTRY_FACTS, 0.06),
-    ),
-}
+MIXTURE = (
+    (worded_math.WORDED, 0.28),
+    (worded_math.TERSE, 0.08),
+    (DRILLS, 0.1),
+    (sudoku.SIX, 0.14),
+    (sudoku.NINE, 0.14),
+    *((task, 0.04) for task in graded_functions.LEVELS),
+    (country_sentences.TASK, 0.08),
+    (COUNTRY_FACTS, 0.06),
+)
 
 
 @dataclass(frozen=True)
@@ -67,20 +65,15 @@ class Batch:
         return self.left > 0
 
 
-def texts(n: int, mixture: str = "bed") -> list[str]:
+def texts(n: int) -> list[str]:
     """Prompts and responses of the first `n` training items a task, for the tokenizer."""
-    return [
-        text
-        for task, _ in MIXTURES[mixture]
-        for item in task.items("train", n)
-        for text in (item.prompt, item.target)
-    ]
+    return [text for task, _ in MIXTURE for item in task.items("train", n) for text in (item.prompt, item.target)]
 
 
-def examples(tokenizer, n: int, mixture: str = "bed", split: str = "train") -> list[Example]:
-    """`n` sequences in a mixture's shares, response closed by EoT; drawn once, and then read from `build/`."""
+def examples(tokenizer, n: int, split: str = "train") -> list[Example]:
+    """`n` sequences in the mixture's shares, response closed by EoT; drawn once, and then read from `build/`."""
     rows = []
-    for task, share in MIXTURES[mixture]:
+    for task, share in MIXTURE:
         rows += _of_task(tokenizer, task, split, round(n * share))
     return rows
 

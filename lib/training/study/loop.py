@@ -91,17 +91,15 @@ def _train(recipe: Recipe, tokenizer, folder: Path, load, device: str, fast: boo
         with half:
             return OBJECTIVES[recipe.objective](model, batch, generator=generator, **given)
 
-    held_out = examples(tokenizer, 512, recipe.stages[-1][1], "validation")
-    rows, batches, place, shape = [], [], (None, None), 0
+    held_out = examples(tokenizer, 512, "validation")
+    rows = examples(tokenizer, recipe.sequences)
+    batches, ordered, shape = [], None, 0
     bar = tqdm(range(done, recipe.steps), initial=done, total=recipe.steps, desc=recipe.name, unit="step")
     running, saved = [], time.monotonic()
     for step in bar:
-        first, mixture = max(stage for stage in recipe.stages if stage[0] <= step)
-        if mixture != place[0]:
-            rows = examples(tokenizer, recipe.sequences, mixture)
-        epoch, index = divmod(step - first, len(rows) // recipe.batch_size)
-        if (mixture, epoch) != place:
-            place = (mixture, epoch)
+        epoch, index = divmod(step, len(rows) // recipe.batch_size)
+        if epoch != ordered:
+            ordered = epoch
             batches = order(rows, recipe.batch_size, recipe.seed, epoch)
             # Draws depend on the shape, so that it is the epoch's own and no matter of where the run began.
             shape = most_rows(rows, batches, full_canvas) if fast else 0

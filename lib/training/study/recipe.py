@@ -7,9 +7,8 @@ from dataclasses import asdict, dataclass, fields
 class Recipe:
     """One study model. `start` names the model whose weights it begins from, `teacher` the one it imitates.
 
-    `stages`: (first step, mixture of data.py) of each, in order. `suffixes`, `causal`, `corrected`: see
-    masked_diffusion.
-    `kept`: steps after which the weights are kept, for the trend. `shape`: of lib/models/study.py.
+    `suffixes`, `causal`, `corrected`: see masked_diffusion. `kept`: steps after which the weights are kept, for the
+    trend. `shape`: of lib/models/study.py.
     """
 
     name: str
@@ -24,7 +23,6 @@ class Recipe:
     suffixes: float = 0.0
     causal: float = 0.0
     corrected: float = 0.0
-    stages: tuple[tuple[int, str], ...] = ((0, "bed"),)
     start: str | None = None
     teacher: str | None = None
     kept: tuple[int, ...] = ()
@@ -39,7 +37,8 @@ class Recipe:
 
 
 def same_recipe(stored: dict, recipe: Recipe) -> bool:
-    """Whether a stored recipe is this one; a field that was not there yet was at its default."""
+    """Whether a stored recipe is this one, in JSON too; a field that was not there yet was at its default."""
+    stored = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
     now = asdict(recipe)
     return set(stored) <= set(now) and {f.name: f.default for f in fields(Recipe)} | stored == now
 
