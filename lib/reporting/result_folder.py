@@ -53,10 +53,12 @@ def write_result(
     sources: str,
     measures: str | None = None,
     device: str = "cpu",
+    decoded_on: str = "",
 ) -> dict:
     """Write items, tables, figures and the manifest of one notebook; returns the manifest.
 
     `sources`: a hash of what made them from the responses; `measures`: of what was timed or measured besides.
+    `decoded_on`: the name of the device, this machine's by default.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows = [
@@ -80,7 +82,7 @@ def write_result(
         "responses": len(rows),
         "sources": sources,
         **({"measures": measures} if measures else {}),
-        "device": device_name(device),
+        "device": decoded_on or device_name(device),
         **({"sandbox": level()} if any(get_task(run.task).kind == "code" for run in results) else {}),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }

@@ -182,10 +182,17 @@ class BaseStudy:
             defaults = {f.name: f.default for f in fields(self)}  # a parameter that came later was at its default
             parameters = {name: defaults[name] for name in self.parameters()} | manifest["parameters"]
             then = [manifest.get("measures"), json.loads(json.dumps(parameters)), manifest["device"]]
-            now = [self.measures(), json.loads(json.dumps(self.parameters())), device_name(self.device)]
+            now = [self.measures(), json.loads(json.dumps(self.parameters())), self.decoded_on()]
             if then == now and file_hashes(folder) == manifest["files"]:
                 return pd.read_csv(folder / f"{name}.csv")
         return measure().round(4)  # as it will be read
+
+    def decoded_on(self) -> str:
+        """The name of the device; without a GPU that of the committed result, which is rendered here."""
+        manifest = self.place / "manifest.json"
+        if self.device != "cpu" and not torch.cuda.is_available() and manifest.exists():
+            return json.loads(manifest.read_text())["device"]
+        return device_name(self.device)
 
     def parameters(self) -> dict:
         """What the manifest keeps of this study's fields."""
@@ -260,6 +267,7 @@ class BaseStudy:
             sources=self.sources(),
             measures=self.measures(),
             device=self.device,
+            decoded_on=self.decoded_on(),
         )
         plt.close("all")
         return {key: manifest[key] for key in ("parameters", "responses", "device", "versions")}

@@ -105,7 +105,7 @@ SOURCES = {
         for base in ("study-ar", "ar-2m")
     },
     "smollm2-135m": Source(("instructions", "country_facts"), prompts=600, samples=2),
-    "smollm2-gsm8k": Source(("gsm8k",), prompts=1500, samples=4),
+    "smollm2-gsm8k": Source(("gsm8k",), prompts=500, samples=4),
     # The paper: trajectories for DeepMath-103K, about 6,000 of them; how many were drawn for a problem is not known.
     **{base: Source(("deepmath",), prompts=2500, samples=4, positions=64) for base in PUBLISHED},
 }

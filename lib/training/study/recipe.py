@@ -47,14 +47,14 @@ SIZES = {"2m": 3e-3, "6m": 2e-3, "20m": 1.2e-3}
 ALIKE = {"batch_size": 192, "sequences": 500_000, "warmup": 200}
 
 
-def _next_token(name: str, shape: str, seed: int = 0) -> Recipe:
-    return Recipe(name, "next_token", 4200, SIZES[shape], shape=shape, seed=seed, **ALIKE)
+def _next_token(name: str, shape: str, seed: int = 0, steps: int = 4200) -> Recipe:
+    return Recipe(name, "next_token", steps, SIZES[shape], shape=shape, seed=seed, **ALIKE)
 
 
-def _masks(name: str, shape: str, start: str, seed: int = 0, kept: tuple[int, ...] = ()) -> Recipe:
+def _masks(name: str, shape: str, start: str, seed: int = 0, kept: tuple[int, ...] = (), steps: int = 5880) -> Recipe:
     # Without causal rows a diffusion model forgets the arithmetic of its start and hardly learns it again.
     masks = {"start": start, "suffixes": 0.2, "causal": 0.3, "kept": kept}
-    return Recipe(name, "masked_diffusion", 5880, SIZES[shape] / 2, shape=shape, seed=seed, **ALIKE | masks)
+    return Recipe(name, "masked_diffusion", steps, SIZES[shape] / 2, shape=shape, seed=seed, **ALIKE | masks)
 
 
 def _on(name: str, corrected: float) -> Recipe:
@@ -68,7 +68,7 @@ def _by_name(*recipes: Recipe) -> dict[str, Recipe]:
     return {recipe.name: recipe for recipe in recipes}
 
 
-# The models that the pages are made with. Steps are equal for all sizes, what some minutes of a GPU allowed.
+# The models that the pages are made with.
 RECIPES = _by_name(
     _next_token("study-ar", "6m"),
     _masks("study-dlm", "6m", "study-ar", kept=(500, 1000, 2000, 4000)),
@@ -77,7 +77,7 @@ RECIPES = _by_name(
     _on("study-corrector", 0.5),
 )
 # Those of the trend with capability, whose weights are too many to be committed: other sizes and seeds, and what
-# they were after these steps.
+# they were after these steps. Steps are what some minutes of a GPU allowed, fewer for the largest.
 STEPS = (300, 1000, 3000)
 TREND = _by_name(
     _on("study-dlm-on", 0.0),
@@ -86,6 +86,6 @@ TREND = _by_name(
     _masks("dlm-6m-1", "6m", "ar-6m-1", seed=1, kept=STEPS),
     _next_token("ar-6m-2", "6m", seed=2),
     _masks("dlm-6m-2", "6m", "ar-6m-2", seed=2),
-    _next_token("ar-20m", "20m"),
-    _masks("dlm-20m", "20m", "ar-20m", kept=STEPS),
+    _next_token("ar-20m", "20m", steps=3000),
+    _masks("dlm-20m", "20m", "ar-20m", kept=STEPS, steps=4000),
 )
