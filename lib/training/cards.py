@@ -21,13 +21,10 @@ SMALL = (
 NO_PROSE = (
     "The base never saw prose but that of its own tasks: that these heads follow commands in words says little "
     "beyond them."
-<<<<<<< HEAD
 )
 OUTSIDE = (
     "Its weights, and those kept after some steps of its training (`<name>@<step>`), are too many to be committed: "
     "`weights.json` holds their hashes, and {made} makes others, which may differ in the last digits."
-=======
->>>>>>> b2bca41 (The small results of the reliability bench have the weights of every recipe that the page of the models shows)
 )
 ONE_SEED = "Trained once, with one seed: how much another seed would change is not known."
 
