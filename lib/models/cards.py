@@ -38,9 +38,8 @@ PACKAGED = {
 }
 COMMITTED = "results/checkpoints/"
 SHOWN = {"positions": "positions trained on", "seconds": "seconds of training"}  # of measured.json, in other words
-LIBRARIES = {"heads": TAG, "adapter": "peft", "draft": TAG, "model": "transformers", "lora": "peft"}
+LIBRARIES = {"heads": TAG, "adapter": "peft", "draft": TAG, "model": "transformers"}
 TAGS = {"heads": ("autodeco",), "adapter": ("autodeco", "lora"), "draft": ("speculative-decoding",), "model": ()}
-TAGS["lora"] = ("lora",)
 LIMITS = {
     "heads": (
         "They fit the weights of the base that they were trained on; a base with another fingerprint is refused.",
@@ -51,7 +50,6 @@ LIMITS = {
     ),
     "draft": ("It drafts for its own target alone, and for no token outside of the vocabulary that it was given.",),
     "model": (),
-    "lora": ("It fits the weights of the base that it was trained on.",),
 }
 
 
@@ -134,7 +132,7 @@ def card_of(folder: Path, known: Known | None = None) -> ModelCard:
         pipeline_tag="text-generation",
         tags=[TAG, *TAGS[kind], *(["masked-diffusion"] if masked else []), *known.tags],
         base_model=base_id,
-        base_model_relation="adapter" if base_id and kind in ("heads", "adapter", "lora") else None,
+        base_model_relation="adapter" if base_id and kind in ("heads", "adapter") else None,
         datasets=list(known.datasets) or None,
         model_name=name,
         eval_results=[score.result() for score in known.scores if score.dataset] or None,
@@ -174,11 +172,9 @@ def write(folder: Path, known: Known | None = None) -> None:
 
 
 def kind_of(folder: Path, config: dict) -> str:
-    """heads, adapter (heads with one), lora (an adapter alone), draft or model."""
+    """heads, adapter (heads with one), draft or model."""
     if config.get("model_type") == "autodeco":
         return "adapter" if (folder / "adapter_config.json").exists() else "heads"
-    if (folder / "adapter_config.json").exists():
-        return "lora"
     return "draft" if "layers" in config else "model"
 
 

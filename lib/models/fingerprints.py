@@ -10,7 +10,6 @@ from lib.models.entries import Entry
 
 CURE = "`git checkout results/checkpoints`, or `make train`"
 HEADS_CURE = "`git checkout results/checkpoints`, or `python -m lib.training.autodeco {name}`"
-ADAPTER_CURE = "`git checkout results/checkpoints`, or `python -m lib.training.gsm8k`"
 DRAFT_CURE = "`git checkout results/checkpoints`, or `python -m lib.training.mtad`"
 
 
@@ -20,9 +19,6 @@ def own_fingerprint(entry: Entry, checkpoints: Path) -> str:
     if entry.tier == "heads":
         files = (folder / "autodeco_heads.safetensors", folder / "config.json", *sorted(folder.glob("adapter_*")))
         return _hash_of(files, "heads", HEADS_CURE.format(name=entry.name))
-    if entry.tier == "adapted":
-        files = (folder / "adapter_model.safetensors", folder / "adapter_config.json")
-        return _hash_of(files, "adapter", ADAPTER_CURE)
     if entry.tier == "trend":  # its weights need not be at hand
         beside = (folder / "config.json", checkpoints / entry.tokenizer / "tokenizer.json")
         found = trend.hash_of(entry, checkpoints) + _hash_of(beside, "checkpoint", CURE)

