@@ -26,7 +26,7 @@ from lib.running.run import Run
 # The short names of the bed's tasks. `terse` asks the questions of `math` for the bare chain: a contrast.
 SHORT = {
     "math": "worded_math",
-    "logic": "sudoku6",
+    "logic": "sudoku9",
     "qa": "country_sentences",
     "code": "graded_functions_2",
     "terse": "terse_math",

@@ -32,7 +32,7 @@ TARGET, DRAFTS, DIFFUSION = "study-ar", ("study-draft", "ar-2m"), "study-dlm"
 # Tasks of each diffusion model: the corrector is compared where tokens check one another, and on the contrast.
 REFINED = {DIFFUSION: tuple(SHORT), "study-corrector": ("math", "logic", "terse")}
 # Besides the bed's tasks, for the reference models alone: templates that no training question has, other levels.
-LEVELS = ("worded_math_new", "sudoku9", "graded_functions_1", "graded_functions_3")
+LEVELS = ("worded_math_new", "sudoku6", "graded_functions_1", "graded_functions_3")
 FOUR = ", 4 a forward"
 # What was wanted of the models before any of them was trained: model, task, least and most % right.
 WANTED = (

@@ -7,6 +7,7 @@ import re
 
 from lib.tasks.base import Item
 from lib.tasks.gsm_symbolic import is_true, sides
+from lib.tasks.graded_functions import LEVELS
 from lib.tasks.sudoku import Shape, read, read_clues
 
 # Of math: with these a right end is a guess.
@@ -96,6 +97,7 @@ ERRORS = {
     "terse_math": math_error,
     "worded_math": worded_error,
     "sudoku6": logic_error,
+    "sudoku9": logic_error,
     "small_functions": code_error,
-    "graded_functions_2": code_error,
+    **dict.fromkeys((level.name for level in LEVELS), code_error),
 }

@@ -69,7 +69,7 @@ PLAIN, CORRECTOR = "plain", "corrector"
 class Study(DiffusionStudy):
     """METHODS at the `budgets`, the middle one always; `corrector`: a model that learnt to mend, "" for none."""
 
-    tasks: tuple[str, ...] = ("math", "terse", "logic", "qa", "code")
+    tasks: tuple[str, ...] = ("math", "terse", "logic", "qa", "graded_functions_1")
     corrector: str = "study-corrector"
     budgets: tuple[str, ...] = ("middle", "eight")
 

@@ -45,7 +45,7 @@ class Study(BaseStudy):
     the task's own. `temperature` and `top_p`: as in `RecipeStudy`.
     """
 
-    tasks: tuple[str, ...] = ("math", "logic", "qa", "code")
+    tasks: tuple[str, ...] = ("math", "logic", "qa", "graded_functions_1")
     model: str = "study-dlm"
     reference: str = "study-ar"
     tokens: int = 0
