@@ -6,8 +6,8 @@ import math
 import re
 
 from lib.tasks.base import Item
-from lib.tasks.gsm_symbolic import is_true, sides
 from lib.tasks.graded_functions import LEVELS
+from lib.tasks.gsm_symbolic import is_true, sides
 from lib.tasks.sudoku import Shape, read, read_clues
 
 # Of math: with these a right end is a guess.

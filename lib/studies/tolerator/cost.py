@@ -30,7 +30,7 @@ from lib.tasks.base import Item
 from lib.tolerator import Tolerator
 
 COSTS = {"forwards": "forwards", "positions": "positions computed", "seconds": "seconds a response"}
-SHAPES = {"": "one block", "blocks": "four or more blocks", "longer": "canvas half as long again"}
+SHAPES = {"": "one block", "blocks": "up to four blocks", "longer": "canvas half as long again"}
 OURS = "settle"
 METHOD_NAMES = {method: NAMES[method] for method in DIFFUSION_METHODS} | {OURS: "Settle (ours)"}
 SHAPED = ("vanilla", "rcr", "tolerator")  # what can decode in blocks
@@ -110,7 +110,7 @@ class Study(RecipeStudy):
         return pd.DataFrame(rows).set_index("task")
 
     def table_shapes(self) -> pd.DataFrame:
-        """Accuracy in % at the middle budget in one block, in four or more, and on a longer canvas."""
+        """Accuracy in % at the middle budget in one block, in up to four, and on a longer canvas."""
         rows = self.summary_in_words.assign(cell=accuracy_cells(self.summary_in_words))
         keep = rows.method.isin([NAMES[method] for method in SHAPED])
         at = np.array([r.budget == middle(self.canvas(r.label)) for r in rows.itertuples()])
@@ -216,8 +216,8 @@ class Study(RecipeStudy):
 
 
 def quarter(canvas: int) -> int:
-    """The longest block that divides a canvas into four or more."""
-    return next((n for n in range(canvas // 4, 0, -1) if canvas % n == 0), canvas)
+    """The shortest block that divides a canvas into four at most: each needs a forward of a small budget."""
+    return next(n for n in range(-(-canvas // 4), canvas + 1) if canvas % n == 0)
 
 
 def time_batches(
