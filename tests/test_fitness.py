@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from test_survival import FAMILY, HALF, Copies, words
 
 from lib.analysis.fitness import MILDEST, RATES, items_for, least_power, to_compare, to_remask
 from lib.analysis.stats import Estimate
@@ -18,7 +19,6 @@ from lib.studies.fitness import cells_of, refinements
 from lib.studies.models import DIFFUSION, FOUR, LEVELS, TARGET, Study
 from lib.tasks import get_task
 from lib.tasks.base import Item, Score
-from tests.test_survival import FAMILY, HALF, Copies, words
 
 REFERENCES = (TARGET, DIFFUSION, DIFFUSION + FOUR)
 

@@ -94,7 +94,7 @@ def test_comparisons_are_paired_and_corrected(small):
     assert rows.difference.loc[4, "ReMDM"] == 0 and rows.low.loc[4, "ReMDM"] < 0 < rows.high.loc[4, "ReMDM"]
     assert rows.difference.loc[4, "RCR"] == pytest.approx(0) and rows.verdict.loc[4, "RCR"] == "tied"
     assert rows.p.loc[4, "vanilla"] == pytest.approx(2 * 0.5**6)  # McNemar: six wins, no loss
-    assert rows.p_holm.loc[4, "vanilla"] == pytest.approx(9 * 2 * 0.5**6)  # nine comparisons
+    assert rows.p_holm.loc[4, "vanilla"] == pytest.approx(12 * 2 * 0.5**6)  # twelve comparisons
     assert rows.verdict.loc[4, "vanilla"] == "tied"
 
 
@@ -136,7 +136,7 @@ def test_check_says_what_is_no_longer_current(small, monkeypatch):
     publish(small)
     assert stale(small) == []
     small.weights["study-dlm"] = "retrained"
-    assert stale(small) == [f"tiny/{NAME}: weights changed (12 runs)"]
+    assert stale(small) == [f"tiny/{NAME}: weights changed (16 runs)"]
     small.weights["study-dlm"] = "one"
     path = manifest_of(small)
     manifest = json.loads(path.read_text())
@@ -148,7 +148,7 @@ def test_check_says_by_what_code_that_changed_is_certified(small):
     publish(small)
     rewrite(small, lambda entry: entry | {"code": "older"})
     assert stale(small) == [
-        f"tiny/{NAME}: waits for REPLAY=16, for code changed: it certifies what decodes the same (14 runs)"
+        f"tiny/{NAME}: waits for REPLAY=16, for code changed: it certifies what decodes the same (18 runs)"
     ]
 
 
@@ -156,7 +156,7 @@ def test_check_tells_a_changed_scorer_from_changed_responses(small, monkeypatch)
     publish(small)
     rewrite(small, lambda entry: entry | {"scores": "older"})
     assert stale(small) == [
-        f"tiny/{NAME}: waits to be rendered, for the scorer changed: it scores the stored texts (14 runs)"
+        f"tiny/{NAME}: waits to be rendered, for the scorer changed: it scores the stored texts (18 runs)"
     ]
     monkeypatch.setattr("lib.running.one_batch.responses", lambda *_: pytest.fail("decoded"))
     small().save()
@@ -182,7 +182,7 @@ def test_what_waits_is_no_error_where_that_is_asked_for_and_damage_always_is(sma
     small.weights["study-dlm"] = "retrained"
     with pytest.raises(UserError, match="^1 results are not current"):
         command.check(waiting=True)
-    assert f"tiny/{NAME}: weights changed (12 runs)" in capsys.readouterr().out
+    assert f"tiny/{NAME}: weights changed (16 runs)" in capsys.readouterr().out
 
 
 def test_check_says_that_tables_or_what_is_measured_are_those_of_other_code(small, monkeypatch):

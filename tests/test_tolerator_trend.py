@@ -59,7 +59,7 @@ def test_refinement_alone_differs():
             assert options.fill_up.to_dict() | {"steps": plain.steps} == plain.to_dict()
             assert options.refine_temperature == options.temperature
     runs = study.runs()
-    assert {run.resolved().steps for key, run in runs.items() if key[2] == 1} == {96, 48, 42}
+    assert {run.resolved().steps for key, run in runs.items() if key[2] == 1} == {96, 48, 90}
 
 
 def test_the_lines_find_what_is_in_the_answers(study):

@@ -19,7 +19,8 @@ from pydantic import BaseModel
 from safetensors import SafetensorError, safe_open
 
 from lib.errors import UserError, why
-from lib.models import trend
+from lib.models.trend import NAME as RECORD
+from lib.models.trend import recorded
 from lib.paths import write_whole
 from lib.running.schema import Count, Number, checked, parsed
 
@@ -252,8 +253,8 @@ def _took(folder: Path) -> list[tuple[str, str]]:
 
 def _parameters(folder: Path) -> int:
     """Weights of a folder, the ids of a vocabulary among them left out; of those that lie elsewhere the recorded."""
-    if (folder / trend.NAME).exists():
-        return trend.recorded(folder)[folder.name]["parameters"]
+    if (folder / RECORD).exists():
+        return recorded(folder)[folder.name]["parameters"]
     total, files = 0, sorted(folder.glob("*.safetensors"))
     if not files:
         raise UserError(f"{folder} holds no weights (*.safetensors): save a model there first")

@@ -23,7 +23,6 @@ CURE = "`python -m lib.training.study --fast {run}`"
 STEPS = (300, 1000, 3000)
 # Training -> its family, and the steps after which the weights were kept.
 TRAININGS = {
-    "dlm-1m": ("study-dlm", (300, 1000)),
     "study-dlm-on": ("study-dlm", ()),
     "dlm-2m": ("study-dlm", STEPS),
     "ar-6m-1": ("study-ar", ()),

@@ -43,7 +43,7 @@ def same_recipe(stored: dict, recipe: Recipe) -> bool:
     return set(stored) <= set(now) and {f.name: f.default for f in fields(Recipe)} | stored == now
 
 
-SIZES = {"draft": 3e-3, "2m": 3e-3, "6m": 2e-3, "20m": 1.2e-3}
+SIZES = {"2m": 3e-3, "6m": 2e-3, "20m": 1.2e-3}
 ALIKE = {"batch_size": 192, "sequences": 500_000, "warmup": 200}
 
 
@@ -80,7 +80,6 @@ RECIPES = _by_name(
 # they were after these steps. Steps are what some minutes of a GPU allowed, fewer for the largest.
 STEPS = (300, 1000, 3000)
 TREND = _by_name(
-    _masks("dlm-1m", "draft", "study-draft", kept=(300, 1000), steps=2000),
     _on("study-dlm-on", 0.0),
     _masks("dlm-2m", "2m", "ar-2m", kept=STEPS),
     _next_token("ar-6m-1", "6m", seed=1),
