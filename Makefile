@@ -49,9 +49,10 @@ dryrun: env ## stand-ins for every model and benchmark: does every section of PR
 	  { echo "make dryrun takes PROFILE=paper alone, and QUICK=1 or 0"; exit 1; }
 	$(RUN) lib.dryrun $(if $(filter 1,$(QUICK)),--quick) $(SECTION)
 
-train: env ## train study models, heads and SmolLM2's draft anew (five hours on two cores; goes on after a kill)
-	$(RUN) lib.training.study
+train: env ## train study models, heads and SmolLM2's draft anew (half an hour on a GPU, a day on two cores; goes on after a kill)
+	$(RUN) lib.training.study --fast
 	$(RUN) lib.training.autodeco
+	$(RUN) lib.training.autodeco study-ar-reward
 	$(RUN) lib.training.mtad
 
 report: env ## collect results/headline.json and print it

@@ -12,9 +12,11 @@ from test_survival import FAMILY, HALF, Copies, words
 from lib.analysis.fitness import MILDEST, RATES, items_for, least_power, to_compare, to_remask
 from lib.analysis.stats import Estimate
 from lib.models.registry import Model
+from lib.reporting.cards import SCORES
 from lib.reporting.claims import FAILS, HOLDS, OPEN, UNTESTABLE, where_fit, within
 from lib.reporting.collect import DESCRIPTIONS
 from lib.studies import fitness, models
+from lib.studies.base import SHORT
 from lib.studies.fitness import cells_of, refinements
 from lib.studies.models import DIFFUSION, FOUR, LEVELS, TARGET, Study
 from lib.tasks import get_task
@@ -186,3 +188,8 @@ def test_every_headline_of_the_page_has_words(page):
     assert (found["logic_dlm"]["value"], found["logic_dlm_4_a_forward"]["value"]) == (90, 50)
     assert found["worded_ar_math"]["value"] == 70
     page.figure_survival()
+
+
+def test_a_card_names_the_task_that_its_score_was_measured_on():
+    for name, (short, _) in models.HEADLINES.items():
+        assert SCORES[name][1][0] == SHORT[short], name

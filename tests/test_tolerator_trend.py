@@ -55,7 +55,7 @@ def test_refinement_alone_differs():
         options = run.resolved()
         if method in FORMS:
             plain = study.runs()[task, model, share, "vanilla"].resolved()
-            assert options.forwards == plain.steps == options.canvas // share
+            assert options.forwards == plain.steps == -(-options.canvas // share)
             assert options.fill_up.to_dict() | {"steps": plain.steps} == plain.to_dict()
             assert options.refine_temperature == options.temperature
     runs = study.runs()

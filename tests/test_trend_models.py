@@ -89,7 +89,7 @@ def test_other_weights_are_refused_and_another_record_is_another_model(exported)
         with pytest.raises(UserError, match=words):
             describe(NAME)
     record.unlink()
-    with pytest.raises(UserError, match="cannot be read .*`git checkout results/checkpoints`, or"):
+    with pytest.raises(UserError, match="cannot be read .*--fast dlm-2m` makes it"):
         load(NAME)
 
 
@@ -118,3 +118,14 @@ def test_a_step_that_was_not_kept_is_no_export(exported, capsys):
     (command.TRAINING / NAME / "step-300.safetensors").unlink()
     assert command.main(["--export", NAME]) == 1
     assert "step-300.safetensors, which the recipe of dlm-2m keeps, is missing" in capsys.readouterr().err
+
+
+def test_committed_weights_serve_where_none_were_made_and_never_hide_those_that_were(exported):
+    checkpoints, networks = exported
+    made = trend.WEIGHTS / NAME / "model.safetensors"
+    committed = trend.committed_at(NAME, checkpoints / NAME)
+    made.rename(committed)
+    assert torch.equal(load(NAME).network.lm_head.weight, networks[NAME].bfloat16().float().lm_head.weight)
+    committed.rename(made)
+    save_weights(build_model("draft"), committed)  # of an earlier training
+    assert trend.weights_of(MODELS[NAME], checkpoints) == made

@@ -1,4 +1,4 @@
-"""Whether a cell, a model on a task at a budget, can show what a claim says: the one rule of all pages.
+"""Whether a cell, a model on a task at a budget, can show what a claim says: the rule of notebook 00.
 
 A cell is fit to compare methods where its reference is right on 20 to 80 % of the items: below there is nothing to
 lose, above nothing to gain. To judge a method that masks again what stands there, a right answer must also survive

@@ -233,6 +233,9 @@ def _results(names: tuple[str, ...]) -> Iterator[str]:
     entries = json.loads(HEADLINES.read_text(encoding="utf-8"))
     yield "On the small models of decoding-study, with 95 % intervals:\n"
     for name in names:
+        if name not in entries:
+            yield f"- {DESCRIPTIONS[name]}: not measured"
+            continue
         entry = entries[name]
         interval = "" if entry["low"] is None else f" [{entry['low']:g}, {entry['high']:g}]"
         value = "not measured" if entry["value"] is None else f"{entry['value']:g}{interval} {entry['unit']}"

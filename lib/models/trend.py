@@ -73,7 +73,7 @@ class Recorded(RootModel):
 
 def recorded(folder: Path) -> dict[str, dict]:
     """What a folder's `weights.json` says of each model. Raises UserError where it is missing or damaged."""
-    cure = f"`git checkout results/checkpoints`, or {CURE.format(run=folder.name)}"
+    cure = CURE.format(run=folder.name) + " makes it"
     return json_of(folder / NAME, Recorded, cure)
 
 
@@ -89,15 +89,14 @@ def hash_of(entry: Entry, checkpoints: Path) -> str:
 def weights_of(entry: Entry, checkpoints: Path) -> Path:
     """The file of a model's weights. Raises UserError where it is missing, or is not the recorded one."""
     wanted, cure = hash_of(entry, checkpoints), CURE.format(run=entry.source)
-    path = committed_at(entry.name, checkpoints / entry.source)
-    if not path.exists():
-        path = WEIGHTS / entry.name / "model.safetensors"
-    if not path.exists():
+    path = WEIGHTS / entry.name / "model.safetensors"
+    places = [place for place in (path, committed_at(entry.name, checkpoints / entry.source)) if place.exists()]
+    if not places:
         raise UserError(f"the weights of {entry.name} are not committed and not at {path}: {cure} makes them")
-    if sha256(path.read_bytes()).hexdigest() != wanted:
-        place = checkpoints / entry.source / NAME
-        raise UserError(
-            f"{path} does not hold the weights that {place} names: bring those, or {cure} for others, which are then "
-            "named there and change every result that is of them"
-        )
-    return path
+    for place in places:
+        if sha256(place.read_bytes()).hexdigest() == wanted:
+            return place
+    raise UserError(
+        f"{places[0]} does not hold the weights that {checkpoints / entry.source / NAME} names: bring those, or "
+        f"{cure} for others, which are then named there and change every result that is of them"
+    )

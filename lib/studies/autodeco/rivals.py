@@ -246,7 +246,10 @@ class Study(BaseStudy):
         return "\n".join([*lines, frames.framed_reading(self.framed_task, self.lines)])
 
     def headlines(self) -> dict[str, dict]:
-        """Heads by reward against the constant of equal budget, over the items of all tasks together."""
+        """Heads by reward against the constant of equal budget, over the items of all tasks together; none where
+        the constant was tuned on less (`budget`)."""
+        if self.budget:
+            return {}
         e = self.by_reward
         entry = headline(e.value, e.low, e.high, e.n, "points", self.profile, self.notebook)
         return {"autodeco_reward_heads_vs_constant": entry}

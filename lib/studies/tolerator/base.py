@@ -54,13 +54,14 @@ def middle(canvas: int) -> int:
 def forwards_at(budget: str, canvas: int) -> int:
     """Forwards of a budget: `middle` of the grid, `full`, one token a forward, or `four` or `eight` tokens a forward.
 
-    Four forwards at the least. Raises UserError on another name.
+    Four forwards at the least, and `eight` is no more than `middle`. Raises UserError on another name.
     """
     if budget not in BUDGETS:
         raise UserError(f"{budget!r} is no budget: take {' or '.join(BUDGETS)}")
     shared_out = {"four": 4, "eight": 8}.get(budget)
     if shared_out:
-        return max(-(-canvas // shared_out), FEWEST)
+        shared = max(-(-canvas // shared_out), FEWEST)
+        return min(shared, middle(canvas)) if budget == "eight" else shared
     return {"middle": middle(canvas), "full": canvas}[budget]
 
 

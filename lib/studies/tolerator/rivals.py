@@ -41,7 +41,8 @@ METHODS = {
     "vanilla": ("vanilla", {}),
     "vanilla, greedy": ("vanilla", {"temperature": 0.0}),
     "TOLERATOR": ("tolerator", {}),
-    "TOLERATOR, greedy": ("tolerator", {"temperature": 0.0, "refine_temperature": 0.0}),
+    "TOLERATOR, equal": ("tolerator", {"temperature": 0.3, "eot_form": "off"}),
+    "TOLERATOR, greedy": ("tolerator", {"temperature": 0.0, "refine_temperature": 0.0, "eot_form": "off"}),
     "RCR": ("rcr", {}),
     "ReMDM": ("remdm", {}),
     "ReMDM for LLaDA": ("remdm_llada", {"temperature": 0.3}),
@@ -52,11 +53,12 @@ METHODS = {
     "Settle (ours)": ("settle", {}),
 }
 DRAWN, GREEDY = (
-    ("TOLERATOR", "RCR", "ReMDM", "ReMDM for LLaDA"),
+    ("TOLERATOR", "TOLERATOR, equal", "RCR", "ReMDM", "ReMDM for LLaDA"),
     ("WINO", "Fast-dLLM", "T2M", "CoRe", "Settle (ours)"),
 )
-# Method -> vanilla decoding and TOLERATOR at its temperature: 0.3 (TOLERATOR's fill-up as published 0.5), or greedy.
-EQUAL = dict.fromkeys(DRAWN, ("vanilla", "TOLERATOR"))
+# Method -> vanilla decoding and TOLERATOR at its temperature, 0.3 or greedy, and like it without a penalty on the end
+# of text. As published TOLERATOR fills at 0.5 with a penalty.
+EQUAL = dict.fromkeys(DRAWN, ("vanilla", "TOLERATOR, equal"))
 EQUAL |= dict.fromkeys(("TOLERATOR, greedy", *GREEDY), ("vanilla, greedy", "TOLERATOR, greedy"))
 # Of the corrector: the rules that believe what it says of visible tokens, and what they are compared with.
 CORRECTED = ("vanilla", "vanilla, greedy", "TOLERATOR", "T2M", "CoRe")
@@ -232,7 +234,7 @@ class Study(DiffusionStudy):
         peers = self.pooled[self.pooled.against.str.startswith("TOLERATOR") & (self.pooled.network == PLAIN)]
         for budget, rows in peers.groupby("budget", sort=False):
             told = differences_in_words(rows, "method")
-            lines.append(f"- {BUDGETS[budget]}, minus TOLERATOR at the same temperature, mean of the tasks: {told}.")
+            lines.append(f"- {BUDGETS[budget]}, minus TOLERATOR at equal settings, in the mean: {told}.")
         if len(self.contrasts):
             for (budget, contrast), rows in self.contrasts.groupby(["budget", "contrast"], sort=False):
                 told = differences_in_words(rows, "method")

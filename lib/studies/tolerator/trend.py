@@ -36,6 +36,7 @@ PUBLISHED = "published rates"
 MEASURED = 100  # items whose right answers give the strictness, at most
 FLOOR = 10.0  # % right one token a forward, below which a model is taken to be unable
 SAME_TRAINING = {"study-dlm-on": "study-dlm", "study-corrector": "study-dlm"}  # trained on from it
+SAME_QUESTIONS = {"terse": "math"}
 CAPABILITY, STRICTNESS, SIZE = "10 points of capability", "0.1 of strictness", "ten times the size"
 BOTH = "both"
 LARGE = 8e9  # parameters of the papers' models
@@ -67,7 +68,7 @@ class Study(BaseStudy):
 
     def forwards(self, short: str, share: int) -> int:
         """Forwards of a budget of `share` tokens each."""
-        return max(2, canvas_of(short) // share)
+        return max(2, -(-canvas_of(short) // share))
 
     def runs(self) -> dict[tuple, Run]:
         """Keys are (task, model, tokens a forward, method)."""
@@ -214,7 +215,7 @@ class Study(BaseStudy):
                 else:
                     start = [float((task, one) == other) for other in kinds]
                 x = (*start, *self._columns(by, task, model))
-                cells.append(Cell(x, 100 * (ours - plain), training_of(model), task))
+                cells.append(Cell(x, 100 * (ours - plain), training_of(model), SAME_QUESTIONS.get(task, task)))
         try:
             return Line(cells, len({model for _, model in pairs}))
         except ValueError:
