@@ -99,6 +99,11 @@ def found():
     return study
 
 
+def _with_lines(study, lines):
+    study.__dict__["lines"] = lines
+    return study
+
+
 def test_who_is_compared_with_whom(found):
     rows = found.comparisons
     assert len(rows) == 3 * (len(NAMES) - len(rivals.NOT_RIVALS) + 2)
@@ -109,6 +114,8 @@ def test_who_is_compared_with_whom(found):
 
 
 def test_the_headline_is_over_the_items_of_all_tasks(found):
+    assert found.headlines() == {}, "the constant was tuned on less"
+    found = _with_lines(replace(found, budget=0), found.lines)
     (entry,) = found.headlines().values()
     assert entry["value"] == 25.0 and entry["n"] == 120 and entry["low"] < 25.0 < entry["high"]
     assert set(found.headlines()) == {"autodeco_reward_heads_vs_constant"}
