@@ -268,7 +268,7 @@ def test_a_gain_is_compared_with_a_gain_on_the_same_items():
 
 
 def test_a_claim_that_tolerator_beats_a_rival_turns_the_difference():
-    study = rivals_of({("math", "plain", "TOLERATOR"): [1, 1, 1, 0]}, tasks=("math",), corrector="")
+    study = rivals_of({("math", "plain", "TOLERATOR, equal"): [1, 1, 1, 0]}, tasks=("math",), corrector="")
     costs = dict.fromkeys(("target_forwards", "positions", "tokens_kept", "seconds"), 1) | {
         "status": "ok",
         "joules": None,
@@ -277,9 +277,9 @@ def test_a_claim_that_tolerator_beats_a_rival_turns_the_difference():
         for line in lines:
             line.update(costs)
     here = {claim.says: claim.here.value for claim in study.claims()}
-    assert here["TOLERATOR beats RCR, mean of the tasks, middle budget"] == 75
+    assert here["TOLERATOR, equal beats RCR, mean of the tasks, middle budget"] == 75
     assert here["RCR beats vanilla, mean of the tasks, middle budget"] == 0
-    assert "TOLERATOR beats TOLERATOR, mean of the tasks, middle budget" not in here
+    assert "TOLERATOR, equal beats TOLERATOR, equal, mean of the tasks, middle budget" not in here
 
 
 def test_texts_that_differ_are_counted_of_each_item():
