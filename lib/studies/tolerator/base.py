@@ -18,6 +18,7 @@ from lib.tasks import get_task
 
 # Of the fill-up, as published; a vanilla run with these is TOLERATOR without refinement.
 FILL_UP = {"temperature": 0.5, "eot_form": "logit_div", "eot_lambda": 1.2}
+EOT = {name: FILL_UP[name] for name in ("eot_form", "eot_lambda")}
 
 # A rate at which TOLERATOR is not near zero on the study model, beside the published 0.8 to 0.4. Chosen on validation
 # items, see `tried` in controls.py.

@@ -15,7 +15,7 @@ from lib.running.run import Run
 from lib.studies.base import SHORT, limit
 from lib.studies.tolerator.base import (
     BUDGETS,
-    FILL_UP,
+    EOT,
     MILD,
     DiffusionStudy,
     differences_in_words,
@@ -25,7 +25,6 @@ from lib.studies.tolerator.base import (
     spending,
 )
 
-EOT = {name: FILL_UP[name] for name in ("eot_form", "eot_lambda")}
 TUNED = EOT | {"eot_lambda": 2.0}  # for greedy vanilla decoding, on validation items, see `tried`
 GREEDY = {"temperature": 0.0, "refine_temperature": 0.0}
 # Variant -> method and its options; the budget is added. Vanilla draws at 0.3, as TOLERATOR's refinement does.

@@ -22,12 +22,11 @@ from lib.running.code import Name
 from lib.running.one_batch import model_of
 from lib.running.run import Run
 from lib.studies.base import SHORT, BaseStudy
-from lib.studies.tolerator.base import FILL_UP, MILD, canvas_of, spending
+from lib.studies.tolerator.base import EOT, MILD, canvas_of, spending
 from lib.studies.tolerator.trend_figures import by_capability, by_strictness, of_refining
 from lib.studies.tolerator.trend_measured import refined, strictness_of
 from lib.tolerator import Tolerator
 
-PENALTY = {name: FILL_UP[name] for name in ("eot_form", "eot_lambda")}
 # Fill-up and refinement at one temperature, vanilla's, and all under one penalty: refinement alone differs.
 FORMS = {"published rates": {}, "mild rates": MILD, "mild, least confident": MILD | {"subset": "confidence"}}
 BY_CHANCE = ("published rates", "mild rates")  # whose refinement asks for no confidence
@@ -80,9 +79,9 @@ class Study(BaseStudy):
                 )
                 for share in self.shares:
                     budget = self.forwards(short, share)
-                    same = ALIKE | PENALTY
+                    same = ALIKE | EOT
                     runs[short, model, share, "vanilla"] = self._run(short, model, "vanilla", budget, **same)
-                    cold = PENALTY | {"temperature": 0.0}
+                    cold = EOT | {"temperature": 0.0}
                     runs[short, model, share, "greedy"] = self._run(short, model, "vanilla", budget, **cold)
                     for form, options in FORMS.items():
                         runs[short, model, share, form] = self._run(

@@ -62,12 +62,7 @@ def trained(name: str):
             f"the training of {name} in {path.parent} is not the finished one of today's recipe: finish it "
             f"(`python -m lib.training.study {name}`), or remove the folder"
         )
-    model = build_model(recipe.shape)
-    try:
-        model.load_state_dict(state["model"])
-    except RuntimeError as error:
-        raise UserError(f"{path} is of another network than {name}: {CURE}") from error
-    return model.eval()
+    return _filled(name, state["model"], path)
 
 
 def finished(name: str):
@@ -75,9 +70,14 @@ def finished(name: str):
     path = TRAINING / name / "model.safetensors"
     if (TRAINING / name / "state.pt").exists() or not path.exists():
         return trained(name)
+    return _filled(name, tensors_of(path, CURE), path, strict=False)  # a tied head is stored once
+
+
+def _filled(name: str, weights: dict, path, strict: bool = True):
+    """The network of a recipe with the weights of `path`. Raises UserError where they are another's."""
     model = build_model((RECIPES | TREND)[name].shape)
     try:
-        model.load_state_dict(tensors_of(path, CURE), strict=False)  # a tied head is stored once
+        model.load_state_dict(weights, strict=strict)
     except RuntimeError as error:
         raise UserError(f"{path} is of another network than {name}: {CURE}") from error
     return model.eval()

@@ -2,6 +2,8 @@
 
 from dataclasses import asdict, dataclass, fields
 
+from lib.models.trend import STEPS
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -76,9 +78,8 @@ RECIPES = _by_name(
     _next_token("ar-2m", "2m"),
     _on("study-corrector", 0.5),
 )
-# Those of the trend with capability, whose weights are too many to be committed: other sizes and seeds, and what
+# Those of the trend with capability, whose weights are not all committed: other sizes and seeds, and what
 # they were after these steps. Steps are what some minutes of a GPU allowed, fewer for the largest.
-STEPS = (300, 1000, 3000)
 TREND = _by_name(
     _on("study-dlm-on", 0.0),
     _masks("dlm-2m", "2m", "ar-2m", kept=STEPS),
