@@ -223,6 +223,7 @@ def test_every_method_is_given_the_same_forwards_on_every_canvas():
     canvas = canvas_of("math")
     assert [forwards_at(budget, canvas) for budget in ("full", "four", "eight")] == [96, 24, 12]
     assert forwards_at("eight", canvas_of("code")) == 4, "no fewer"
+    assert forwards_at("eight", canvas_of("logic")) == forwards_at("middle", canvas_of("logic")) == 8, "no more"
 
 
 def test_rivals_are_compared_at_equal_temperature():
