@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from lib.reporting.claims import HOLDS, UNTESTABLE
-from lib.studies.tolerator import trend
-from lib.studies.tolerator.trend import CAPABILITY, FORMS, STRICTNESS, Study, after, training_of
+from lib.studies.tolerator import trend, trend_gains
+from lib.studies.tolerator.trend import CAPABILITY, FIT, STRICTNESS, Study, training_of
+from lib.studies.tolerator.trend_gains import FORMS, after
 
 ITEMS = 200
 MODELS = ("study-dlm", "study-dlm-on", "dlm-2m@300", "dlm-2m", "dlm-6m-1", "dlm-6m-2", "dlm-20m@300", "dlm-20m")
@@ -94,6 +95,17 @@ def test_a_model_that_cannot_do_a_task_is_on_no_line_there(study):
     assert len(line.cells) == len(TASKS) * len(MODELS) - 1
 
 
+def test_cells_at_an_end_are_not_on_the_line_of_those_that_are_fit(study):
+    """Vanilla at 10 % and at 90 % leave 40 %: the slope over the fit cells does not see what these gain."""
+    for key in [key for key in study.lines if key[1] == "dlm-20m" and key[2:] == (4, "vanilla")]:
+        study.lines[key] = answers(np.random.default_rng(1), 90)
+    for key in [key for key in study.lines if key[1] == "dlm-2m" and key[2:] == (4, "vanilla")]:
+        study.lines[key] = answers(np.random.default_rng(1), 10)
+    fit, whole = (study.slope("published rates", CAPABILITY, share) for share in (FIT, trend.BOTH))
+    assert fit.n == len(MODELS) - 2 and whole.n == len(MODELS)
+    assert fit.low < 4 < fit.high and whole.value < 0, "what is left to gain decides the slope over all cells"
+
+
 def test_what_survival_and_repair_foretell():
     assert after(0.6, 0.9, 0.2, 1) == pytest.approx(0.6 * 0.9 + 0.4 * 0.2)
     assert after(0.6, 0.9, 0.2, 500) == pytest.approx(0.2 / (1 - 0.9 + 0.2)), "where losses and gains are equal"
@@ -105,7 +117,7 @@ def test_it_is_decoded_measured_and_written(random_models, tmp_path, monkeypatch
     """With a random network, which is on no line: every page's part is there."""
     from lib.running import one_batch
 
-    monkeypatch.setattr(trend, "model_of", one_batch.model_of)
+    monkeypatch.setattr(trend_gains, "model_of", one_batch.model_of)
     study = Study(items=2, tasks=("qa",), shares=(4,), out=str(tmp_path / "out"))
     study.save()
     assert list(study.refining.form) == ["published rates", "mild rates"]

@@ -96,8 +96,9 @@ def _of_result(folder: Path, manifest: dict, study, values: dict) -> list[str]:
     for package, version in manifest["versions"].items():
         locked = packages.get(package)
         if locked and version not in locked:
-            now = " or ".join(locked)
-            reasons.append(f"{WAITS} for REPLAY=16 and to be rendered, for {package} was {version}, is {now}")
+            reasons.append(
+                f"{WAITS} for REPLAY=16 and to be rendered, for {package} was {version}, is {' or '.join(locked)}"
+            )
     runs = list(dict.fromkeys(now.runs().values()))
     if type(now).later_runs is not BaseStudy.later_runs:  # they follow from responses, which are read for them alone
         have = _readable(folder, now.device)

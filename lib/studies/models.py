@@ -4,11 +4,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
-import seaborn as sns
 
-from lib.analysis.fitness import RATES, SURVIVES
+from lib.analysis.fitness import RATES
 from lib.analysis.stats import Estimate
 from lib.paths import CHECKPOINTS
 from lib.reporting.claims import OWN, UNTESTABLE, Claim, at_least, within
@@ -24,6 +22,9 @@ from lib.studies.autodeco.scores import printed_gain
 from lib.studies.base import SHORT, BaseStudy
 from lib.studies.checkpoints import learning_curve
 from lib.studies.fitness import cells_of, refinements
+from lib.studies.model_figures import of_learning, of_survival
+from lib.studies.tolerator import rivals
+from lib.studies.tolerator.base import middle
 from lib.studies.tolerator.scores import RELATIVE
 from lib.tasks import get_task
 from lib.training.study.recipe import RECIPES
@@ -33,7 +34,7 @@ TARGET, DRAFTS, DIFFUSION = "study-ar", ("study-draft", "ar-2m"), "study-dlm"
 REFINED = {DIFFUSION: tuple(SHORT), "study-corrector": ("math", "logic", "terse")}
 # Besides the bed's tasks, for the reference models alone: templates that no training question has, other levels.
 LEVELS = ("worded_math_new", "sudoku6", "graded_functions_1", "graded_functions_3")
-FOUR = ", 4 a forward"
+FOUR, MIDDLE = ", 4 a forward", ", middle budget"
 # What was wanted of the models before any of them was trained: model, task, least and most % right.
 WANTED = (
     (TARGET, "math", 60, 100),
@@ -60,34 +61,33 @@ HEADLINES = {
 
 @dataclass(frozen=True)
 class Study(BaseStudy):
-    """Greedy decoding by the autoregressive models; by the diffusion models one token a forward, and four, at
-    temperature 0; then one refinement of what these answered."""
+    """Greedy decoding by the autoregressive models; by the diffusion models, at temperature 0, one token a forward,
+    four, and the budget that TOLERATOR's claims are judged at; then one refinement of what these answered."""
 
     samples: int = 1
 
     notebook = "00_study_models"
 
     def runs(self) -> dict[tuple, Run]:
-        """Keys are (task, which): a model, at four tokens a forward with FOUR behind its name."""
+        """Keys are (task, which): a model, at a smaller budget with FOUR or MIDDLE behind its name."""
         runs = {}
         for short in SHORT:
             for model in (TARGET, *DRAFTS):
                 runs[short, model] = self._run(short, model)
         for model, tasks in REFINED.items():
-            for short in tasks:
-                runs[short, model] = self._run(short, model, 1)
-                runs[short, model + FOUR] = self._run(short, model, 4)
+            runs |= {(short, model + at): self._run(short, model, at) for short in tasks for at in ("", FOUR)}
         for task in LEVELS:
             runs[task, TARGET] = self._run(task, TARGET)
-            runs[task, DIFFUSION], runs[task, DIFFUSION + FOUR] = (self._run(task, DIFFUSION, n) for n in (1, 4))
-        return runs
+            runs |= {(task, DIFFUSION + at): self._run(task, DIFFUSION, at) for at in ("", FOUR)}
+        return runs | {(task, DIFFUSION + MIDDLE): self._run(task, DIFFUSION, MIDDLE) for task in rivals.TASKS}
 
-    def _run(self, short: str, model: str, a_forward: int = 0) -> Run:
-        """Of a diffusion model at most so many tokens `a_forward`."""
+    def _run(self, short: str, model: str, at: str | None = None) -> Run:
+        """Of a diffusion model one token a forward, or as FOUR and MIDDLE say."""
         task = SHORT.get(short, short)
-        if not a_forward:
+        if at is None:
             return Run.of(model, task, "autoregressive", items=self.items)
-        steps = -(-get_task(task).max_new_tokens // a_forward)
+        canvas = get_task(task).max_new_tokens
+        steps = {"": canvas, FOUR: -(-canvas // 4), MIDDLE: middle(canvas)}[at]
         return Run.of(model, task, "vanilla", items=self.items, steps=steps, temperature=0.0)
 
     @classmethod
@@ -201,39 +201,12 @@ class Study(BaseStudy):
 
     def figure_learning(self):
         """Training loss (thin) and validation loss (dots) against training sequences."""
-        figure, axes = plt.subplots(1, len(RECIPES), figsize=(3.4 * len(RECIPES), 3.2))
-        for axis, (name, recipe) in zip(axes, RECIPES.items(), strict=True):
-            rows = learning_curve(name)
-            thousands = rows.step * recipe.batch_size / 1000
-            axis.plot(thousands, rows.loss, lw=0.8, color="0.6", label="training")
-            held = rows.validation_loss.notna()
-            axis.plot(thousands[held], rows.validation_loss[held], "o-", ms=3, label="validation")
-            axis.set(
-                title=f"{name}\n({recipe.objective.replace('_', ' ')})", xlabel="thousand sequences", yscale="log"
-            )
-            sns.despine(ax=axis)
-        axes[0].set_ylabel("loss, nats a token")
-        axes[0].legend(frameon=False)
-        return figure
+        return of_learning({name: learning_curve(name) for name in RECIPES})
 
     def figure_survival(self):
         """Right answers that stay right (full lines) and wrong ones that become right (dashed) in one refinement."""
-        figure, axes = plt.subplots(1, len(SHORT), figsize=(3.4 * len(SHORT), 3.4), sharey=True)
-        names = list(dict.fromkeys(self.survival.which))
-        for axis, short in zip(axes, SHORT, strict=True):
-            for name, colour in zip(names, sns.color_palette("colorblind"), strict=False):
-                line = self.survival[(self.survival.label == short) & (self.survival.which == name)]
-                for share, dash in (("survival", "-"), ("repair", "--")):
-                    axis.plot(line.rate, line[share], dash, marker="o", ms=4, color=colour,
-                              label=name if share == "survival" else None)  # fmt: skip
-                    ends = line[f"{share}_low"], line[f"{share}_high"]
-                    axis.fill_between(line.rate, *ends, color=colour, alpha=0.15, lw=0)
-            axis.axhline(SURVIVES, color="0.7", lw=0.8)
-            axis.set(title=short, xlabel="share of the canvas masked")
-            sns.despine(ax=axis)
-        axes[0].set_ylabel("right after it, %")
-        axes[0].legend(frameon=False, fontsize="small")
-        return figure
+        rows = self.survival
+        return of_survival(rows[rows.label.isin(SHORT) & ~rows.which.str.endswith(MIDDLE)], tuple(SHORT))
 
     def claims(self) -> list[Claim]:
         """What was wanted of the models before they were trained."""

@@ -64,6 +64,7 @@ EQUAL |= dict.fromkeys(("TOLERATOR, greedy", *GREEDY), ("vanilla, greedy", "TOLE
 CORRECTED = ("vanilla", "vanilla, greedy", "TOLERATOR", "T2M", "CoRe")
 SEVERAL = ("vanilla", "TOLERATOR")  # have all samples, on the plain network: the headlines compare them
 CONTRAST = ("terse",)  # no task of its own: the questions of `math`
+TASKS = ("math", "terse", "logic", "qa", "graded_functions_1")
 PLAIN, CORRECTOR = "plain", "corrector"
 
 
@@ -71,7 +72,7 @@ PLAIN, CORRECTOR = "plain", "corrector"
 class Study(DiffusionStudy):
     """METHODS at the `budgets`, the middle one always; `corrector`: a model that learnt to mend, "" for none."""
 
-    tasks: tuple[str, ...] = ("math", "terse", "logic", "qa", "graded_functions_1")
+    tasks: tuple[str, ...] = TASKS
     corrector: str = "study-corrector"
     budgets: tuple[str, ...] = ("middle", "eight")
 
