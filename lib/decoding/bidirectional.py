@@ -42,13 +42,15 @@ def canvas_logits(
     family,
     prompt: PromptKeys | None = None,
     rows: Tensor | None = None,
+    seen: list[Tensor] | None = None,
 ) -> Tensor:
     """Logits [M, V] at the M positions of the canvas that `needed` [B, W] marks, row by row.
 
     The canvas is the last W positions of `input_ids` [B, L]. A family that keeps the next-token shift (Dream)
     predicts position i at i - 1. The language-model head is computed at those M positions alone where the network
     calls it as a module. `prompt`: keys that stand in for the prompt's, of which these are the `rows` (indices).
-    Raises ValueError where a shifted model has no prompt.
+    `seen`: gets the hidden states [M, H] of these positions, which the head saw. Raises ValueError where a shifted
+    model has no prompt, UserError where `seen` is asked of a network without such a head.
     """
     first = input_ids.shape[1] - needed.shape[1] - int(family.shift)
     if first < 0:
@@ -57,7 +59,7 @@ def canvas_logits(
     at[:, first : first + needed.shape[1]] = needed
     fast = Llama.of(model) if family.wide_mask else None
     if fast:
-        return _fast(fast, input_ids, attention_mask, at, first, prompt, rows)
+        return _fast(fast, input_ids, attention_mask, at, first, prompt, rows, seen)
     inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
     if family.wide_mask:
         inputs |= {
@@ -66,13 +68,18 @@ def canvas_logits(
             "use_cache": False,
         }
     head = model.get_output_embeddings()
-    handle = (
-        head.register_forward_pre_hook(lambda _, states: (states[0][at.to(states[0].device)],))
-        if head is not None
-        else None
-    )
+    if head is None and seen is not None:
+        raise UserError(f"{type(model).__name__} has no language-model head to read its hidden states at")
+
+    def chosen(_, states: tuple) -> tuple:
+        found = states[0][at.to(states[0].device)]
+        if seen is not None:
+            seen.append(found)
+        return (found,)
+
+    handle = head.register_forward_pre_hook(chosen) if head is not None else None
     try:
-        logits = model(**inputs).logits
+        logits = getattr(model, "base_forward", model)(**inputs).logits
     finally:
         if handle is not None:
             handle.remove()
@@ -96,13 +103,20 @@ def pair_logits(model, input_ids: Tensor, seen: Tensor, positions: Tensor, at: T
 
 
 def _fast(
-    network: Llama, ids: Tensor, mask: Tensor, at: Tensor, first: int, prompt: PromptKeys | None, rows: Tensor | None
+    network: Llama,
+    ids: Tensor,
+    mask: Tensor,
+    at: Tensor,
+    first: int,
+    prompt: PromptKeys | None,
+    rows: Tensor | None,
+    seen: list[Tensor] | None,
 ) -> Tensor:
     """The same by the few operations of a Llama-class network; the first `first` positions may be read once."""
     known = prompt.layers if prompt else []
     start = first if known else 0
     cos, sin = (table[position_ids(mask)[:, start:]] for table in network.angles(ids.shape[1]))
-    seen = mask.bool()[:, None, None]
+    real = mask.bool()[:, None, None]
     read: list[tuple[Tensor, Tensor]] = []
 
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -111,9 +125,11 @@ def _fast(
             k, v = (torch.cat(pair, 2) for pair in zip(before, (k, v), strict=True))
         elif prompt:
             read.append((k[:, :, :first].clone(), v[:, :, :first].clone()))
-        return grouped_attention(q, k, v, seen)
+        return grouped_attention(q, k, v, real)
 
-    states = network.states(ids[:, start:], cos, sin, attend)[at[:, start:]]
+    states = network.normed(network.states(ids[:, start:], cos, sin, attend)[at[:, start:]])
     if read:
         prompt.layers = read
-    return network.logits(network.normed(states))
+    if seen is not None:
+        seen.append(states)
+    return network.logits(states)

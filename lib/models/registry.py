@@ -28,6 +28,7 @@ SEEDS = ("autodeco-1", "autodeco-2")  # the published method again, from other f
 HEADS = {
     "study-ar": ("study-ar", "autodeco", *SEEDS, *CHANGED, *TAUGHT, "reward"),
     "ar-2m": ("study-ar", "autodeco"),  # of a draft
+    "study-dlm": ("study-dlm", "autodeco"),  # of a mask model
     "smollm2-135m": ("smollm2", "autodeco", *TAUGHT, "reward"),
     **{base: (family, *ON_GPU) for base, (family, _) in PUBLISHED.items()},  # on a GPU, and not committed
 }

@@ -35,9 +35,15 @@ class Canvas:
         generator,
         record,
         prompt_cache=False,
+        heads=False,
     ):
         if family.mask_id is None:
             raise UserError(f"{family.name} is autoregressive: a diffusion decoder needs a model with a mask token")
+        if heads and not hasattr(getattr(model, "heads", None), "settings"):
+            raise UserError(
+                "heads asks for a mask model with AutoDeco's heads, such as study-dlm-autodeco: give "
+                "AutoDecoForCausalLM.from_base(model, heads), or leave it out"
+            )
         require_no_stops(record)
         rows = input_ids.shape[0]
         self.model, self.family, self.width = model, family, width
@@ -52,6 +58,7 @@ class Canvas:
             self.trace.per_token["step"] = torch.zeros_like(self.tokens)
         self._took: list[tuple[Tensor | None, Tensor, bool]] = []
         self._prompt_keys = PromptKeys(model) if prompt_cache else None
+        self.heads, self._hidden = model.heads if heads else None, None
 
     def masked(self) -> Tensor:
         """[B, G], true where the canvas holds a mask."""
@@ -74,9 +81,20 @@ class Canvas:
         self.count(tokens, needed.sum(-1), rows, bool(self._prompt_keys and self._prompt_keys.layers))
         prompt, mask = (x if rows is None else x[rows] for x in (self.prompt, self.attention_mask))
         ids = torch.cat([prompt, tokens], 1)
-        found = canvas_logits(self.model, ids, mask, needed, self.family, self._prompt_keys, rows).float()
+        seen: list[Tensor] | None = [] if self.heads else None
+        found = canvas_logits(self.model, ids, mask, needed, self.family, self._prompt_keys, rows, seen).float()
         found[:, self.family.mask_id] = -torch.inf
+        self._hidden = seen[0] if seen else None
         return found
+
+    @torch.inference_mode()
+    def settings(self, logits: Tensor, temperature: float, top_p: float) -> tuple[float | Tensor, float | Tensor]:
+        """Temperature and top-p of the draws from the `logits` [M, V] of the last forward: those given, or [M] what
+        the heads say times these. Temperature 0 is greedy, whatever the heads say."""
+        if self.heads is None or not temperature:
+            return temperature, top_p
+        said, share, _ = self.heads.settings(self._hidden, logits, temperature, top_p)
+        return said, share
 
     def count(self, tokens: Tensor, heads: Tensor, rows: Tensor | None = None, without_prompt: bool = False) -> None:
         """Count a forward over `tokens` [b, G], with logits at so many positions of each row [b]."""

@@ -33,6 +33,8 @@ class Vanilla(Options):
     eot_form, eot_lambda: the penalty on the end of text, see `penalise_eot`. `prob_div` divides its probability by
         lambda (the paper's formula), `logit_div` its logit (the released code), `off` neither.
     prompt_cache: the prompt's keys of the first forward in all, an approximation (Fast-dLLM).
+    heads: AutoDeco's heads on the mask model choose temperature and top-p at every masked position, and those given
+        multiply what they say: 1, 1 and a top_k of 0 are the heads' own. Not published: a composition of ours.
     """
 
     canvas: int = 32
@@ -46,6 +48,7 @@ class Vanilla(Options):
     eot_form: str = "off"
     eot_lambda: float = 1.2
     prompt_cache: bool = False
+    heads: bool = False
 
     def check(self) -> None:
         self.require("canvas", self.canvas >= 1, "1 or more")
@@ -93,20 +96,29 @@ def plan(options: Vanilla, schedule: str = "even") -> list[tuple[int, int, int]]
 
 
 def fill_step(
-    tokens: Tensor, logits: Tensor, region: Tensor, count: int, options: Vanilla, family: Family, uniform: Tensor
+    tokens: Tensor,
+    logits: Tensor,
+    region: Tensor,
+    count: int,
+    options: Vanilla,
+    family: Family,
+    uniform: Tensor,
+    settings: tuple[float | Tensor, float | Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One fill-up step: draw every masked position of the region, keep the `count` best.
 
     tokens [B, G], region [G] or [B, G] bool, logits [M, V] of the M masked positions in it, uniform [2, B, G]
-    (tokens; random rule).
+    (tokens; random rule). settings: temperature and top-p, numbers or [M]; by default those of the options.
     Returns the new tokens, the kept positions and the untempered probability of each drawn token, all [B, G].
     """
     open_, rule = (tokens == family.mask_id) & region, options.rule or family.rule
+    temperature, top_p = settings or (options.temperature, options.top_p)
     logits = penalise_eot(logits, family.eot_ids[0], options.eot_form, options.eot_lambda)
-    drawn = draw(logits, uniform[0][open_], options.temperature, options.top_p, options.top_k)
+    drawn = draw(logits, uniform[0][open_], temperature, top_p, options.top_k)
     if rule in ("entropy", "margin"):
         # At temperature 0 all mass on one token would make every position equally sure; Dream does not temper there.
-        probs = warp(logits, options.temperature or 1.0, options.top_p, options.top_k)
+        cold = not options.temperature
+        probs = warp(logits, 1.0 if cold else temperature, top_p, options.top_k)
     sure = gather(torch.softmax(logits, -1), drawn)
     if rule == "confidence":
         score = sure
@@ -124,15 +136,28 @@ def fill_step(
 
 
 def fill(canvas: Canvas, options: Vanilla) -> None:
-    """Run the whole fill-up on a canvas; it holds no mask afterwards."""
+    """Run the whole fill-up on a canvas; it holds no mask afterwards.
+
+    With heads the trace measures the mean `temperature` and `top_p` [B] of the positions when their token was kept.
+    """
     columns = torch.arange(canvas.width, device=canvas.tokens.device)
+    said = canvas.tokens.new_zeros(2, *canvas.tokens.shape, dtype=torch.float32)
     for step, (first, last, count) in enumerate(plan(options, canvas.family.schedule)):
         region = (columns >= first) & (columns < last)
-        logits = canvas.logits(canvas.tokens, canvas.masked() & region)
+        open_ = canvas.masked() & region
+        logits = canvas.logits(canvas.tokens, open_)
+        settings = canvas.settings(logits, options.temperature, options.top_p)
         uniform = torch.stack([canvas.uniform(step, TOKENS), canvas.uniform(step, TOKENS + 1)])
-        canvas.tokens, kept, sure = fill_step(canvas.tokens, logits, region, count, options, canvas.family, uniform)
+        canvas.tokens, kept, sure = fill_step(
+            canvas.tokens, logits, region, count, options, canvas.family, uniform, settings
+        )
         canvas.confidence = torch.where(kept, sure, canvas.confidence)
+        if canvas.heads is not None and options.temperature:
+            said = torch.where(kept, torch.stack([spread(of, open_) for of in settings]), said)
         canvas.record(stage="fill", step=step, changed=kept, tokens=canvas.tokens)
+    if canvas.heads is not None and options.temperature:
+        means = said.mean(-1).double().round(decimals=4).cpu()
+        canvas.trace.measures |= {"temperature": means[0], "top_p": means[1]}
 
 
 @decoder("vanilla", Vanilla)
@@ -140,6 +165,7 @@ def decode(
     model, input_ids: Tensor, options: Vanilla, *, generator, family: Family, attention_mask=None, record=False
 ) -> Decoded:
     """Vanilla decoding of prompts [B, P], left-padded. T forwards, each over prompt and canvas."""
-    canvas = Canvas(model, family, input_ids, attention_mask, options.canvas, generator, record, options.prompt_cache)
+    given = (options.canvas, generator, record, options.prompt_cache, options.heads)
+    canvas = Canvas(model, family, input_ids, attention_mask, *given)
     fill(canvas, options)
     return canvas.close()

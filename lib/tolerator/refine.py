@@ -39,7 +39,7 @@ class Tolerator(Options):
         model finds likeliest, get it back. 1 replaces all.
     lock_after: lock a position whose last R draws agree, a token put back being no draw; 0 is off, as in the
         paper (the code's default is 10).
-    block, rule, top_p: of the fill-up, as in vanilla decoding.
+    block, rule, top_p, heads: of the fill-up, as in vanilla decoding.
     prompt_cache: the prompt's keys of the first forward in all, an approximation (Fast-dLLM).
 
     Not published, for controls:
@@ -68,6 +68,7 @@ class Tolerator(Options):
     subset: str = "random"
     greedy_last: bool = False
     prompt_cache: bool = False
+    heads: bool = False
 
     def check(self) -> None:
         self.require("forwards", self.forwards >= 2, "2 or more (one to fill up, one to refine)")
@@ -115,6 +116,7 @@ class Tolerator(Options):
             top_p=self.top_p,
             eot_form=self.eot_form,
             eot_lambda=self.eot_lambda,
+            heads=self.heads,
         )
 
 
@@ -211,7 +213,8 @@ def decode(
 
     The trace measures, of every iteration [B, K], how many positions were `masked` and how many tokens `changed`.
     """
-    canvas = Canvas(model, family, input_ids, attention_mask, options.canvas, generator, record, options.prompt_cache)
+    given = (options.canvas, generator, record, options.prompt_cache, options.heads)
+    canvas = Canvas(model, family, input_ids, attention_mask, *given)
     fill(canvas, options.fill_up)
     state = Refinement.start(canvas.tokens, canvas.confidence)
     counts = torch.zeros(2, len(input_ids), options.refine_steps, dtype=torch.long, device=input_ids.device)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from lib.autodeco.model import AutoDecoForCausalLM, fingerprint
 from lib.errors import exit_status, require_known
 from lib.models.cards import NAME, write
-from lib.models.registry import entry_of, load
+from lib.models.registry import Model, entry_of, load
 from lib.paths import BUILD, CHECKPOINTS
 from lib.running.cost import device_name
 from lib.running.identity import digest_of
@@ -21,8 +21,9 @@ from lib.tasks import get_task
 from lib.tasks.base import Task
 from lib.training.autodeco import deepmath
 from lib.training.autodeco.adapter import ADAPTERS, train_adapter
+from lib.training.autodeco.canvas_states import canvas_states
 from lib.training.autodeco.control import CONTROLS, commanded_states, drawn, train_control
-from lib.training.autodeco.hidden_states import sampled_states, states_of, trajectories
+from lib.training.autodeco.hidden_states import States, sampled_states, states_of, trajectories
 from lib.training.autodeco.loop import train_heads
 from lib.training.autodeco.recipe import RECIPES, SOURCES
 from lib.training.autodeco.reward import REWARDS, first_heads, train_by_reward
@@ -86,10 +87,7 @@ def train_on(base_name: str, names: list[str]) -> None:
         given = {"batch": batch_size(base, PROMPT, task.max_new_tokens, device)} if source.positions else {}
         rows += trajectories(base, task, source.prompts, source.samples, work / f"{task.name}.jsonl", **given)
     learned, held_out = split(rows)
-    states, unseen = (
-        sampled_states(base, part, source.positions) if source.positions else states_of(base, part)
-        for part in (learned, held_out)
-    )
+    states, unseen = (_states(base, part, source.positions) for part in (learned, held_out))
     unembedding = base.network.get_output_embeddings()
     sentences = {}  # states behind them, by what decides them
     for name in names:
@@ -120,6 +118,14 @@ def train_on(base_name: str, names: list[str]) -> None:
         if adapted is not None:
             export_adapter(name, adapted)
         write(CHECKPOINTS / name, known(name, CHECKPOINTS / name))
+
+
+def _states(base: Model, rows: list[tuple[str, list[int]]], positions: int) -> States:
+    """What heads of this base learn from: `positions` of a response, all where that is 0; masked ones of a mask
+    model."""
+    if base.family.mask_id is not None:
+        return canvas_states(base, rows)
+    return sampled_states(base, rows, positions) if positions else states_of(base, rows)
 
 
 def train_rewarded(base_name: str, name: str) -> None:

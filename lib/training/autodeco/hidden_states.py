@@ -15,12 +15,14 @@ from tqdm import tqdm
 from lib.autodeco.attach import entering_the_unembedding
 from lib.decoding.autoregressive import Autoregressive
 from lib.decoding.bidirectional import position_ids
+from lib.decoding.options import Options
 from lib.models.registry import Model
 from lib.running.lines import cut, read_lines
 from lib.running.memory import in_halves
 from lib.running.respond import respond
 from lib.running.schema import Count
 from lib.tasks.base import Task, rows_hash
+from lib.tolerator import Vanilla
 
 
 class Drawn(BaseModel):
@@ -55,6 +57,7 @@ def trajectories(
 ) -> list[tuple[str, list[int]]]:
     """(prompt, response ids with EoT) of the right ones among `samples` draws for each of `prompts` training items.
 
+    Of a mask model, which draws by the fill-up, the response is the whole canvas.
     `path` keeps a line a drawn response, right or wrong, so that a killed run goes on from there. A line counts
     for the question that it answers.
     """
@@ -67,7 +70,8 @@ def trajectories(
 
     instruction = task.instruction if model.family.chat else ""
     rows = [(item, s) for item in items for s in range(samples) if (item.id, s) not in done]
-    options = Autoregressive(max_new_tokens=task.max_new_tokens, temperature=temperature)
+    whole = model.family.mask_id is not None
+    options = drawing(model, task, temperature)
 
     def drawn(part: list) -> list[tuple[Tensor, int]]:
         """Token ids and length of a batch's responses."""
@@ -82,7 +86,7 @@ def trajectories(
             texts = [model.text(ids, length) for ids, length in found]
             scores = task.score_all([(item, text) for (item, _), text in zip(part, texts, strict=True)])
             for (item, s), (ids, length), score in zip(part, found, scores, strict=True):
-                response = ids[: min(length + 1, options.max_new_tokens)].tolist()
+                response = ids[: task.max_new_tokens if whole else min(length + 1, task.max_new_tokens)].tolist()
                 line = {"item": item.id, "row": row_of[item.id], "sample": s, "correct": score.correct}
                 line["response"] = response
                 lines.append(line)
@@ -93,6 +97,14 @@ def trajectories(
     right = [line for line in lines if line["correct"]]
     right.sort(key=lambda line: (line["item"], line["sample"]))
     return [(of[line["item"]], line["response"]) for line in right]
+
+
+def drawing(model: Model, task: Task, temperature: float) -> Options:
+    """How a base draws its trajectories: token by token, or by the fill-up four tokens a forward."""
+    limit = task.max_new_tokens
+    if model.family.mask_id is None:
+        return Autoregressive(max_new_tokens=limit, temperature=temperature)
+    return Vanilla(canvas=limit, steps=-(-limit // 4), temperature=temperature)
 
 
 @torch.inference_mode()

@@ -54,6 +54,7 @@ RECIPES = {
     "study-ar-autodeco-1": replace(DEFAULT, seed=1),
     "study-ar-autodeco-2": replace(DEFAULT, seed=2),
     "ar-2m-autodeco": DEFAULT,
+    "study-dlm-autodeco": DEFAULT,
     "study-ar-temperature": replace(DEFAULT, train=("temperature",)),
     "study-ar-top-p": replace(DEFAULT, train=("top_p",)),
     "study-ar-paper": replace(DEFAULT, objective="paper"),
@@ -103,6 +104,9 @@ SOURCES = {
         base: Source(("worded_math", "country_sentences", "graded_functions_2"), prompts=1500, samples=4)
         for base in ("study-ar", "ar-2m")
     },
+    "study-dlm": Source(
+        ("worded_math", "sudoku9", "country_sentences", "graded_functions_1"), prompts=400, samples=1
+    ),
     "smollm2-135m": Source(("instructions", "country_facts"), prompts=600, samples=2),
     # The paper: trajectories for DeepMath-103K, about 6,000 of them; how many were drawn for a problem is not known.
     **{base: Source(("deepmath",), prompts=2500, samples=4, positions=64) for base in PUBLISHED},
