@@ -10,7 +10,7 @@ from conftest import AR, heads, tiny
 from lib.autodeco import AutoDecoForCausalLM
 from lib.models.registry import Model, entry_of
 from lib.models.study import build_tokenizer
-from lib.reporting.claims import DIRECTION, FAILS, HOLDS, OPEN, UNTESTABLE
+from lib.reporting.claims import VERDICTS
 from lib.running import identity, one_batch
 from lib.running.evaluation import run_all
 from lib.studies import STUDIES, base, study_of
@@ -104,7 +104,7 @@ def test_a_study_runs_from_responses_to_its_folder(random_heads, notebook, tmp_p
     assert study.reading() and all(line.startswith("- ") for line in study.reading().splitlines())
     ledger = study.ledger()
     assert (len(ledger) == 0) == (notebook in WITHOUT_CLAIMS)
-    assert set(ledger.verdict) <= {HOLDS, DIRECTION, FAILS, OPEN, UNTESTABLE}
+    assert {text.split(",")[0] for text in ledger.verdict} <= set(VERDICTS)
     assert [row["says"] for row in json.loads((out / "claims.json").read_text())] == list(ledger.index)
     headlines = json.loads((out / "headline.json").read_text())
     assert headlines == study.headlines() and all(entry["from"] == notebook for entry in headlines.values())

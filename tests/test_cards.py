@@ -177,9 +177,7 @@ def site(tmp_path):
     entry = {"value": 87.5, "low": 80.25, "high": 90.0, "n": 7, "unit": "%"}
     entry |= {"profile": "night", "from": "00_study_models"}
     (place / "headline.json").write_text(json.dumps({"draft_agreement": entry}))
-    (tmp_path / "README.md").write_text(
-        "\n".join(f"<!-- {m} -->\n<!-- /{m} -->" for m in ("claims", "headlines")) + "\n"
-    )
+    (tmp_path / "README.md").write_text("<!-- found -->\n<!-- /found -->\n")
     (tmp_path / "uv.lock").write_text('[[package]]\nname = "torch"\nversion = "2.15.0"\n')
     return tmp_path
 

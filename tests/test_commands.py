@@ -120,8 +120,7 @@ HEADS = ("study-ar-autodeco", "study-ar-control")
 
 
 def test_quoted_commands_have_no_neutral_sentence_each_and_there_are_no_more_than_eight():
-    with pytest.raises(UserError, match="set wordings to 3 or more"):
-        CommandStudy(heads=HEADS).beyond_neutral()
+    assert CommandStudy(heads=HEADS, wordings=2).beyond_neutral.empty
     for wordings in (1, 9):
         with pytest.raises(UserError, match="wordings must be 2 to 8"):
             CommandStudy(wordings=wordings)
@@ -146,7 +145,7 @@ def test_a_study_compares_each_command_with_its_neutral_sentence():
                         for v in row
                     ]
     study.__dict__["lines"] = lines
-    found = study.beyond_neutral().set_index(["heads", "command", "setting"])
+    found = study.beyond_neutral.set_index(["heads", "command", "setting"])
     for direction in ("low diversity", "high diversity"):
         taught, untaught = (found.loc[(heads, direction, "T")] for heads in ("taught low/high", "untaught"))
         assert taught["shift"] == pytest.approx(0.2 + 0.05 * 3.5, abs=2e-3), "words alone move nothing"

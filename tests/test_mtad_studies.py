@@ -21,7 +21,7 @@ from lib.errors import UserError
 from lib.models.registry import Model
 from lib.models.study import build_tokenizer
 from lib.paths import RESULTS
-from lib.reporting.claims import FAILS, HOLDS, OPEN, OWN, UNTESTABLE
+from lib.reporting.claims import HOLDS, OPEN, OWN, REFUTED, UNMEASURED
 from lib.running import identity, one_batch
 from lib.running.evaluation import run_all
 from lib.running.identity import items_of
@@ -557,8 +557,8 @@ def every_way(joules=None):
 def test_without_a_counter_energy_is_not_measured_and_never_zero():
     s = every_way()
     assert s.energy("MTAD").n == 0 and math.isnan(s.energy("MTAD").value)
-    assert {claim.unit for claim in s.claims() if claim.verdict == UNTESTABLE} == {"times less"}
-    assert {claim.verdict for claim in s.claims() if claim.unit == "times less"} == {UNTESTABLE}
+    assert {claim.unit for claim in s.claims() if claim.verdict == UNMEASURED} == {"times less"}
+    assert {claim.verdict for claim in s.claims() if claim.unit == "times less"} == {UNMEASURED}
     entry = s.headlines()["mtad_vs_speculative_energy"]
     assert (entry["value"], entry["low"], entry["high"], entry["n"]) == (None, None, None, 0)
     assert s.by_batch()["joules a token"].isna().all(axis=None)
@@ -570,7 +570,7 @@ def test_energy_is_joules_a_token_over_those_of_the_same_round():
     assert s.energy("MTAD") == Estimate(12.0, 12.0, 12.0, 3) and s.energy("MMTAD").value == 1
     s.joules.loc[(s.joules["round"] == 1) & (s.joules.way == "MTAD"), "joules"] *= 2
     assert s.energy("MTAD") == Estimate(12.0, 6.0, 12.0, 3), "median, and all that was seen"
-    assert UNTESTABLE not in {claim.verdict for claim in s.claims()}
+    assert UNMEASURED not in {claim.verdict for claim in s.claims()}
     assert s.headlines()["mtad_vs_speculative_energy"]["value"] == 12
     joules = s.by_batch()["joules a token"]
     assert joules.loc["sampling"].to_dict() == pytest.approx({1: 32, 4: 32}) and joules[1]["MTAD"] == pytest.approx(
@@ -598,7 +598,7 @@ def test_tokens_a_second_and_an_hour():
         and len(away) == len(mtad_rounds.ELSEWHERE)
     )
     verdicts = {claim.says: claim.verdict for claim in s.claims()}
-    assert verdicts["MTAD is faster than speculative on prompts of tasks that it did not learn"] == FAILS
+    assert verdicts["MTAD is faster than speculative on prompts of tasks that it did not learn"] == REFUTED
     assert verdicts["MTAD is faster than speculative greedy decoding"] == HOLDS
     speeds = s.by_batch()["tokens a second"]
     assert list(speeds.index) == list(mtad_speed.BATCHED) and speeds.loc["MTAD"].to_dict() == {1: 1.0, 4: 1.0}

@@ -10,8 +10,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from lib.errors import MachineError, UserError
 from lib.paths import result_files
-from lib.reporting import collect
 from lib.reporting import publish as publishing
+from lib.reporting.ledger import ledger
 from lib.reporting.publish import publish
 from lib.reporting.render import homes, normalise, parameters, render
 from lib.running import committed
@@ -103,7 +103,7 @@ def staged(folder, **files):
     rows = "".join(json.dumps(row) + "\n" for row in files.get("rows", [{"run": "a", "text": "yes"}]))
     (folder / "items.jsonl.gz").write_bytes(gzip.compress(rows.encode(), mtime=0))
     (folder / "summary.csv").write_text(files.get("table", "name,accuracy,seconds\nours,50.0,0.25\n"))
-    claim = {"says": "it is fast", "verdict": "holds", "value": 1.5, "low": 1.2, "high": 1.8}
+    claim = {"says": "it is fast", "verdict": "holds", "kind": "claim", "value": 1.5, "low": 1.2, "high": 1.8}
     (folder / "claims.json").write_text(json.dumps([claim | files.get("claim", {})]))
     (folder / "page.html").write_text(files.get("page", "<p>ours took 0.25 s</p>"))
     run = {"a": {"code": "one", "replayed": {"seed": 1}}}
@@ -199,7 +199,7 @@ def test_what_a_killed_publishing_left_is_read_by_nobody(tmp_path):
     staged(tmp_path / "results/night/one")
     for left in (".one.new", ".one.old"):
         staged(tmp_path / "results/night" / left, claim={"says": "a leftover"})
-    assert [row["says"] for row in collect.ledger(tmp_path / "results")] == ["it is fast"]
+    assert [row["says"] for row in ledger(tmp_path / "results") if row["from"]] == ["it is fast"]
     assert [path.parent.name for path in result_files("manifest.json", tmp_path / "results")] == ["one"]
 
 

@@ -129,7 +129,7 @@ def test_what_is_near_the_floor_is_not_judged(found):
 
 
 @pytest.mark.parametrize(
-    ("turned", "verdict"), [(False, "does not hold"), (True, "holds")], ids=["one order", "an order that turns"]
+    ("turned", "verdict"), [(False, "refuted"), (True, "holds")], ids=["one order", "an order that turns"]
 )
 def test_flips_over_frames_are_told_by_differences_both_ways(found, turned, verdict):
     """Greedy is right on more items than min-p in three frames, and in the fourth on as many or on fewer."""

@@ -11,21 +11,10 @@ from lib.analysis.stats import Estimate
 from lib.errors import UserError
 from lib.paths import RESULTS, ROOT
 from lib.reporting import check
-from lib.reporting.claims import (
-    DIRECTION,
-    FAILS,
-    HOLDS,
-    OPEN,
-    OWN,
-    UNTESTABLE,
-    Claim,
-    above_floor,
-    at_least,
-    at_most,
-    more,
-    records,
-)
+from lib.reporting.claims import OWN, VERDICTS, Claim, more, records
 from lib.reporting.collect import DESCRIPTIONS, write_all
+from lib.reporting.findings import NAME as BRACED
+from lib.reporting.findings import SENTENCES, findings, in_words
 from lib.reporting.render import parameters
 from lib.reporting.result_folder import headline
 from lib.running.committed import committed
@@ -267,82 +256,56 @@ def test_a_result_made_twice_is_the_same_but_for_what_was_measured(small):
     assert {"items.jsonl.gz", "summary.csv", "manifest.json", "quality.svg", "quality.png"} <= set(first)
 
 
-README = "before\n<!-- claims -->\n<!-- /claims -->\n<!-- headlines -->\nstale\n<!-- /headlines -->\nafter\n"
+README = "before\n<!-- found -->\nstale\n<!-- /found -->\nafter\n"
 
 
 def test_headlines_and_claims_come_from_the_tightest_profile(tmp_path):
-    estimate = Estimate(1.0, 0.5, 1.5, 9)
+    estimate, results = Estimate(1.0, 0.5, 1.5, 9), tmp_path / "results"
     for profile, value in (("smoke", 1), ("laptop", 2), ("night", 3)):
-        folder = tmp_path / profile / "10_autodeco_x"
+        folder = results / profile / "10_autodeco_x"
         folder.mkdir(parents=True)
         entries = {"a": headline(value, 0, 5, 9, "points", profile, "x")}
         if profile != "night":
             entries["b"] = headline(value, None, None, 9, "points", profile, "x")
         (folder / "headline.json").write_text(json.dumps(entries))
-        claims = [Claim(where, f"at {profile}", "2 points", estimate, "points", HOLDS) for where in ("Table 1", OWN)]
+        ruling = more(estimate, 2)
+        claims = [Claim(where, f"at {profile}", "2 points", estimate, "points", ruling) for where in ("Table 1", OWN)]
         (folder / "claims.json").write_text(json.dumps(records(claims)))
     readme = tmp_path / "README.md"
     readme.write_text(README)
     for _ in range(2):
-        merged = write_all(tmp_path, readme)
+        merged = write_all(results, readme)
     assert (merged["a"]["value"], merged["b"]["value"]) == (3, 2)
-    assert json.loads((tmp_path / "headline.json").read_text()) == merged
-    assert [row["says"] for row in json.loads((tmp_path / "claims.json").read_text())] == ["at night"] * 2
+    assert json.loads((results / "headline.json").read_text()) == merged
+    claims = json.loads((results / "claims.json").read_text())
+    assert [row["says"] for row in claims if row["from"]] == ["at night"] * 2
     text = readme.read_text()
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "stale" not in text
-    assert "| `a` |  | 3 [0, 5] points | 9 | [x](results/night/x/x.ipynb) |" in text and text.count("`b`") == 1
+    listed = (results / "README.md").read_text()
+    assert "| `a` |  | 3 [0, 5] points | 9 | [x](night/x/x.ipynb) |" in listed and listed.count("`b`") == 1
     assert "| AutoDeco | 1 | 0 | 0 | 0 | 0 |" in text, "our own controls are not counted among the paper's claims"
-    assert (
-        "| Table 1 | at night | 2 points | 1 [0.5, 1.5] points, n = 9 | **holds** |"
-        in (tmp_path / "claims.md").read_text()
-    )
+    row = "| **holds, less than printed** | at night | 2 points | 1.00 [0.50, 1.50] points, n = 9 |  | Table 1 |"
+    assert row in (results / "claims.md").read_text()
+
+
+def test_what_was_found_is_said_by_the_numbers_alone():
+    entry = {"unit": "points", "n": 9, "profile": "night", "from": "10_autodeco_scores"}
+    names = [f"autodeco_vs_default_{task}" for task in ("math", "qa", "code")]
+    values = ((1.25, 0.5, 2), (-0.5, -2, 1), (-3, -4, -2))
+    found = {
+        n: entry | dict(zip(("value", "low", "high"), v, strict=True)) for n, v in zip(names, values, strict=True)
+    }
+    (line,) = findings(found, "results/")
+    assert "score 1.25 points more [0.5, 2] in math, 0.5 points fewer [-2, 1] (not told apart) in facts" in line
+    assert "3 points fewer [-4, -2] in code" in line
+    assert line.endswith("(Notebooks [10](results/night/10_autodeco_scores/10_autodeco_scores.ipynb).)")
+    assert findings({names[0]: found[names[0]]}) == [], "a sentence that lacks a number is left out"
+    assert in_words(entry | {"value": 1.2, "low": 1.1, "high": 1.3, "unit": "times"}) == "1.2 times [1.1, 1.3]"
+    assert {name for paper in SENTENCES.values() for s in paper for name in BRACED.findall(s)} <= set(DESCRIPTIONS)
 
 
 def test_every_headline_has_words():
     assert set(json.loads((RESULTS / "headline.json").read_text())) <= set(DESCRIPTIONS)
-
-
-@pytest.mark.parametrize(
-    ("value", "low", "high", "claimed", "verdict"),
-    [
-        (3, 1, 5, 4, HOLDS),
-        (3, 1, 5, 0, HOLDS),
-        (3, 1, 5, 6, DIRECTION),
-        (-3, -5, -1, 2, FAILS),
-        (0, -1, 1, 2, FAILS),
-        (0, -3, 3, 2, OPEN),
-        (0, -3, 3, 0, OPEN),
-    ],
-)
-def test_a_verdict_follows_from_value_interval_and_claim(value, low, high, claimed, verdict):
-    e = Estimate(value, low, high, 9)
-    assert more(e, claimed) == verdict
-    shifted = Estimate(value + 50, low + 50, high + 50, 9)
-    assert more(shifted, claimed + 50, zero=50) == verdict
-
-
-def test_an_adjusted_p_goes_before_the_interval():
-    e = Estimate(3, 1, 5, 9, 0.01)
-    assert (more(e, 2, p=0.2), more(e, 6, p=0.2)) == (OPEN, FAILS)
-    below = Estimate(-3, -5, -1, 9, 0.01)
-    assert (more(below, 0, p=0.01), more(below, 0, p=0.2)) == (FAILS, OPEN), "both directions are corrected"
-
-
-def test_what_is_near_zero_on_both_sides_decides_nothing():
-    assert above_floor(FAILS, 3.0, 9.9) == UNTESTABLE and above_floor(FAILS, 3.0, 10.0) == FAILS
-
-
-def test_bounds_are_decided_by_the_whole_interval():
-    assert [at_least(Estimate(0, low, high, 9), -1) for low, high in ((-0.5, 1), (-3, 1), (-3, -2))] == [
-        HOLDS,
-        OPEN,
-        FAILS,
-    ]
-    assert [at_most(Estimate(0, low, high, 9), 1) for low, high in ((-1, 0.5), (-1, 3), (2, 3))] == [
-        HOLDS,
-        OPEN,
-        FAILS,
-    ]
 
 
 def made_up(runs):
@@ -405,8 +368,8 @@ def test_a_study_says_in_words_and_verdicts_what_it_found(module):
     lines = doubled(made_up(study.runs()))
     study.__dict__["lines"] = lines | doubled(made_up(study.later_runs(lines)))
     assert all(line.startswith("- ") for line in study.reading().splitlines())
-    verdicts = {"holds", "holds in direction", "does not hold", "not decided", "not testable here"}
-    assert len(study.ledger()) and set(study.ledger().verdict) <= verdicts
+    verdicts = {text.split(",")[0] for text in study.ledger().verdict}
+    assert verdicts and verdicts <= set(VERDICTS)
     for entry in study.headlines().values():
         assert entry["from"] == study.notebook
 

@@ -15,22 +15,22 @@ FOUND = [
 def test_corrected_estimates_differ_in_p_alone():
     estimates = [e for _, e in FOUND]
     assert corrected(estimates) == [
-        Estimate(5.0, 1.0, 9.0, 40, 0.04),
-        Estimate(-8.0, -12.0, -4.0, 40, 0.003),
-        Estimate(4.0, 0.5, 8.0, 40, 0.04),
+        Estimate(5.0, 1.0, 9.0, 40, 0.04, 3, 2.0),
+        Estimate(-8.0, -12.0, -4.0, 40, 0.003, 3, 3.0),
+        Estimate(4.0, 0.5, 8.0, 40, 0.04, 3, pytest.approx(4 / 3)),  # no smaller than the one before it
     ]
     assert corrected([]) == []
 
 
 def test_a_table_has_verdicts_by_p_after_holm():
     table = difference_table(FOUND)
-    assert list(table) == ["task", "difference", "low", "high", "items", "p", "p_holm", "verdict"]
+    assert list(table) == ["task", "difference", "low", "high", "items", "p", "p_holm", "tests", "verdict"]
     assert table.p.tolist() == [0.02, 0.001, 0.03] and table.p_holm.tolist() == pytest.approx([0.04, 0.003, 0.04])
     assert table.verdict.tolist() == ["higher", "lower", "higher"]
     more = difference_table([*FOUND, ({"task": "ifeval"}, Estimate(1.0, -1.0, 3.0, 40, 0.5))])
     assert more.verdict.tolist() == ["tied", "lower", "tied", "tied"], "0.06 each, though no interval holds 0"
     (row,) = list(table.itertuples())[:1]
-    assert estimate_of(row) == Estimate(5.0, 1.0, 9.0, 40, 0.04)
+    assert estimate_of(row) == Estimate(5.0, 1.0, 9.0, 40, 0.04, 3, 2.0)
 
 
 def test_a_row_that_is_not_tested_has_no_part_in_the_correction():

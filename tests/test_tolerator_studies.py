@@ -74,7 +74,7 @@ def test_a_rate_is_judged_over_tasks_of_different_sizes():
         for task, count in (("qa", 4), ("code", 3))
         for name in study.variants()
     }
-    assert study.ledger()["here"].iloc[0].startswith(f"{100 * (0.5 + 2 / 3) / 2:.3f} [")
+    assert study.ledger()["here"].iloc[0].startswith(f"{100 * (0.5 + 2 / 3) / 2:.1f} [")
 
 
 def test_pairs_are_of_the_samples_that_both_have():
@@ -109,6 +109,16 @@ def test_the_mean_gain_of_tasks_of_different_sizes_is_the_mean_of_theirs():
     assert (e.value, e.n, theirs) == (pytest.approx(50), 10, 0)
 
 
+@pytest.mark.parametrize("recipe", [{}, {"temperature": 1.0, "top_p": 0.9}], ids=["llada", "dream"])
+def test_the_drafts_whose_penalty_is_judged_are_what_tolerator_refines(recipe):
+    runs = tolerator_eot.Study(items=2, tasks=("qa", "math"), **recipe).runs()
+    drafts = {key: run for key, run in runs.items() if key[1] == "draft"}
+    assert len(drafts) == 2 * 3
+    for (task, _, form, strength), run in drafts.items():
+        refined = runs[task, "tolerator", form, strength].resolved()
+        assert run.resolved() == refined.fill_up, (form, strength)
+
+
 def test_a_models_recipe_is_that_of_its_scripts_and_llada_s_by_default():
     """Dream: vanilla at temperature 1 cut at top-p 0.9, TOLERATOR's fill-up cut alike; the peers have it anyway."""
     dream, plain = {"temperature": 1.0, "top_p": 0.9}, {}
@@ -116,11 +126,13 @@ def test_a_models_recipe_is_that_of_its_scripts_and_llada_s_by_default():
         for run in kind(**QA, **plain).runs().values():
             if run.method in ("vanilla", "tolerator"):
                 assert run.resolved().top_p == 1 and run.resolved().temperature in (0.3, 0.5)
-        for run in kind(**QA, **dream).runs().values():
+        runs = kind(**QA, **dream).runs()
+        for run in runs.values():
             options = run.resolved()
             if run.method == "vanilla":
+                drafts = [key[1] == "draft" for key, own in runs.items() if own == run]
                 filled = options.eot_form == "logit_div" and kind is tolerator_split.Study  # the fill-up alone
-                assert options.temperature == (0.5 if filled else 1.0)
+                assert options.temperature == (0.5 if filled or any(drafts) else 1.0)
             if run.method == "tolerator":
                 assert (options.temperature, options.refine_temperature) == (0.5, 0.3)
             if run.method in ("vanilla", "tolerator", "rcr", "remdm"):

@@ -14,13 +14,23 @@ FLIPS = 10_000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its interval, from `n` items; `p` is two-sided, of the value 0, None if not tested."""
+    """A value with its interval, from `n` items; `p` is two-sided, of the value 0, None if not tested.
+
+    tests: how many tests its table has, over which `p` is corrected, and `step` what Holm multiplied it by. The
+    interval is always that of this one comparison alone.
+    """
 
     value: float
     low: float
     high: float
     n: int
     p: float | None = None
+    tests: int = 1
+    step: float = 1.0
+
+    def mirrored(self) -> "Estimate":
+        """Of b - a where this is of a - b."""
+        return replace(self, value=-self.value, low=-self.high, high=-self.low)
 
 
 def wilson(successes: float, n: int, level: float = 0.95) -> tuple[float, float]:
@@ -139,7 +149,17 @@ def holm(pvalues: Sequence[float | None]) -> list[float | None]:
 
 def corrected(estimates: Sequence[Estimate]) -> list[Estimate]:
     """The same estimates with p after Holm's correction over all of them; the intervals stay as they are."""
-    return [replace(e, p=p) for e, p in zip(estimates, holm([e.p for e in estimates]), strict=True)]
+    adjusted = holm([e.p for e in estimates])
+    count = sum(p is not None for p in adjusted)
+    return [
+        e if p is None else replace(e, p=p, tests=count, step=step_of(e.p, p, count))
+        for e, p in zip(estimates, adjusted, strict=True)
+    ]
+
+
+def step_of(p: float, adjusted: float, tests: int) -> float:
+    """What Holm multiplied a p by, of so many tests; of one that was cut at 1 no less than that shows."""
+    return min(max(1.0, adjusted / p), float(tests)) if p > 0 else float(tests)
 
 
 def verdict(estimate: Estimate, alpha: float = 0.05, p: float | None = None) -> str:

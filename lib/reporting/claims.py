@@ -1,21 +1,53 @@
-"""The claims ledger: what a paper says, and the verdict that our results give on it, computed and never written."""
+"""The claims ledger: what a paper says, and the verdict that our results give on it, computed and never written.
+
+One rule for all rows. A row has one interval, corrected for the tests of its table (lib/analysis/corrected.py), and
+that alone decides, so that no row can contradict its interval. Of a claim «more than zero, by about c»:
+
+- **holds**: the interval lies above zero; *less than printed* where it ends below c.
+- **refuted**: it lies below zero.
+- **equivalent**: neither, and the interval of two one-sided tests lies within the margin, which is stated beforehand:
+  MARGIN for what is in points or percent, RATIO for what is in times. Whoever is told so need not choose.
+- **undecided**: none of these; then the row says with how many items the printed effect, or without one the margin,
+  would be seen in four of five cases.
+- **not testable here**: the models or tasks cannot show it. **not measured**: nothing was.
+"""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 
+from lib.analysis.corrected import equivalence, items_needed, power, simultaneous
 from lib.analysis.fitness import Fitness
-from lib.analysis.stats import Estimate, verdict
+from lib.analysis.stats import Estimate
 
-HOLDS, DIRECTION, FAILS, OPEN = "holds", "holds in direction", "does not hold", "not decided"
-UNTESTABLE = "not testable here"
+HOLDS, REFUTED, EQUIVALENT, OPEN = "holds", "refuted", "equivalent", "undecided"
+UNTESTABLE, UNMEASURED = "not testable here", "not measured"
+VERDICTS = (HOLDS, REFUTED, EQUIVALENT, OPEN, UNTESTABLE, UNMEASURED)
+LESS = "less than printed"
 OWN = "our control"  # no claim of the paper, but what it leaves unasked
+CLAIM, CONTROL, REPEAT = "claim", "control", "repeat"  # the last: a finding that another row has, seen again
+MARGIN, RATIO = 1.0, 0.05
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """A verdict and what it is from. low, high: the corrected interval. claimed: the effect over zero that is
+    printed, 0 without one. margin: within which two are taken as equal, if any. size: `LESS` or nothing.
+    """
+
+    verdict: str
+    low: float = math.nan
+    high: float = math.nan
+    claimed: float = 0.0
+    margin: float | None = None
+    size: str = ""
 
 
 @dataclass(frozen=True)
 class Claim:
     """One claim. where: table, figure or section, or OWN. says: in our words. printed: its value, as printed.
 
-    here: our value with its 95 % interval and n, in `unit`. verdict: one of the five above.
+    here: our value with its interval alone and n, in `unit`; its p and tests are of its table. kind: CLAIM or
+    REPEAT; a row of OWN is a CONTROL.
     """
 
     where: str
@@ -23,67 +55,109 @@ class Claim:
     printed: str
     here: Estimate
     unit: str
-    verdict: str
+    ruling: Ruling
+    kind: str = field(default=CLAIM, kw_only=True)
+
+    @property
+    def verdict(self) -> str:
+        return self.ruling.verdict
 
 
-def more(e: Estimate, claimed: float = 0.0, p: float | None = None, zero: float = 0.0) -> str:
-    """On «more than `zero`, by about `claimed` - `zero`»; `p`, an adjusted one, goes before the interval.
-
-    Holds where our value is more and its interval reaches what is claimed; in direction where it does not reach it.
-    Does not hold where our value is less, or where the two are tied and the interval lies below what is claimed.
-    """
-    found = verdict(Estimate(e.value - zero, e.low - zero, e.high - zero, e.n, e.p), p=p)
-    if found == "higher":
-        return HOLDS if e.high >= claimed else DIRECTION
-    excluded = claimed > zero and e.high < claimed
-    return FAILS if found == "lower" or excluded else OPEN
-
-
-def above_floor(verdict: str, *accuracies: float, floor: float = 10.0) -> str:
-    """The verdict, unless every method compared answers less than `floor` % right: then nothing could be told."""
-    return verdict if max(accuracies) >= floor else UNTESTABLE
+def more(e: Estimate, claimed: float = 0.0, zero: float = 0.0, margin: float = MARGIN) -> Ruling:
+    """On «more than `zero`, by about `claimed` - `zero`»; see the rule above."""
+    low, high = simultaneous(e, zero)
+    effect = claimed - zero if claimed else 0.0
+    found = Ruling(OPEN, low, high, effect, margin)
+    if math.isnan(e.value):
+        return replace(found, verdict=UNMEASURED)
+    if low > zero:
+        return replace(found, verdict=HOLDS, size=LESS if effect > 0 and high < claimed else "")
+    if high < zero:
+        return replace(found, verdict=REFUTED)
+    return replace(found, verdict=EQUIVALENT) if equivalence(e, zero, margin) else found
 
 
-def where_fit(verdict: str, cell: Fitness) -> str:
-    """The verdict, unless the cell that it is from is not fit for it; see lib/analysis/fitness.py."""
-    return verdict if cell.fit else UNTESTABLE
+def multiple(e: Estimate, claimed: float = 0.0) -> Ruling:
+    """On «more than once, about `claimed` times», of a ratio."""
+    return more(e, claimed, zero=1.0, margin=RATIO)
 
 
-def at_least(e: Estimate, bound: float) -> str:
+def at_least(e: Estimate, bound: float) -> Ruling:
     """On «`bound` or more»: the whole interval decides."""
-    return HOLDS if e.low >= bound else FAILS if e.high < bound else OPEN
+    return within(e, bound, math.inf)
 
 
-def at_most(e: Estimate, bound: float) -> str:
+def at_most(e: Estimate, bound: float) -> Ruling:
     """On «`bound` or less»: the whole interval decides."""
-    return HOLDS if e.high <= bound else FAILS if e.low > bound else OPEN
+    return within(e, -math.inf, bound)
 
 
-def within(e: Estimate, low: float, high: float) -> str:
-    """On «from `low` to `high`»: the whole interval decides."""
-    if e.high < low or e.low > high:
-        return FAILS
-    return HOLDS if low <= e.low and e.high <= high else OPEN
+def within(e: Estimate, least: float, most: float) -> Ruling:
+    """On «from `least` to `most`»: the whole interval decides."""
+    low, high = simultaneous(replace(e, p=None))  # p is of another question
+    if math.isnan(e.value):
+        verdict = UNMEASURED
+    elif high < least or low > most:
+        verdict = REFUTED
+    else:
+        verdict = HOLDS if least <= low and high <= most else OPEN
+    return Ruling(verdict, low, high)
+
+
+def above_floor(ruling: Ruling, *accuracies: float, floor: float = 10.0) -> Ruling:
+    """The ruling, unless every method compared answers less than `floor` % right: then nothing could be told."""
+    return ruling if max(accuracies) >= floor else replace(ruling, verdict=UNTESTABLE, size="")
+
+
+def where_fit(ruling: Ruling, cell: Fitness) -> Ruling:
+    """The ruling, unless the cell that it is from is not fit for it; see lib/analysis/fitness.py."""
+    return ruling if cell.fit else replace(ruling, verdict=UNTESTABLE, size="")
 
 
 def records(claims: list[Claim]) -> list[dict]:
     """Claims as they are stored beside a result, rounded."""
-    found = []
-    for claim in claims:
-        row = asdict(claim)
-        e = row.pop("here")
-        found.append(row | {k: _number(e[k]) for k in ("value", "low", "high")} | {"n": e["n"]})
-    return found
+    return [_record(claim) for claim in claims]
+
+
+def _record(claim: Claim) -> dict:
+    e, ruling = claim.here, claim.ruling
+    shown = asdict(claim)
+    row = {key: shown[key] for key in ("where", "says", "printed", "unit")}
+    row["kind"] = CONTROL if claim.where == OWN else claim.kind
+    row |= {"verdict": ruling.verdict, "size": ruling.size, "n": e.n, "tests": e.tests, "p": _p(e.p)}
+    row |= {"value": _number(e.value), "low": _number(ruling.low), "high": _number(ruling.high)}
+    row |= {"alone_low": _number(e.low), "alone_high": _number(e.high), "margin": ruling.margin}
+    effect = abs(ruling.claimed)
+    row["power"] = _number(power(e, effect)) if effect else None
+    decided = ruling.verdict != OPEN or ruling.margin is None
+    row["needed"] = None if decided else items_needed(e, effect, ruling.margin)
+    return row
 
 
 def as_text(record: dict) -> str:
     """Our value of a stored claim as a table shows it."""
     if not record["n"]:
-        return "not measured"
-    value, low, high = ("none" if record[k] is None else f"{record[k]:g}" for k in ("value", "low", "high"))
-    return f"{value} [{low}, {high}] {record['unit']}, n = {record['n']}"
+        return UNMEASURED
+    value, low, high = (_shown(record[k]) for k in ("value", "low", "high"))
+    return f"{value} [{low}, {high}] {record['unit']}, n = {record['n']:,}"
 
 
-def _number(value: float) -> float | None:
+def said(record: dict) -> str:
+    """The verdict of a stored claim as a table shows it."""
+    return f"{record['verdict']}, {record['size']}" if record["size"] else record["verdict"]
+
+
+def _shown(value: float | None) -> str:
+    """A number with the decimals that it deserves: two below ten, one below a hundred."""
+    if value is None:
+        return "none"
+    return f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 100 else f"{value:.0f}"
+
+
+def _number(value: float | None) -> float | None:
     """Rounded; None for what was not measured, which JSON has no number for."""
-    return round(float(value), 3) if math.isfinite(value) else None
+    return round(float(value), 3) if value is not None and math.isfinite(value) else None
+
+
+def _p(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(f"{value:.3g}")

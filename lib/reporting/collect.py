@@ -1,32 +1,38 @@
-"""What all results come to: results/headline.json, claims.json and claims.md, the README's tables, model cards."""
+"""What all results come to: results/headline.json, claims.json, claims.md and README.md, what the
+README says of them, model cards."""
 
 import json
-import re
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 from lib.errors import UserError
-from lib.paths import RESULTS, ROOT, result_files, write_whole
+from lib.paths import RESULTS, ROOT, write_whole
 from lib.reporting.cards import card_texts
-from lib.reporting.claims import DIRECTION, FAILS, HOLDS, OPEN, OWN, UNTESTABLE, as_text
-from lib.reporting.inert import markdown_cell
+from lib.reporting.findings import findings
+from lib.reporting.ledger import count_table, ledger, page
+from lib.reporting.overview import overview
+from lib.reporting.tightest import tightest_first
 from lib.running import index
 
-TIGHTEST_FIRST = ("paper", "gpu", "night", "laptop")  # smoke decides nothing
 # What a headline is; differences are in points of accuracy.
 DESCRIPTIONS = {
     "autodeco_head_training_seconds": "AutoDeco: training both heads of the study model",
     "autodeco_overhead_percent": "AutoDeco: extra time a token on SmolLM2, batch 1 and 16",
     "autodeco_passk_gain": "AutoDeco minus default sampling, pass@64 in math",
     "autodeco_reward_heads_vs_constant": "AutoDeco's heads by reward minus a constant tuned as much, three tasks",
-    "autodeco_vs_default_math": "AutoDeco minus default sampling, math",
-    "autodeco_vs_greedy_math": "AutoDeco minus greedy decoding, math",
-    "autodeco_vs_mean_constant_math": "AutoDeco minus its own mean setting as a constant, math",
+    **{
+        f"autodeco_vs_{other}_{task}": f"AutoDeco minus {words}, {task}"
+        for task in ("math", "qa", "code")
+        for other, words in (
+            ("default", "default sampling"),
+            ("greedy", "greedy decoding"),
+            ("mean_constant", "its own mean setting as a constant"),
+        )
+    },
     "composition_autodeco_speculative_speed": "AutoDeco in speculative decoding over AutoDeco alone: tokens a second",
     "control_high_consistency": "SmolLM2, taught heads: questions whose mean T rises behind «be diverse» (chance 50)",
     "control_low_consistency": "SmolLM2, taught heads: questions whose mean T falls behind «do not» (chance 50)",
     "draft_agreement": "the draft's likeliest token is the target's",
+    "fill_up_heads_vs_constant": "heads on a mask model's fill-up minus a constant at their mean, four tasks",
     "hsd_vs_speculative_speed": "hierarchical speculative decoding over speculative: tokens a second, study pair",
     "hsd_vs_speculative_speed_ar_2m": "HSD over speculative decoding: tokens a second, larger draft",
     "logic_dlm": "diffusion study model, 9x9 Sudoku, one token a forward",
@@ -73,85 +79,23 @@ def write_all(results: Path = RESULTS, readme: Path = ROOT / "README.md") -> dic
 def collected(results: Path = RESULTS, readme: Path = ROOT / "README.md") -> dict[Path, str]:
     """What `write_all` writes, by file. Raises UserError where the README lacks a mark."""
     entries, claims = headlines(results), ledger(results)
-    text = _between(readme.read_text(encoding="utf-8"), "headlines", _headline_table(entries))
-    cards = card_texts(results, entries, DESCRIPTIONS)
-    return cards | {
+    found = [*count_table(claims), "", *findings(entries, "results/")]
+    return card_texts(results, entries, DESCRIPTIONS) | {
         results / "headline.json": json.dumps(entries, indent=1, sort_keys=True) + "\n",
         results / "claims.json": json.dumps(claims, indent=1) + "\n",
         results / "claims.md": page(claims),
-        readme: _between(text, "claims", _claim_counts(claims)),
+        results / "README.md": overview(results, entries, claims, DESCRIPTIONS),
+        readme: _between(readme.read_text(encoding="utf-8"), "found", found),
     }
 
 
 def headlines(results: Path = RESULTS) -> dict[str, dict]:
     """Each name from the tightest profile that has it."""
     merged: dict[str, dict] = {}
-    for path in _tightest_first(results, "headline.json"):
+    for path in tightest_first(results, "headline.json"):
         for name, entry in json.loads(path.read_text()).items():
             merged.setdefault(name, entry)
     return merged
-
-
-def ledger(results: Path = RESULTS) -> list[dict]:
-    """Every claim with profile and notebook, each notebook's from the tightest profile that has it."""
-    found: dict[str, list[dict]] = {}
-    for path in _tightest_first(results, "claims.json"):
-        profile, name = path.parts[-3:-1]
-        place = {"profile": profile, "from": name}
-        found.setdefault(name, [row | place for row in json.loads(path.read_text())])
-    return [row for _, own in sorted(found.items()) for row in own]
-
-
-def _tightest_first(results: Path, name: str) -> Iterator[Path]:
-    for profile in TIGHTEST_FIRST:
-        yield from result_files(name, results, profile)
-
-
-def page(claims: list[dict]) -> str:
-    """The ledger as a page for a forge."""
-    lines = [
-        "# Claims",
-        "",
-        "Written by `make report` from the results. *Printed* is theirs, on their models; *here* is ours with its "
-        f"95 % interval. **{HOLDS}**: ours differs the way that is claimed and its interval reaches what is claimed. "
-        f"**{DIRECTION}**: it stays below that. **{FAILS}**: ours differs the other way, or the interval excludes "
-        f"what is claimed. **{OPEN}**: neither. **{UNTESTABLE}**: all that is compared "
-        f"is near zero, or the model is not fit to tell (lib/analysis/fitness.py). Rows of *{OWN}* are what a paper "
-        "leaves unasked.",
-        "",
-        "| where | claim | printed | here | verdict | report |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in claims:
-        link = f"[{row['from']}]({row['profile']}/{row['from']}/{row['from']}.ipynb)"
-        cells = (row["where"], row["says"], row["printed"], as_text(row), f"**{row['verdict']}**", link)
-        lines.append(f"| {' | '.join(map(markdown_cell, cells))} |")
-    return "\n".join(lines) + "\n"
-
-
-def _headline_table(entries: dict[str, dict]) -> list[str]:
-    rows = ["| name | what | value, 95 % interval | n | report |", "|---|---|---|---|---|"]
-    for name, e in sorted(entries.items()):
-        interval = "" if e["low"] is None else f" [{e['low']:g}, {e['high']:g}]"
-        link = f"[{e['from']}](results/{e['profile']}/{e['from']}/{e['from']}.ipynb)"
-        value = "not measured" if e["value"] is None else markdown_cell(f"{e['value']:g}{interval} {e['unit']}")
-        rows.append(f"| `{name}` | {DESCRIPTIONS.get(name, '')} | {value} | {e['n']} | {link} |")
-    return rows
-
-
-def _claim_counts(claims: list[dict]) -> list[str]:
-    """How many claims hold, a row a paper: the paper is the first word of a notebook's name."""
-    verdicts = (HOLDS, DIRECTION, FAILS, OPEN, UNTESTABLE)
-    rows = [f"| | {' | '.join(verdicts)} |", "|---" * (1 + len(verdicts)) + "|"]
-    counts: dict[str, Counter] = {}
-    for row in claims:
-        if row["where"] != OWN:
-            counts.setdefault(re.sub(r"^\d+_", "", row["from"]).split("_")[0], Counter())[row["verdict"]] += 1
-    names = {"autodeco": "AutoDeco", "tolerator": "TOLERATOR", "mtad": "MTAD"}
-    for paper, count in counts.items():
-        cells = " | ".join(str(count[verdict]) for verdict in verdicts)
-        rows.append(f"| {names.get(paper, paper)} | {cells} |")
-    return rows
 
 
 def _between(text: str, name: str, rows: list[str]) -> str:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from lib.analysis.stats import Estimate, corrected, paired_difference, score_interval, verdict
+from lib.analysis.stats import Estimate, corrected, paired_difference, score_interval, step_of, verdict
 from lib.running.run import Run
 from lib.tasks.metrics import accuracy
 
@@ -65,16 +65,17 @@ def accuracy_difference(a: list[dict], b: list[dict]) -> Estimate:
 
 def percent(e: Estimate) -> Estimate:
     """A share in %, or a difference of shares in points."""
-    return Estimate(100 * e.value, 100 * e.low, 100 * e.high, e.n, e.p)
+    return replace(e, value=100 * e.value, low=100 * e.low, high=100 * e.high)
 
 
 def estimate_of(row) -> Estimate:
     """A row of a table of differences, as `itertuples` gives it; p is the one after Holm."""
-    return Estimate(row.difference, row.low, row.high, row.items, row.p_holm)
+    step = step_of(row.p, row.p_holm, row.tests)
+    return Estimate(row.difference, row.low, row.high, row.items, row.p_holm, row.tests, step)
 
 
 def difference_table(found: Sequence[tuple[dict, Estimate]], tested: Sequence[bool] | None = None) -> pd.DataFrame:
-    """A row each (labels, difference): value, interval, items, p, p after Holm over the whole table, verdict by it.
+    """A row each (labels, difference): value, interval, items, p, p after Holm over the table's `tests`, verdict.
 
     `tested`: which rows are tested, all by default. The others take no part in the correction and have no verdict.
     """
@@ -89,6 +90,7 @@ def difference_table(found: Sequence[tuple[dict, Estimate]], tested: Sequence[bo
             "items": e.n,
             "p": e.p,
             "p_holm": after.p,
+            "tests": after.tests,
             "verdict": verdict(after) if test else "",
         }
         for (labels, e), after, test in zip(found, counted, tested, strict=True)

@@ -5,7 +5,6 @@ checkpoints and the numbers of the README. `make report` writes the index, at th
 """
 
 import json
-import re
 import tomllib
 from hashlib import sha256
 from pathlib import Path
@@ -19,7 +18,6 @@ from lib.running.schema import checked, parsed
 NAME = "index.json"
 NEVER_COMMITTED = ("smoke",)
 CURE = "`git checkout results/index.json`, or `make report`"
-NUMBER = re.compile(r"[-−+]?\d[\d,.]*")
 
 
 class Index(BaseModel):
@@ -70,13 +68,9 @@ def _is_committed(path: Path) -> bool:
 
 
 def _parts(text: str) -> dict[str, str]:
-    """What the README says of results: its two tables, and the numbers in the words between them."""
-    parts = {}
-    for name in ("claims", "headlines"):
-        parts[f"its table of {name}"] = text.partition(f"<!-- {name} -->")[2].partition(f"<!-- /{name} -->")[0]
-    words = text.partition("<!-- /claims -->")[2].partition("<!-- headlines -->")[0]
-    parts["a number in what was found"] = " ".join(NUMBER.findall(words))
-    return {name: _hash(part.encode()) for name, part in parts.items()}
+    """What the README says of results: all between its marks."""
+    found = text.partition("<!-- found -->")[2].partition("<!-- /found -->")[0]
+    return {"what was found": _hash(found.encode())}
 
 
 def _packages(lock: Path) -> dict[str, str]:

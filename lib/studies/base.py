@@ -14,7 +14,7 @@ import torch
 
 from lib.errors import UserError
 from lib.paths import NOTEBOOKS, PARAMS, RESULTS, ROOT
-from lib.reporting.claims import Claim, as_text, records
+from lib.reporting.claims import Claim, as_text, records, said
 from lib.reporting.result_folder import style, write_result
 from lib.running.code import Name, files_hash, hash_of
 from lib.running.committed import committed, file_hashes
@@ -250,8 +250,8 @@ class BaseStudy:
 
     def ledger(self) -> pd.DataFrame:
         """The claims as a reader sees them first. Verdicts: see lib/reporting/claims.py."""
-        columns = ("says", "where", "printed", "here", "verdict")
-        rows = [row | {"here": as_text(row)} for row in records(self.claims())]
+        columns = ("says", "verdict", "here", "printed", "where")
+        rows = [row | {"here": as_text(row), "verdict": said(row)} for row in records(self.claims())]
         return pd.DataFrame(rows, columns=list(columns)).set_index("says").rename_axis(None)
 
     def write(self, tables: dict, figures: dict) -> dict:

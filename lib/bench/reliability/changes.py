@@ -176,19 +176,19 @@ def _replaced(name: str, before: str, after: str, folder: Path) -> None:
 
 def _verdict(folder: Path) -> None:
     path = folder / "README.md"
-    head, mark, rest = path.read_text(encoding="utf-8").partition("<!-- claims -->")
+    head, mark, rest = path.read_text(encoding="utf-8").partition("<!-- found -->")
     path.write_text(head + mark + rest.replace("---|", "---|---|", 1), encoding="utf-8")
 
 
 def _found_number(folder: Path) -> None:
     path = folder / "README.md"
-    head, mark, rest = path.read_text(encoding="utf-8").partition("<!-- /claims -->")
+    head, mark, rest = path.read_text(encoding="utf-8").partition("\n- **")
     digit = next(char for char in rest if char.isdigit())
     path.write_text(head + mark + rest.replace(digit, str(9 - int(digit)), 1), encoding="utf-8")
 
 
 def _headline_number(folder: Path) -> None:
-    path = folder / "README.md"
+    path = folder / "results" / "README.md"
     head, mark, rest = path.read_text(encoding="utf-8").partition("| `draft_agreement`")
     digit = next(char for char in rest if char.isdigit())
     path.write_text(head + mark + rest.replace(digit, str(9 - int(digit)), 1), encoding="utf-8")
@@ -227,10 +227,10 @@ def _notebook(folder: Path) -> None:
 
 TORCH = 'name = "torch"\nversion = "'
 NUMBERS = (
-    ("README: a number of a headline", _headline_number, "README.md: its table of headlines changed"),
-    ("README: a count of claims", _verdict, "README.md: its table of claims changed"),
-    ("README: a number in what was found", _found_number, "README.md: a number in what was found changed"),
-    ("README: a mark is gone", partial(_replaced, "README.md", "<!-- /headlines -->", ""), "<!-- /headlines -->"),
+    ("results/README: a number of a headline", _headline_number, "results/README.md: changed"),
+    ("README: a count of claims", _verdict, "README.md: what was found changed"),
+    ("README: a number in what was found", _found_number, "README.md: what was found changed"),
+    ("README: a mark is gone", partial(_replaced, "README.md", "<!-- /found -->", ""), "<!-- /found -->"),
     ("a package of the lock", partial(_replaced, "uv.lock", TORCH, f"{TORCH}9"),
      "uv.lock: waits for make report, for torch was"),
     ("a result of another torch", _older_torch, "for torch was 2.0.0"),

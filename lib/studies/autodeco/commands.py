@@ -1,6 +1,6 @@
 """What commands do, by numbers: mean settings behind each sentence, how consistently they follow, at what cost."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -78,7 +78,7 @@ class CommandStudy(BaseStudy):
     tasks: tuple[str, ...] = ("math", "qa", "code")
     heads: tuple[str, ...] = tuple(f"study-ar-{name}" for name in TEACHINGS)
     tokens: int = 0
-    wordings: int = QUOTED
+    wordings: int = len(HELD_OUT_LOW)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -127,10 +127,6 @@ class CommandStudy(BaseStudy):
     def _beyond_neutral(self, model: str, direction: str, setting: str) -> np.ndarray:
         """[wordings, questions of all tasks]: how much farther a command moves the mean setting the way that it asks
         for than its neutral sentence does."""
-        if self.wordings == QUOTED:
-            raise UserError(
-                f"the quoted commands have no neutral sentence each: set wordings to {QUOTED + 1} or more"
-            )
         twins = slice(self.wordings) if direction == "low diversity" else slice(self.wordings, None)
         moved = [
             self._means(task, model, direction, setting) - self._means(task, model, "neutral", setting)[twins]
@@ -138,21 +134,33 @@ class CommandStudy(BaseStudy):
         ]
         return np.concatenate(moved, axis=1) * DIRECTIONS[direction]
 
+    @cached_property
     def beyond_neutral(self) -> pd.DataFrame:
         """Commands against neutral sentences of as many words, by heads, direction and setting: how much farther they
-        move the mean setting, for wordings and questions like these; the share of the cells that it moves that way
-        in %, and the standard deviation between wordings."""
+        move the mean setting, for wordings and questions like these; in how many % of the cells, a wording and a
+        question each, it moves farther, and the standard deviation between wordings. Nothing of the two quoted
+        commands, which have no neutral sentence each."""
         rows = []
-        for model in self.heads:
+        for model in self.heads if self.wordings > QUOTED else ():
             for direction in ("low diversity", "high diversity"):
                 for name, setting in SETTINGS.items():
                     values = self._beyond_neutral(model, direction, setting)
                     e = crossed_mean(values)
                     row = {"heads": teaching(model), "command": direction, "setting": name, "shift": e.value}
                     row |= {"low": e.low, "high": e.high, "p": e.p, "wordings": len(values), "items": e.n}
-                    row |= {"follows": 100 * (values > 0).mean(), "sd_wordings": components(values)["rows"] ** 0.5}
-                    rows.append(row)
-        return pd.DataFrame(rows)
+                    share = self.follows(model, direction, setting)
+                    row |= {"follows": share.value, "follows_low": share.low, "follows_high": share.high}
+                    rows.append(row | {"sd_wordings": components(values)["rows"] ** 0.5})
+        columns = ["heads", "command", "setting", "shift", "low", "high", "p", "wordings", "items", "follows",
+                   "follows_low", "follows_high", "sd_wordings"]  # fmt: skip
+        return pd.DataFrame(rows, columns=columns)
+
+    def follows(self, model: str, direction: str, setting: str) -> Estimate:
+        """In how many % of the cells a command moves the mean setting farther the way that it asks for than its
+        neutral sentence does, ties counting half; for wordings and questions like these."""
+        values = self._beyond_neutral(model, direction, setting)
+        e = crossed_mean(100 * ((values > 0) + (values == 0) / 2))
+        return replace(e, low=max(e.low, 0.0), high=min(e.high, 100.0), p=None)  # which would be of 0
 
     def mean_temperature(self, model: str, direction: str, tasks: tuple[str, ...]) -> Estimate:
         """Behind a direction's commands, over the questions of some tasks."""
@@ -216,22 +224,6 @@ class CommandStudy(BaseStudy):
                 for sentence in sentences
             ]
         )
-
-    def by_sentence(self) -> pd.DataFrame:
-        """Consistency in % of each sentence over the questions of all tasks, by the taught heads; chance is 50."""
-        rows = {
-            (direction, sentence): {"command": direction, "sentence": sentence}
-            for direction in DIRECTIONS
-            for sentence in self.commands[direction]
-        }
-        for direction in DIRECTIONS:
-            for model in self.heads[1:]:
-                for symbol, setting in SETTINGS.items():
-                    follows = [self._follows(task, model, direction, setting) for task in self.tasks]
-                    shares = 100 * np.concatenate(follows, axis=1).mean(1)
-                    for sentence, share in zip(self.commands[direction], shares, strict=True):
-                        rows[direction, sentence][f"{symbol}, {teaching(model)}"] = round(share, 1)
-        return pd.DataFrame(rows.values()).set_index(["command", "sentence"])
 
 
 def _share(name: str, moved: np.ndarray) -> dict[str, float]:

@@ -9,7 +9,7 @@ import seaborn as sns
 import torch
 
 from lib.models.registry import Model
-from lib.reporting.claims import OWN, Claim, at_least, at_most, more
+from lib.reporting.claims import OWN, UNTESTABLE, Claim, Ruling, at_least, at_most, more
 from lib.reporting.inert import label_text
 from lib.reporting.papers import printed
 from lib.running.identity import items_of
@@ -18,9 +18,11 @@ from lib.running.respond import commanded
 from lib.studies.autodeco.commands import NO_COMMAND, SETTINGS, CommandStudy, teaching, untaught
 from lib.studies.base import SHORT
 from lib.tasks import get_task
-from lib.training.autodeco.commands import HELD_OUT_HIGH, HELD_OUT_LOW
+from lib.training.autodeco.commands import HELD_OUT_HIGH, HELD_OUT_LOW, QUOTED
 
 NEAR_ZERO = 0.15  # a mean temperature of at most this is called near zero
+EQUAL = 5.0  # a share within so many points of 50 % is called chance
+FARTHER = "% of wordings and questions, beyond a neutral sentence"
 
 
 @dataclass(frozen=True)
@@ -144,29 +146,37 @@ class Study(CommandStudy):
     def claims(self) -> list[Claim]:
         """Words move the settings before teaching (introduction) and after (Table 4); «no randomness» means none.
 
-        Half the questions would move the right way by chance.
+        A command against a neutral sentence of as many words: half of the cells would move farther by chance. The two
+        quoted commands, which have none, say nothing.
         """
         table, found = self.paper(), []
         for heads in self.heads[:2]:
             taught = teaching(heads) if untaught(heads) else "taught"
             for direction in ("low diversity", "high diversity"):
                 for symbol, setting in SETTINGS.items():
-                    where, says, claimed = "introduction", "they follow", 50.0
-                    if taught == "taught":
-                        where, claimed = "Table 4", float(table.loc[direction, f"consistency {symbol}, %"])
-                        says = f"{claimed:g} %"
-                    e = self.consistency(heads, direction, setting)
-                    what = f"behind a command for {direction} mean {symbol} follows, {taught} heads"
-                    found.append(Claim(where, what, says, e, "% of questions", more(e, claimed, zero=50)))
-        for heads in self.heads[2:]:
+                    where = "introduction" if direction.startswith("low") else "Figure 5"
+                    says = "they follow (section 3.3: only occasionally)"
+                    if taught == "taught":  # the paper's share is against no command, and no size is compared with it
+                        where = "Table 4"
+                        says = f"{table.loc[direction, f'consistency {symbol}, %']:g} % follow, against no command"
+                    what = f"a command for {direction} moves mean {symbol} that way, {taught} heads"
+                    if self.wordings > QUOTED:
+                        e, unit = self.follows(heads, direction, setting), FARTHER
+                        ruling = more(e, zero=50, margin=EQUAL)
+                    else:
+                        e, unit = self.consistency(heads, direction, setting), "% of questions, against no command"
+                        ruling = Ruling(UNTESTABLE, e.low, e.high)
+                    found.append(Claim(where, what, says, e, unit, ruling))
+        for heads in self.heads[1:]:
             e = self.mean_temperature(heads, "no randomness", self.tasks)
             if heads.endswith("-adapter"):
-                says, verdict = f"«no randomness» brings T near zero, heads {teaching(heads)}", at_most(e, NEAR_ZERO)
-                found.append(Claim(OWN, says, "", e, "T", verdict))
+                says = f"«no randomness» brings T near zero, heads {teaching(heads)}"
+                found.append(Claim(OWN, says, "", e, "T", at_most(e, NEAR_ZERO)))
             else:
                 says = f"«no randomness» does not bring T near zero, heads {teaching(heads)}"
-                verdict = at_least(e, NEAR_ZERO)
-                found.append(Claim("section 3.3", says, "heads alone do not", e, "T", verdict))
+                # The paper's are taught low and high; those that learned what none means are a step of ours.
+                where = "section 3.3" if heads == self.heads[1] and not untaught(heads) else OWN
+                found.append(Claim(where, says, "only a modest drop", e, "T", at_least(e, NEAR_ZERO)))
         return found
 
     def save(self) -> dict:

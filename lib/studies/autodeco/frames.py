@@ -12,7 +12,7 @@ import pandas as pd
 
 from lib.analysis.rankings import Agreement, agreement, flipped
 from lib.analysis.stats import Estimate
-from lib.reporting.claims import FAILS, HOLDS, OPEN, Claim, above_floor
+from lib.reporting.claims import HOLDS, OPEN, OWN, REFUTED, Claim, Ruling, above_floor
 from lib.reporting.tables import accuracy_cells, comparison_table, outcomes, summary_row
 from lib.running.run import Run
 from lib.studies.autodeco.scores import mean_setting
@@ -118,11 +118,12 @@ def framed_claim(task: str, lines: dict[tuple, list[dict]]) -> Claim:
     """
     found, differences = framed_agreement(task, lines), framed_differences(task, lines)
     told = flips(differences)[1]
-    verdict = HOLDS if told else FAILS if found.low > 0.8 else OPEN
+    verdict = HOLDS if told else REFUTED if found.low > 0.8 else OPEN
     best = framed_scores(task, lines).mean(-1).max(-1)  # of each frame
     e = Estimate(found.tau, found.low, found.high, found.n, found.p)
     says = "the order of decoders flips with the prompt template"
-    return Claim(WHERE, says, "it does", e, "tau", above_floor(verdict, 100 * best.min()))
+    ruling = above_floor(Ruling(verdict, found.low, found.high), 100 * best.min())
+    return Claim(OWN, says, f"it does ({WHERE})", e, "tau", ruling)
 
 
 def framed_reading(task: str, lines: dict[tuple, list[dict]]) -> str:

@@ -1,7 +1,7 @@
 """Runs of a pair that are decoded once more by the clock: ways in turns, a round the same prompts for all of them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from lib.analysis.stats import Estimate
 from lib.analysis.totals import ratio_of_totals
 from lib.decoders import DECODERS
 from lib.paths import CHECKPOINTS
-from lib.reporting.claims import OPEN, Claim
+from lib.reporting.claims import CLAIM, OPEN, Claim, Ruling
 from lib.reporting.tables import accuracy_cells, summary_row
 from lib.running.code import Name, name_of
 from lib.running.identity import items_of
@@ -155,9 +155,11 @@ class ClockedStudy(PairStudy):
         return figure
 
 
-def speed_claim(where: str, says: str, e: Estimate, verdict: str, printed: str = "") -> Claim:
+def speed_claim(where: str, says: str, e: Estimate, ruling: Ruling, printed: str = "", kind: str = CLAIM) -> Claim:
     """A claim on a ratio of speeds, open where too few rounds were measured."""
-    return Claim(where, says, printed, e, "times", verdict if e.n >= FEWEST else OPEN)
+    if e.n < FEWEST:
+        ruling = replace(ruling, verdict=OPEN, size="")
+    return Claim(where, says, printed, e, "times", ruling, kind=kind)
 
 
 def told(e: Estimate, form: str = ".2f") -> str:

@@ -6,7 +6,7 @@ from functools import cached_property
 import pandas as pd
 
 from lib.analysis.stats import corrected
-from lib.reporting.claims import OWN, Claim, more
+from lib.reporting.claims import OWN, Claim, more, multiple
 from lib.reporting.result_folder import headline
 from lib.running.run import Run
 from lib.studies.autodeco.scores import mean_setting
@@ -117,17 +117,17 @@ class Study(ClockedStudy):
             for method, words in METHODS.items():
                 e = self.faster(named(setting, method), "AutoDeco")
                 says = f"{words} with {setting_words(setting)} is faster than AutoDeco alone"
-                found.append(speed_claim(OWN, says, e, more(e, zero=1.0)))
+                found.append(speed_claim(OWN, says, e, multiple(e)))
         both, constant = named("AutoDeco in both", "speculative"), named("constant", "speculative")
         e = self.faster(both, constant)
         says = "in speculative decoding heads in both are faster than a constant at their mean"
-        found.append(speed_claim(OWN, says, e, more(e, zero=1.0)))
+        found.append(speed_claim(OWN, says, e, multiple(e)))
         for other, says in (
             (named("AutoDeco", "speculative"), "heads on the draft raise what speculative decoding accepts"),
             (constant, "speculative decoding accepts more with heads in both than with a constant at their mean"),
         ):
             e = self.longer(both, other)
-            found.append(Claim(OWN, says, "", e, "times", more(e, zero=1.0)))
+            found.append(Claim(OWN, says, "", e, "times", multiple(e)))
         pairs = [("AutoDeco", "constant"), (named("AutoDeco in both", "mtad"), named("constant", "mtad"))]
         for (a, b), e in zip(pairs, corrected([self.judged(a, b) for a, b in pairs]), strict=True):
             found.append(Claim(OWN, f"{a} scores higher than {b}, all tasks", "", e, "points", more(e)))

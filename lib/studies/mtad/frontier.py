@@ -9,7 +9,7 @@ import pandas as pd
 import seaborn as sns
 
 from lib.analysis.stats import corrected
-from lib.reporting.claims import OWN, Claim, more
+from lib.reporting.claims import OWN, Claim, more, multiple
 from lib.reporting.tables import difference_table
 from lib.running.run import Run
 from lib.studies.mtad.base import DraftingStudy
@@ -109,7 +109,7 @@ class Study(DraftingStudy):
             found.append(Claim(OWN, says, "", e, "points", more(e)))
             c = self.cheaper(a, b)
             says = f"at tau {t:g} the joint rule is cheaper a token than the token-wise one"
-            found.append(Claim(OWN, says, "", c, "times", more(c, zero=1.0)))
+            found.append(Claim(OWN, says, "", c, "times", multiple(c)))
         return found
 
     def reading(self) -> str:

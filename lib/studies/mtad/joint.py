@@ -13,7 +13,9 @@ from lib.studies.mtad.base import DraftingStudy
 from lib.studies.mtad.pair import reduction
 from lib.studies.mtad.ways import WARP
 
-CLAIMED = {"Spider": 138.0, "MT-Bench": 11.8, "HumanEval": 130.0}  # higher scores than sampling's, in %
+CLAIMED = {"Spider": 138.0, "HumanEval": 130.0}  # higher scores than sampling's, in %
+# Task -> the printed one that it is, or stands in for.
+PRINTED_AS = {"spider": "Spider", "spider_execution": "Spider", "humaneval": "HumanEval", "code": "HumanEval"}
 
 
 @dataclass(frozen=True)
@@ -84,15 +86,18 @@ class Study(DraftingStudy):
         return figure
 
     def claims(self) -> list[Claim]:
-        """Lower perplexity and higher scores than sampling, as printed; against greedy decoding as our control."""
+        """Lower perplexity than sampling, and higher scores on the task that has a counterpart among those printed;
+        against greedy decoding as our control. No size is printed for the perplexity of MTJD."""
         lower = reduction(self.likelier(self.longest, "sampling"))
         says = f"the likeliest blocks of {max(self.blocks)} are less perplexing than token-by-token sampling"
-        found = [Claim("abstract, v2", says, "-21.2 %", lower, "% lower", more(lower, 21.2))]
+        found = [Claim("Theorem 3.2, Corollary 3.3", says, "lower", lower, "% lower", more(lower))]
         if self.answered:
-            e = self.relative(self.longest, "sampling", self.answered)
-            says = f"they score higher than sampling, by {min(CLAIMED.values()):g} % or more, all tasks"
-            theirs = ", ".join(f"+{gain:g} % {task}" for task, gain in CLAIMED.items())
-            found.append(Claim("ICLR Table 4", says, theirs, e, "%", more(e, min(CLAIMED.values()))))
+            for task in self.answered:
+                e = self.relative(self.longest, "sampling", (task,))
+                of, says = PRINTED_AS.get(task), f"they score higher than sampling on {task}"
+                gain = CLAIMED.get(of, 0.0)
+                where, theirs = ("ICLR Table 4", f"+{gain:g} % on {of}") if of else (OWN, "")
+                found.append(Claim(where, says, theirs, e, "%", more(e, gain)))
             for other in ("greedy", "beam search"):
                 e = self.judged(self.longest, other, self.answered)
                 found.append(Claim(OWN, f"they score higher than {other}, all tasks", "", e, "points", more(e)))

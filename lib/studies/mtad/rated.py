@@ -1,6 +1,6 @@
 """What is rated where no response is right or wrong: summaries by ROUGE, open answers by a judge of the user's."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -109,7 +109,7 @@ class RatedStudy(DraftingStudy):
         if both.empty:
             return Estimate(np.nan, np.nan, np.nan, 0)
         e = paired_mean_difference(a[both].to_numpy(), b[both].to_numpy())
-        return Estimate(*((highest - lowest) * x for x in (e.value, e.low, e.high)), e.n, e.p)
+        return replace(e, **{end: (highest - lowest) * getattr(e, end) for end in ("value", "low", "high")})
 
     def rated_columns(self, task: str) -> dict[str, list[str]]:
         """Columns of a table with a line a way: each measure with its interval."""

@@ -7,7 +7,7 @@ import pandas as pd
 
 from lib.analysis.stats import corrected
 from lib.errors import require_known
-from lib.reporting.claims import OWN, Claim, more
+from lib.reporting.claims import OWN, REPEAT, Claim, more, multiple
 from lib.reporting.result_folder import headline
 from lib.running.run import Run
 from lib.studies.mtad.base import DraftingStudy
@@ -88,13 +88,21 @@ class Study(DraftingStudy):
             found.append(Claim(f"abstract, {where}", says, f"+{gain:g} %", relative, "%", more(relative, gain)))
         lower = reduction(self.likelier("MTAD", "sampling"))
         found.append(
-            Claim(OWN, "MTAD's texts are less perplexing than sampled ones", "", lower, "% lower", more(lower))
+            Claim(
+                "abstract, v2",
+                "MTAD's texts are less perplexing than sampled ones",
+                "-21.2 %",
+                lower,
+                "% lower",
+                more(lower, 21.2),
+            )
         )
         for where, ratio in FASTER.items():
             way = "MMTAD" if where == "v4" else "MTAD"
             e = self.cheaper(way, "speculative")
             says = f"{way} is {ratio:g} times as fast as speculative decoding, in forwards weighted by their time"
-            found.append(Claim(f"abstract, {where}", says, f"{ratio:g}x", e, "times", more(e, ratio, zero=1.0)))
+            words = f"{ratio:g}x"  # by the clock, which notebook 38 judges
+            found.append(Claim(f"abstract, {where}", says, words, e, "times", multiple(e, ratio), kind=REPEAT))
         others = [name for name in AGAINST[1:] if name in self.methods]
         for name, e in zip(others, corrected([self.judged("MTAD", name) for name in others]), strict=True):
             says = f"MTAD scores higher than {name}, all tasks"

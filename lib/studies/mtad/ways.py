@@ -2,6 +2,7 @@
 
 # Of draft and target alike, as MTAD's authors run all methods.
 WARP = {"temperature": 1.0, "top_k": 10, "top_p": 0.9}
+PUBLISHED = (4, 0.5)  # draft length and tau of the released code, at which the paper's numbers are judged
 GREEDY = {"temperature": 0.0, "top_k": 0, "top_p": 1.0}
 
 # Name in tables -> method, options beside the warp and the length.

@@ -143,9 +143,9 @@ class Study(RecipeStudy):
         highest = [accuracy[task, name] for task in self.tasks for name in (PUBLISHED_RATE, SAME_AMOUNT)]
         says, gain = (
             f"annealing beats a constant rate of the same mean, {SAME_AMOUNT}",
-            "+4.95 (LLaDA), -2.08 (Dream)",
+            "helps in most cases (GSM8K: +4.95 LLaDA at 128 forwards, -2.08 Dream at 64)",
         )
-        return [Claim("Table 4", says, f"{gain} points", e, "points", above_floor(more(e), *highest))]
+        return [Claim("Table 4", says, gain, e, "points", above_floor(more(e), *highest))]
 
     def reading(self) -> str:
         """Which rate is best, what annealing does, and whether refinement comes to rest."""

@@ -219,7 +219,7 @@ class Study(DiffusionStudy):
             e, (a, b) = estimate_of(row), (row.method, row.against)
             highest = [accuracy[task, row.budget, row.network, m] for task in self.own_tasks for m in (a, b)]
             if b != EQUAL[a][0]:
-                e, (a, b) = Estimate(-e.value, -e.high, -e.low, e.n, e.p), (b, a)
+                e, (a, b) = e.mirrored(), (b, a)
             who = "" if row.network == PLAIN else ", on the corrector"
             says = f"{a} beats {b}, mean of the tasks, {BUDGETS[row.budget]}{who}"
             found.append(Claim(OWN, says, "", e, "points", above_floor(more(e), *highest)))

@@ -238,9 +238,9 @@ class Study(DiffusionStudy):
         for (short, method), e in zip(self.right, corrected(found), strict=True):
             ends = [100 * self.right[short, method][k].mean() for k in (0, -1)]
             says = f"refinement mends more answers than it breaks on {short}, {NAMES[method]}"
-            verdict = above_floor(more(e), *ends)
-            where, claimed = ("section 3", "tokens check one another") if method == "tolerator" else (OWN, "")
-            claims.append(Claim(where, says, claimed, e, "points", verdict))
+            ruling = above_floor(more(e), *ends)
+            where, claimed = ("abstract", "tokens check one another") if method == "tolerator" else (OWN, "")
+            claims.append(Claim(where, says, claimed, e, "points", ruling))
         return claims
 
     def reading(self) -> str:

@@ -12,7 +12,7 @@ from lib.analysis.fitness import to_compare
 from lib.analysis.slopes import Cell, Line
 from lib.analysis.stats import Estimate
 from lib.models.trend import run_of
-from lib.reporting.claims import OWN, UNTESTABLE, Claim, more
+from lib.reporting.claims import OWN, UNTESTABLE, Claim, Ruling, more
 from lib.reporting.papers import printed
 from lib.reporting.result_folder import headline
 from lib.reporting.tables import difference_table, outcomes
@@ -132,9 +132,9 @@ class Study(Gains):
                 (STRICTNESS, "of equally able models the gain grows with the strictness of the answers"),
             ):
                 e = self.slope(form, by)
-                verdict = more(e) if e else UNTESTABLE
+                ruling = more(e) if e else Ruling(UNTESTABLE)
                 e = e or Estimate(nan, nan, nan, 0)
-                found.append(Claim(OWN, f"{says}, TOLERATOR, {form}", "", e, f"points for {by}", verdict))
+                found.append(Claim(OWN, f"{says}, TOLERATOR, {form}", "", e, f"points for {by}", ruling))
         return found
 
     def headlines(self) -> dict[str, dict]:

@@ -1,0 +1,88 @@
+"""results/README.md: the index of all results for a forge, wholly written from them."""
+
+from collections import Counter
+from pathlib import Path
+
+import nbformat
+
+from lib.reporting.claims import CLAIM, OWN, VERDICTS
+from lib.reporting.findings import findings
+from lib.reporting.inert import markdown_cell
+from lib.reporting.ledger import count_table
+from lib.reporting.tightest import tightest_first
+
+CHAPTERS = {"0": "The models", "1": "AutoDeco", "2": "TOLERATOR", "3": "MTAD", "4": "Compositions"}
+
+
+def overview(results: Path, entries: dict[str, dict], claims: list[dict], descriptions: dict[str, str]) -> str:
+    """What was found, every page with its question and verdicts, and the headlines."""
+    lines = [
+        "# Results",
+        "",
+        "Written by `make report`, never by hand. A page opens as a notebook on a forge and as HTML in a browser; "
+        "[every claim with its verdict](claims.md), and the same for programs in `claims.json` and `headline.json`. "
+        "Models and tasks are small: what holds here is a reason to look, not a proof for eight billion parameters.",
+        "",
+        "## What holds",
+        "How the claims of the papers come out; our own controls and repeats of a finding are not counted.",
+        "",
+        *count_table(claims),
+        "",
+        *findings(entries),
+        "",
+        "## Pages",
+        "The tightest profile that there is of each. *Verdicts* are of the page's claims, controls among them.",
+    ]
+    chapter = ""
+    for path in _pages(results):
+        stem = path.parent.name
+        if CHAPTERS.get(stem[0], "") != chapter:
+            chapter = CHAPTERS.get(stem[0], "")
+            lines += ["", f"### {chapter}", "", "| page | profile | verdicts |", "|---|---|---|"]
+        place = f"{path.parts[-3]}/{stem}/{stem}"
+        title = markdown_cell(_title(path.with_name(f"{stem}.ipynb")))
+        verdicts = _verdicts([row for row in claims if row["from"] == stem])
+        lines.append(f"| [{title}]({place}.ipynb) ([HTML]({place}.html)) | {path.parts[-3]} | {verdicts} |")
+    lines += [
+        "",
+        "## Headlines",
+        "Differences are paired on the same items, in points of accuracy; `n` is questions, or rounds of a clock. "
+        "The interval is for one comparison alone.",
+        "",
+        "| name | what | value, 95 % interval | n | page |",
+        "|---|---|---|---|---|",
+    ]
+    for name, e in sorted(entries.items()):
+        interval = "" if e["low"] is None else f" [{e['low']:g}, {e['high']:g}]"
+        link = f"[{e['from'][:2]}]({e['profile']}/{e['from']}/{e['from']}.ipynb)"
+        value = "not measured" if e["value"] is None else markdown_cell(f"{e['value']:g}{interval} {e['unit']}")
+        lines.append(f"| `{name}` | {descriptions.get(name, '')} | {value} | {e['n']} | {link} |")
+    return "\n".join(lines) + "\n"
+
+
+def _pages(results: Path) -> list[Path]:
+    """The manifest of every notebook's tightest result, in the order of notebooks."""
+    found: dict[str, Path] = {}
+    for path in tightest_first(results, "manifest.json"):
+        found.setdefault(path.parent.name, path)
+    return [found[stem] for stem in sorted(found)]
+
+
+def _title(notebook: Path) -> str:
+    """The first heading of a notebook; its name where there is none."""
+    if notebook.exists():
+        for line in nbformat.read(notebook, as_version=4).cells[0].source.splitlines():
+            if line.startswith("# "):
+                return line[2:]
+    return notebook.stem
+
+
+def _verdicts(rows: list[dict]) -> str:
+    """`2 holds, 1 refuted`; where a paper's claims and our controls both are, apart."""
+    parts = []
+    for words, own in (("", [r for r in rows if r["kind"] == CLAIM and r["where"] != OWN]),
+                       ("controls ", [r for r in rows if r["where"] == OWN])):  # fmt: skip
+        count = Counter(row["verdict"] for row in own)
+        if own:
+            parts.append(words + ", ".join(f"{count[v]} {v}" for v in VERDICTS if count[v]))
+    return "; ".join(parts)
