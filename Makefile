@@ -14,7 +14,7 @@ export UV_PROJECT_ENVIRONMENT = .venv
 export TOKENIZERS_PARALLELISM = false
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help env reproduce smoke render plan dryrun train report check bench torture test env-vllm test-vllm licences hub lint clean
+.PHONY: help env reproduce smoke render site plan dryrun train report check bench torture test env-vllm test-vllm licences hub lint clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -39,6 +39,9 @@ smoke: env ## every notebook with a handful of items: does it run?
 
 render: env ## render again from the responses in results/, such as after a change to a figure
 	$(RUN) lib render $(CHOSEN)
+
+site: env ## the results as pages that link to one another, into site/ (not committed): open site/index.html
+	$(RUN) lib site
 
 plan: env ## what a profile would take, without running it: models, rows, forwards, memory, hours; results/plan.json
 	$(RUN) lib plan $(CHOSEN)

@@ -1,4 +1,4 @@
-"""The command line: `python -m lib reproduce|render|plan|report|check|bench`; the Makefile calls it."""
+"""The command line: `python -m lib reproduce|render|plan|report|site|check|bench`; the Makefile calls it."""
 
 import argparse
 import os
@@ -129,6 +129,20 @@ def report() -> None:
         )
 
 
+def site() -> None:
+    """Build site/ from the results; print how many pages, and what is wrong with them."""
+    from lib.reporting.site.build import SITE, build
+
+    pages, requests, errors = build()
+    for line in errors:
+        print(line)
+    size = sum(path.stat().st_size for path in SITE.rglob("*.html")) / 1e6
+    print(f"site/index.html, {size:.1f} MB")
+    print(f"{pages} pages, {requests} requests, {len(errors)} errors")
+    if requests or errors:
+        raise UserError("the site is not whole: see above")
+
+
 def cards() -> None:
     """Write the model card of every checkpoint in results/, as `report` does too."""
     from lib.paths import write_whole
@@ -216,6 +230,7 @@ def main(arguments: list[str] | None = None) -> int:
         command.add_argument("--section", default="", help="of a profile that is a folder: a section, or a file")
         command.add_argument("--revision", help="of models from the hub, instead of the pinned ones")
     commands.add_parser("report", help="collect results/headline.json")
+    commands.add_parser("site", help="the results as pages that link to one another, into site/")
     commands.add_parser("cards", help="write the model cards in results/checkpoints, as report does too")
     command = commands.add_parser("push", help="send a checkpoint of results/ with its card to the hub")
     command.add_argument("name", help="of the folder in results/checkpoints")
@@ -241,7 +256,7 @@ def main(arguments: list[str] | None = None) -> int:
         return exit_status(lambda: bench(asked.rounds))
     if asked.command == "push":
         return exit_status(lambda: push(asked.name, asked.repository, asked.private))
-    return exit_status(cards if asked.command == "cards" else report)
+    return exit_status({"cards": cards, "report": report, "site": site}[asked.command])
 
 
 if __name__ == "__main__":

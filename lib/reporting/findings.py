@@ -52,7 +52,7 @@ def findings(entries: dict[str, dict], prefix: str = "") -> list[str]:
 
 
 def in_words(entry: dict) -> str:
-    """Such as `1.03 points more [0.5, 1.6]`, `0.02 points fewer [-0.3, 0.2] (not told apart)`, `1.2 times [1.1, 1.4]`."""
+    """`1.03 points more [0.5, 1.6]`, `0.02 points fewer [-0.3, 0.2] (not told apart)` or `1.2 times [1.1, 1.4]`."""
     value, low, high, unit = (entry[key] for key in ("value", "low", "high", "unit"))
     interval = "" if low is None else f" [{low:g}, {high:g}]"
     if unit != "points":

@@ -100,6 +100,13 @@ def prepared(notebook: NotebookNode, stem: str) -> NotebookNode:
 
 def page_of(notebook: NotebookNode, stem: str) -> str:
     """The page for readers: no code and no prompts, figures inside."""
+    titles = (re.match(r"# (.+)", cell.source) for cell in notebook.cells if cell.cell_type == "markdown")
+    title = next((found[1] for found in titles if found), stem)
+    return PAGE.format(policy=POLICY, title=escape(inert(title)), style=STYLE, body=body_of(notebook, stem))
+
+
+def body_of(notebook: NotebookNode, stem: str) -> str:
+    """What stands in that page, without a head."""
     node = prepared(notebook, stem)
     for cell in node.cells:
         cell.source = inert(cell.source)
@@ -109,10 +116,7 @@ def page_of(notebook: NotebookNode, stem: str) -> str:
         exclude_input_prompt=True,
         exclude_output_prompt=True,
     )
-    body = clean(exporter.from_notebook_node(node, resources={"metadata": {"name": stem}})[0])
-    titles = (re.match(r"# (.+)", cell.source) for cell in node.cells if cell.cell_type == "markdown")
-    title = next((found[1] for found in titles if found), stem)
-    return PAGE.format(policy=POLICY, title=escape(inert(title)), style=STYLE, body=body)
+    return clean(exporter.from_notebook_node(node, resources={"metadata": {"name": stem}})[0])
 
 
 def clean(html: str) -> str:

@@ -9,7 +9,7 @@ from lib.reporting.claims import CLAIM, OWN, VERDICTS
 from lib.reporting.findings import findings
 from lib.reporting.inert import markdown_cell
 from lib.reporting.ledger import count_table
-from lib.reporting.tightest import tightest_first
+from lib.reporting.tightest import tightest_pages
 
 CHAPTERS = {"0": "The models", "1": "AutoDeco", "2": "TOLERATOR", "3": "MTAD", "4": "Compositions"}
 
@@ -34,14 +34,14 @@ def overview(results: Path, entries: dict[str, dict], claims: list[dict], descri
         "The tightest profile that there is of each. *Verdicts* are of the page's claims, controls among them.",
     ]
     chapter = ""
-    for path in _pages(results):
+    for path in tightest_pages(results):
         stem = path.parent.name
         if CHAPTERS.get(stem[0], "") != chapter:
             chapter = CHAPTERS.get(stem[0], "")
             lines += ["", f"### {chapter}", "", "| page | profile | verdicts |", "|---|---|---|"]
         place = f"{path.parts[-3]}/{stem}/{stem}"
-        title = markdown_cell(_title(path.with_name(f"{stem}.ipynb")))
-        verdicts = _verdicts([row for row in claims if row["from"] == stem])
+        title = markdown_cell(title_of(path))
+        verdicts = verdicts_of([row for row in claims if row["from"] == stem])
         lines.append(f"| [{title}]({place}.ipynb) ([HTML]({place}.html)) | {path.parts[-3]} | {verdicts} |")
     lines += [
         "",
@@ -60,16 +60,9 @@ def overview(results: Path, entries: dict[str, dict], claims: list[dict], descri
     return "\n".join(lines) + "\n"
 
 
-def _pages(results: Path) -> list[Path]:
-    """The manifest of every notebook's tightest result, in the order of notebooks."""
-    found: dict[str, Path] = {}
-    for path in tightest_first(results, "manifest.json"):
-        found.setdefault(path.parent.name, path)
-    return [found[stem] for stem in sorted(found)]
-
-
-def _title(notebook: Path) -> str:
-    """The first heading of a notebook; its name where there is none."""
+def title_of(manifest: Path) -> str:
+    """The first heading of the notebook of a result; its name where there is none."""
+    notebook = manifest.with_name(f"{manifest.parent.name}.ipynb")
     if notebook.exists():
         for line in nbformat.read(notebook, as_version=4).cells[0].source.splitlines():
             if line.startswith("# "):
@@ -77,7 +70,7 @@ def _title(notebook: Path) -> str:
     return notebook.stem
 
 
-def _verdicts(rows: list[dict]) -> str:
+def verdicts_of(rows: list[dict]) -> str:
     """`2 holds, 1 refuted`; where a paper's claims and our controls both are, apart."""
     parts = []
     for words, own in (("", [r for r in rows if r["kind"] == CLAIM and r["where"] != OWN]),

@@ -1,0 +1,136 @@
+"""The site: what opens a page, what a choice hides, pictures that shrink, and that broken links are seen."""
+
+import base64
+import io
+import shutil
+import subprocess
+
+import nbformat
+import pytest
+from PIL import Image
+
+from lib.paths import RESULTS
+from lib.reporting.claims import CLAIM, CONTROL, HOLDS, OPEN, VERDICTS
+from lib.reporting.site import claims as ledger_page
+from lib.reporting.site.build import build, inspected
+from lib.reporting.site.look import framed
+from lib.reporting.site.page import body, parts, smaller
+
+ROW = {
+    "paper": "MTAD",
+    "says": "a < b",
+    "where": "Table 1",
+    "printed": "",
+    "value": 1.0,
+    "low": 0.5,
+    "high": 1.5,
+    "n": 9,
+}
+ROW |= {"unit": "points", "verdict": HOLDS, "size": "", "kind": CLAIM, "from": "30_mtad_scores", "needed": 1200}
+
+
+def picture(size=(300, 200)) -> str:
+    image = Image.effect_noise(size, 90).convert("RGB")
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return base64.b64encode(out.getvalue()).decode()
+
+
+@pytest.fixture
+def notebook():
+    """A page as they are: title, parameters, a table, a figure, the reading, the manifest."""
+    new = nbformat.v4
+    drawn = new.new_output("display_data", {"image/png": picture(), "text/plain": "<Figure>"})
+    cells = [
+        new.new_markdown_cell("# One\n**Claim:** it holds."),
+        new.new_code_cell("items = 3", metadata={"tags": ["parameters"]}),
+        new.new_markdown_cell("## The table\nNumbers."),
+        new.new_code_cell(
+            "table", outputs=[new.new_output("display_data", {"text/html": "<table><tr><td>7</td></tr></table>"})]
+        ),
+        new.new_code_cell("study.figure()", outputs=[drawn]),
+        new.new_markdown_cell("## Reading"),
+        new.new_code_cell("words", outputs=[new.new_output("display_data", {"text/markdown": "- it **gains**"})]),
+        new.new_markdown_cell("## Manifest"),
+        new.new_code_cell("save", outputs=[new.new_output("display_data", {"text/plain": "{'items': 3}"})]),
+    ]
+    return new.new_notebook(cells=cells)
+
+
+def test_a_page_opens_with_question_answer_and_figure(notebook):
+    text = body(notebook, "30_mtad_scores")
+    order = [
+        text.index(words)
+        for words in (
+            "it holds",
+            "gains",
+            "<img",
+            ">7<",
+            "<summary>",
+            "&#x27;items" if "&#x27;items" in text else "'items",
+        )
+    ]
+    assert order == sorted(order), "question, answer, figure, tables, and folded the manifest"
+    shown = {name: len(cells) for name, cells in parts(notebook).items()}
+    assert shown == {"title": 1, "answer": 1, "figure": 1, "rest": 2, "folded": 2}
+
+
+def test_pictures_shrink_and_keep_their_size_and_look():
+    before = picture()
+    after = smaller(f'<img src="data:image/png;base64,{before}" alt="x">')
+    small = Image.open(io.BytesIO(base64.b64decode(after.split("base64,")[1].split('"')[0])))
+    assert small.size == (300, 200) and len(after) < 0.8 * len(before)
+    whole = Image.open(io.BytesIO(base64.b64decode(before))).convert("L")
+    changes = [abs(a - b) for a, b in zip(small.convert("L").tobytes(), whole.tobytes(), strict=True)]
+    assert sum(changes) / len(changes) < 8
+
+
+def test_a_choice_hides_the_rows_of_the_others():
+    rows = [ROW, ROW | {"paper": "AutoDeco", "verdict": OPEN, "kind": CONTROL}]
+    choices, style = ledger_page.filters(rows)
+    table = ledger_page.table(rows)
+    assert table.count("<tr data-paper") == 2 and "a &lt; b" in table and "needs 1,200" in table
+    for name, values in {
+        "paper": ("mtad", "autodeco"),
+        "verdict": map(ledger_page.slug, VERDICTS),
+        "kind": (CLAIM, CONTROL),
+    }.items():
+        for value in values:
+            assert f'id="{name}-{value}"' in choices
+            assert f"body:has(#{name}-{value}:checked) tr[data-{name}]:not([data-{name}={value}])" in style
+    assert 'id="kind-claim" checked' in choices, "controls are not counted, and hidden at first"
+
+
+def test_what_is_wrong_with_a_site_is_seen(tmp_path):
+    good = '<a href="b.html#x">b</a> <a href="https://arxiv.org">out</a> <img src="data:," alt="words">'
+    (tmp_path / "a.html").write_text(framed("a", good, {}))
+    (tmp_path / "b.html").write_text(framed("b", "", {}))
+    assert inspected(tmp_path) == (2, 0, [])
+    bad = '<a href="gone.html">c</a><img src="https://x.org/p.png"><script src="s.js"></script>'
+    (tmp_path / "c.html").write_text(framed("c", bad, {}))
+    assert inspected(tmp_path) == (3, 2, ["c.html: no gone.html", "c.html: 1 pictures without words"])
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The committed results as a site, in a folder where they lie beside it."""
+    root = tmp_path_factory.mktemp("repository")
+    (root / "results").symlink_to(RESULTS)
+    found = build(root / "results", root / "site")
+    return root / "site", found
+
+
+def test_the_site_of_the_committed_results_is_whole_and_light(site):
+    folder, (pages, requests, errors) = site
+    assert pages >= 15 and requests == 0 and errors == []
+    assert sum(path.stat().st_size for path in folder.rglob("*.html")) < 3e6
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs Chromium")
+def test_a_browser_shows_it_without_a_complaint(site):
+    """Headless Chromium: nothing on its console, and the choice of a verdict hides the other rows by style alone."""
+    folder, _ = site
+    for path in (folder / "index.html", folder / "claims.html", folder / "glossary.html"):
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0", "--dump-dom"]
+        done = subprocess.run(["chromium", *flags, path.as_uri()], capture_output=True, text=True, timeout=120)
+        assert "</html>" in done.stdout and "CONSOLE" not in done.stderr, done.stderr[-500:]
