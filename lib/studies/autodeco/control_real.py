@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from lib.reporting.result_folder import headline
 from lib.studies.autodeco import control as autodeco_control
-from lib.studies.autodeco.commands import TEACHINGS
+from lib.studies.autodeco.commands import QUOTED, TEACHINGS
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,7 @@ class Study(autodeco_control.Study):
     items: int = 50
     tasks: tuple[str, ...] = ("instructions", "triviaqa")
     heads: tuple[str, ...] = tuple(f"smollm2-135m-{name}" for name in TEACHINGS)
+    wordings: int = QUOTED
 
     notebook = "18_autodeco_control_real"
 
