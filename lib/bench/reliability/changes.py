@@ -180,18 +180,12 @@ def _verdict(folder: Path) -> None:
     path.write_text(head + mark + rest.replace("---|", "---|---|", 1), encoding="utf-8")
 
 
-def _found_number(folder: Path) -> None:
-    path = folder / "README.md"
-    head, mark, rest = path.read_text(encoding="utf-8").partition("\n- **")
+def _digit_behind(mark: str, name: str, folder: Path) -> None:
+    """Another digit in the first number behind a mark."""
+    path = folder / name
+    head, found, rest = path.read_text(encoding="utf-8").partition(mark)
     digit = next(char for char in rest if char.isdigit())
-    path.write_text(head + mark + rest.replace(digit, str(9 - int(digit)), 1), encoding="utf-8")
-
-
-def _headline_number(folder: Path) -> None:
-    path = folder / "results" / "README.md"
-    head, mark, rest = path.read_text(encoding="utf-8").partition("| `draft_agreement`")
-    digit = next(char for char in rest if char.isdigit())
-    path.write_text(head + mark + rest.replace(digit, str(9 - int(digit)), 1), encoding="utf-8")
+    path.write_text(head + found + rest.replace(digit, str(9 - int(digit)), 1), encoding="utf-8")
 
 
 def _note_items(folder: Path) -> None:
@@ -227,9 +221,11 @@ def _notebook(folder: Path) -> None:
 
 TORCH = 'name = "torch"\nversion = "'
 NUMBERS = (
-    ("results/README: a number of a headline", _headline_number, "results/README.md: changed"),
+    ("results/README: a number of a headline", partial(_digit_behind, "| `draft_agreement`", "results/README.md"),
+     "results/README.md: changed"),
     ("README: a count of claims", _verdict, "README.md: what was found changed"),
-    ("README: a number in what was found", _found_number, "README.md: what was found changed"),
+    ("README: a number in what was found", partial(_digit_behind, "\n- **", "README.md"),
+     "README.md: what was found changed"),
     ("README: a mark is gone", partial(_replaced, "README.md", "<!-- /found -->", ""), "<!-- /found -->"),
     ("a package of the lock", partial(_replaced, "uv.lock", TORCH, f"{TORCH}9"),
      "uv.lock: waits for make report, for torch was"),

@@ -1,0 +1,132 @@
+"""Build the site from results/, and look at what was built: links, pictures, requests."""
+
+import json
+import re
+import shutil
+from html import escape
+from html.parser import HTMLParser
+from pathlib import Path
+
+import mistune
+import nbformat
+
+from lib.paths import RESULTS, ROOT
+from lib.reporting.findings import findings
+from lib.reporting.ledger import count_table
+from lib.reporting.overview import CHAPTERS, title_of, verdicts_of
+from lib.reporting.site import claims as ledger_page
+from lib.reporting.site.look import framed
+from lib.reporting.site.page import body
+from lib.reporting.tightest import tightest_pages
+from lib.studies import STUDIES
+
+SITE = ROOT / "site"
+
+
+def build(results: Path = RESULTS, site: Path = SITE) -> tuple[int, int, list[str]]:
+    """Write the site anew; (pages, requests that a browser would make, errors in words)."""
+    shutil.rmtree(site, ignore_errors=True)
+    (site / "pages").mkdir(parents=True)
+    claims = json.loads((results / "claims.json").read_text(encoding="utf-8"))
+    entries = json.loads((results / "headline.json").read_text(encoding="utf-8"))
+    found = tightest_pages(results)
+    for number, path in enumerate(found):
+        links = {"All results": "../index.html", "Claims": "../claims.html", "Glossary": "../glossary.html"}
+        for words, other in (("Before", number - 1), ("Next", number + 1)):
+            if 0 <= other < len(found):
+                links[words] = f"{found[other].parent.name}.html"
+        _write(site / "pages" / f"{path.parent.name}.html", _page(path, claims, links))
+    top = {"All results": "index.html", "Claims": "claims.html", "Glossary": "glossary.html"}
+    _write(site / "index.html", framed("Decoding study", _index(found, claims, entries), top))
+    choices, style = ledger_page.filters(claims)
+    table = ledger_page.table(sorted(claims, key=lambda row: not row["from"]))  # what was judged first
+    text = f"<h1>Every claim</h1>{_markdown(LEGEND)}{choices}{table}"
+    _write(site / "claims.html", framed("Every claim, with its verdict", text, top, style))
+    glossary = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    _write(site / "glossary.html", framed("Glossary", _markdown(glossary), top))
+    return inspected(site)
+
+
+LEGEND = (
+    "Ours is on small models, theirs on large ones. A verdict follows from the corrected interval alone: **holds** "
+    "lies above none, **refuted** below, **equivalent** within a point or 5 %, **undecided** none of these. *Needs* is "
+    "how many items would decide it in four of five cases. Repeats of a finding and our own controls are not counted."
+)
+
+
+def _page(path: Path, claims: list[dict], links: dict[str, str]) -> str:
+    stem, profile = path.parent.name, path.parts[-3]
+    notebook = nbformat.read(path.with_name(f"{stem}.ipynb"), as_version=4)
+    own = [row for row in claims if row["from"] == stem]
+    module = STUDIES[stem].replace(".", "/")
+    foot = (
+        f"<footer><p>Profile {escape(profile)}. Again: <code>make reproduce PROFILE={profile} NB={stem}</code>. "
+        f"Code: <code>lib/studies/{module}.py</code>. Responses and tables: "
+        f'<a href="../../results/{profile}/{stem}/manifest.json">results/{profile}/{stem}</a>.</p></footer>'
+    )
+    table = f"<h2>Verdicts</h2><div class='wide'>{ledger_page.table(own, '')}</div>" if own else ""
+    return framed(title_of(path), body(notebook, stem) + table + foot, links)
+
+
+def _index(found: list[Path], claims: list[dict], entries: dict[str, dict]) -> str:
+    pages = [
+        "# Do three decoding claims hold?",
+        "AutoDeco, TOLERATOR and MTAD, tried on small models that anyone can run. How their claims come out:",
+        "\n".join(count_table(claims)),
+        "\n".join(findings(entries)).replace(".ipynb", ".html"),
+        "[Every claim with its interval, n and what would decide it](claims.html).",
+    ]
+    parts = [re.sub(r'href="[a-z]+/(\w+)/\1\.html"', r'href="pages/\1.html"', _markdown("\n\n".join(pages)))]
+    chapter = ""
+    for path in found:
+        stem = path.parent.name
+        if CHAPTERS.get(stem[0], "") != chapter:
+            chapter = CHAPTERS.get(stem[0], "")
+            parts.append(f"<h2>{escape(chapter)}</h2>")
+        verdicts = verdicts_of([row for row in claims if row["from"] == stem])
+        link = f'<a href="pages/{stem}.html">{escape(title_of(path))}</a>'
+        parts.append(f"<p>{link}<br><small>{escape(path.parts[-3])}: {escape(verdicts)}</small></p>")
+    return "\n".join(parts)
+
+
+def _markdown(text: str) -> str:
+    return mistune.create_markdown(escape=True, plugins=["table"])(text)
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+class Links(HTMLParser):
+    """What a page points at: addresses, what a browser would fetch, pictures without words."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.to: list[str] = []
+        self.fetched: list[str] = []
+        self.silent = 0
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag == "a" and given.get("href"):
+            self.to.append(given["href"])
+        self.fetched += [given[key] for key in ("src", "srcset", "data") if given.get(key)]
+        if tag == "link":
+            self.fetched.append(given.get("href") or "")
+        self.silent += tag == "img" and not given.get("alt")
+
+
+def inspected(site: Path) -> tuple[int, int, list[str]]:
+    """(pages, requests, errors) of the pages of a site, by reading them."""
+    pages, requests, errors = sorted(site.rglob("*.html")), 0, []
+    for path in pages:
+        found, name = Links(path.read_text(encoding="utf-8")), path.relative_to(site)
+        requests += sum(not address.startswith("data:") for address in found.fetched)
+        for address in found.to:
+            file = address.partition("#")[0]
+            if file and not re.match(r"[a-z]+:", file) and not (path.parent / file).exists():
+                errors.append(f"{name}: no {file}")
+        if found.silent:
+            errors.append(f"{name}: {found.silent} pictures without words")
+    return len(pages), requests, errors
