@@ -48,9 +48,10 @@ def build(results: Path = RESULTS, site: Path = SITE) -> tuple[int, int, list[st
 
 
 LEGEND = (
-    "Ours is on small models, theirs on large ones. A verdict follows from the corrected interval alone: **holds** "
-    "lies above none, **refuted** below, **equivalent** within a point or 5 %, **undecided** none of these. *Needs* is "
-    "how many items would decide it in four of five cases. Repeats of a finding and our own controls are not counted."
+    "Ours is on small models, theirs on large ones. A verdict follows from the corrected interval alone: "
+    "**holds** lies above none, **refuted** below, **equivalent** within a point or 5 %, **undecided** none of "
+    "these. *Needs* is how many items would decide it in four of five cases. Repeats of a finding and our own "
+    "controls are not counted."
 )
 
 
