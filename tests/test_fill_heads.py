@@ -70,7 +70,9 @@ def test_without_the_option_heads_do_nothing(learning, prompts):
 
 def test_tolerator_has_them_in_its_fill_up_alone(prompts):
     given = {"canvas": 12, "forwards": 8, "eot_form": "off"}
-    told = responses(saying(0.7, 0.8), prompts, Tolerator(**given, **OWN))
+    options = Tolerator(**given, **OWN)
+    assert options.fill_up == Vanilla(canvas=12, steps=options.fill_steps, **OWN), "what the drafts of a study are"
+    told = responses(saying(0.7, 0.8), prompts, options)
     plain = responses(tiny(), prompts, Tolerator(**given, temperature=0.7, top_p=0.8))
     assert torch.equal(told.responses, plain.responses)
 
