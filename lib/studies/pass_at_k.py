@@ -2,12 +2,11 @@
 
 from functools import cached_property
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 
 from lib.analysis.stats import Estimate, mean_interval, paired_mean_difference
+from lib.reporting import figures
 from lib.reporting.tables import outcomes, percent
 from lib.tasks.metrics import pass_at_k
 
@@ -60,17 +59,14 @@ class PassAtK:
 
     def figure_pass(self):
         """pass@k against k, a panel a task; bands are 95 % intervals."""
-        figure, axes = plt.subplots(1, len(self.tasks), figsize=(4 * len(self.tasks), 3.4), squeeze=False)
-        for axis, task in zip(axes[0], self.tasks, strict=True):
-            for method, color in zip(self.compared, sns.color_palette("colorblind"), strict=False):
-                name = self.names[method]
+        figure, axes = figures.panels(self.tasks)
+        looks = figures.looks([self.names[method] for method in self.compared])
+        for axis, task in zip(axes, self.tasks, strict=True):
+            for name, look in looks.items():
                 rows = self.summary[(self.summary.task == task) & (self.summary.method == name)]
-                axis.plot(rows.k, rows.value, "o-", ms=4, color=color, label=name)
-                axis.fill_between(rows.k, rows.low, rows.high, color=color, alpha=0.15, lw=0)
-            axis.set(xscale="log", title=task, xlabel="k")
-            axis.set_xticks(self.ks, labels=map(str, self.ks))
-            axis.minorticks_off()
-            sns.despine(ax=axis)
-        axes[0][0].set_ylabel("pass@k, %")
-        axes[0][-1].legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+                figures.curve(axis, name, rows.k, rows.value, rows.low, rows.high, **look)
+            axis.set_xlabel("k")
+            figures.ticks_at(axis, self.ks)
+        axes[0].set_ylabel("pass@k, %")
+        figures.name_ends(axes)
         return figure

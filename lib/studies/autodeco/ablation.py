@@ -4,14 +4,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 
 from lib.analysis.crossed import components, crossed_mean
 from lib.errors import UserError, require_known
 from lib.paths import CHECKPOINTS
+from lib.reporting import figures
 from lib.reporting.claims import CLAIM, REPEAT, Claim, more
 from lib.reporting.result_folder import headline
 from lib.reporting.tables import accuracy_cells, comparison_table, estimate_of, outcomes, percent, summary_row
@@ -151,33 +150,25 @@ class Study(BaseStudy):
         return pd.DataFrame(rows).set_index("task").rename_axis(None)
 
     def figure_variants(self):
-        """Each variant minus default sampling, in points with paired 95 % intervals, a panel a task."""
-        names = list(self.names.values())[::-1]
-        figure, axes = plt.subplots(1, len(self.tasks), figsize=(3.6 * len(self.tasks), 3.4), squeeze=False)
-        for axis, task in zip(axes[0], self.tasks, strict=True):
-            rows = self.comparisons.query("task == @task and against == @DEFAULT").set_index("variant").loc[names]
-            error = [rows.difference - rows.low, rows.high - rows.difference]
-            axis.errorbar(rows.difference, range(len(rows)), xerr=error, fmt="o", ms=4, capsize=3)
-            axis.axvline(0, color="0.4", lw=1)
-            axis.set_yticks(range(len(rows)), names if axis is axes[0][0] else [""] * len(rows))
-            axis.set(title=task, xlabel="minus default, points")
-            sns.despine(ax=axis)
-        return figure
+        """Each variant minus default sampling, in points with paired 95 % intervals; hollow where tied by Holm."""
+        rows = self.comparisons[self.comparisons.against == DEFAULT].set_index("variant")
+        names = {name: f"{name} - default" for name in self.names.values()}
+        return figures.forest({task: rows[rows.task == task] for task in self.tasks}, names)
 
     def figure_learning(self):
         """Training loss, and mean T-hat and P-hat of a batch, against the step; a line a variant."""
-        figure, axes = plt.subplots(1, 3, figsize=(12, 3.4))
+        figure, axes = figures.panels(("loss (losses differ in kind)", "mean temperature", "mean top-p"))
+        looks = figures.looks(list(self.names.values()))
         for heads, name in self.names.items():
-            rows = learning_curve(heads)
+            rows, look = learning_curve(heads), looks[name]
             for axis, key in zip(axes, ("loss", "temperature", "top_p"), strict=True):
-                axis.plot(rows.step, rows[key].rolling(10, min_periods=1).mean(), lw=1.2, label=name)
+                smooth = rows[key].rolling(10, min_periods=1).mean()
+                figures.curve(axis, name, rows.step, smooth, **look | {"marker": "", "lw": 1.2})
         rows = learning_curve(f"{self.model}-{FULL}").dropna(subset="held_out")
-        axes[0].plot(rows.step, rows.held_out, "k--", lw=1, label="AutoDeco on held-out answers")
-        for axis, label in zip(axes, ("loss (losses differ in kind)", "mean temperature", "mean top-p"), strict=True):
-            axis.set(xlabel="step", ylabel=label)
-            sns.despine(ax=axis)
-        handles = axes[0].get_legend_handles_labels()
-        axes[-1].legend(*handles, frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
+        axes[0].plot(rows.step, rows.held_out, "k--", lw=1, label="AutoDeco, held-out answers")
+        for axis in axes:
+            axis.set_xlabel("step")
+        figures.name_ends(axes)
         return figure
 
     def training(self) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import seaborn as sns
 import torch
 
 from lib.models.registry import Model
+from lib.reporting import figures
 from lib.reporting.claims import OWN, UNTESTABLE, Claim, Ruling, at_least, at_most, more
 from lib.reporting.inert import label_text
 from lib.reporting.papers import printed
@@ -53,22 +54,19 @@ class Study(CommandStudy):
 
     def figure_shift(self):
         """Mean temperature behind each kind of command, over questions with 95 % intervals; a panel a task."""
-        figure, axes = plt.subplots(
-            1, len(self.tasks), figsize=(4 * len(self.tasks), 3.4), squeeze=False, sharey=True
-        )
-        for axis, task in zip(axes[0], self.tasks, strict=True):
-            for i, model in enumerate(self.heads):
+        figure, axes = figures.panels(self.tasks, sharey=True)
+        looks = figures.looks([teaching(model) for model in self.heads])
+        for axis, task in zip(axes, self.tasks, strict=True):
+            for i, (model, look) in enumerate(zip(self.heads, looks.values(), strict=True)):
                 means = [self.mean_temperature(model, direction, (task,)) for direction in self.commands]
                 values = np.array([[e.value, e.low, e.high] for e in means]).T
-                error = [values[0] - values[1], values[2] - values[0]]
                 x = np.arange(len(self.commands)) + 0.12 * (i - (len(self.heads) - 1) / 2)
-                axis.errorbar(x, values[0], error, fmt="o", ms=4, capsize=2, label=teaching(model))
+                figures.bars(axis, teaching(model), x, *values, **look, ls="")
             names = [name.removesuffix(" diversity").replace(" ", "\n") for name in self.commands]
             axis.set_xticks(range(len(self.commands)), names, fontsize=8)
-            axis.set(title=task, ylim=(0, None))
-            sns.despine(ax=axis)
-        axes[0][0].set_ylabel("mean T")
-        axes[0][-1].legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+            axis.set_ylim(0, None)
+        axes[0].set_ylabel("mean T")
+        figures.name_ends(axes)
         return figure
 
     def figure_traces(self, questions: int = 3):

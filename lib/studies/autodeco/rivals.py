@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 
 from lib.analysis.stats import Estimate, paired_mean_difference
 from lib.errors import UserError
+from lib.reporting import figures
 from lib.reporting.claims import OWN, Claim, above_floor, more
 from lib.reporting.result_folder import headline
 from lib.reporting.tables import accuracy_cells, comparison_table, estimate_of, outcomes, percent, summary_row
@@ -185,20 +184,10 @@ class Study(BaseStudy):
         return comparison_table(pairs)
 
     def figure_differences(self):
-        """The comparisons in points with paired 95 % intervals, a panel a task."""
-        figure, axes = plt.subplots(1, len(self.tasks), figsize=(3.6 * len(self.tasks), 4.2), squeeze=False)
-        for axis, task in zip(axes[0], self.tasks, strict=True):
-            rows = self.comparisons[self.comparisons.task == task][::-1].reset_index(drop=True)
-            for name, color in (("autodeco", "C0"), ("reward", "C3")):
-                part = rows[rows.method == NAMES[name]]
-                error = [part.difference - part.low, part.high - part.difference]
-                axis.errorbar(part.difference, part.index, xerr=error, fmt="o", ms=4, capsize=3, color=color)
-            axis.axvline(0, color="0.4", lw=1)
-            names = [f"{r.method} minus {r.against}" for r in rows.itertuples()]
-            axis.set_yticks(range(len(rows)), names if axis is axes[0][0] else [""] * len(rows))
-            axis.set(title=task, xlabel="points")
-            sns.despine(ax=axis)
-        return figure
+        """The comparisons in points with paired 95 % intervals, a panel a task; hollow where tied by Holm."""
+        rows = self.comparisons.set_index(["method", "against"])
+        names = {key: f"{key[0]} - {key[1]}" for key in rows.index}
+        return figures.forest({task: rows[rows.task == task] for task in self.tasks}, names)
 
     @cached_property
     def by_reward(self) -> Estimate:

@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 
 from lib.errors import UserError, require_known
+from lib.reporting import figures
 from lib.reporting.claims import CLAIM, OWN, REPEAT, Claim, above_floor, more
 from lib.reporting.papers import printed
 from lib.reporting.result_folder import headline
@@ -148,18 +147,10 @@ class Study(BaseStudy):
         return dict(self.all_runs[key].options)["max_new_tokens"]
 
     def figure_differences(self):
-        """AutoDeco minus each, in points with paired 95 % intervals, a panel a task."""
-        others = [name for name in self.names if name != NAMES["autodeco"]]
-        figure, axes = plt.subplots(1, len(self.tasks), figsize=(3.6 * len(self.tasks), 3.2), squeeze=False)
-        for axis, task in zip(axes[0], self.tasks, strict=True):
-            rows = self.comparisons[self.comparisons.task == task].set_index("against").loc[others[::-1]]
-            error = [rows.difference - rows.low, rows.high - rows.difference]
-            axis.errorbar(rows.difference, range(len(rows)), xerr=error, fmt="o", ms=4, capsize=3)
-            axis.axvline(0, color="0.4", lw=1)
-            axis.set_yticks(range(len(rows)), rows.index if axis is axes[0][0] else [""] * len(rows))
-            axis.set(title=task, xlabel="AutoDeco minus it, points")
-            sns.despine(ax=axis)
-        return figure
+        """AutoDeco minus each, in points with paired 95 % intervals, a panel a task; hollow where tied by Holm."""
+        names = {name: f"AutoDeco - {name}" for name in self.names if name != NAMES["autodeco"]}
+        rows = self.comparisons.set_index("against")
+        return figures.forest({task: rows[rows.task == task] for task in self.tasks}, names)
 
     def paper(self) -> pd.DataFrame:
         """The paper's Tables 1 and 2 as printed; the last column is ours: AutoDeco minus default of their cells."""

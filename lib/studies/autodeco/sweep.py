@@ -9,6 +9,7 @@ import pandas as pd
 import seaborn as sns
 
 from lib.errors import UserError, require_known
+from lib.reporting import figures
 from lib.reporting.claims import OWN, Claim, at_least, more
 from lib.reporting.tables import accuracy_cells, comparison_table, estimate_of, summary_row
 from lib.running.run import Run
@@ -126,27 +127,28 @@ class Study(BaseStudy):
         figure, axes = plt.subplots(
             len(self.tasks), 2, figsize=(8, 2.8 * len(self.tasks)), squeeze=False, sharey="row", sharex="col"
         )
-        for (left, right), task in zip(axes, self.tasks, strict=True):
+        looks = figures.looks(["constant", "AutoDeco"])
+        for line, task in zip(axes, self.tasks, strict=True):
             here = rows[rows.label == task]
             temperature = best_temperature(self.lines, task, "test")
-            for axis, line, x in (
-                (left, here[here.top_p == 1.0], "temperature"),
-                (right, here[here.temperature == temperature], "top_p"),
+            ours = self.summary[(self.summary.label == task) & (self.summary.method == "AutoDeco")].iloc[0]
+            for axis, part, x in (
+                (line[0], here[here.top_p == 1.0], "temperature"),
+                (line[1], here[here.temperature == temperature], "top_p"),
             ):
-                line = line.sort_values(x)
-                axis.plot(line[x], line.accuracy, "o-", ms=4, label="constant")
-                axis.fill_between(line[x], line.low, line.high, alpha=0.15, lw=0)
-                ours = self.summary[(self.summary.label == task) & (self.summary.method == "AutoDeco")].iloc[0]
-                axis.axhline(ours.accuracy, color="C3", lw=1, label="AutoDeco")
-                axis.axhspan(ours.low, ours.high, color="C3", alpha=0.12, lw=0)
+                part = part.sort_values(x)
+                figures.curve(axis, "constant", part[x], part.accuracy, part.low, part.high, **looks["constant"])
+                ends = [part[x].min(), part[x].max()]
+                band = ([ours.accuracy] * 2, [ours.low] * 2, [ours.high] * 2)
+                figures.curve(axis, "AutoDeco", ends, *band, **looks["AutoDeco"] | {"marker": ""})
                 sns.despine(ax=axis)
-            left.set(title=f"{task}: top-p 1", ylabel="accuracy, %")
-            right.set(title=f"{task}: temperature {temperature}")
+            line[0].set(title=f"{task}: top-p 1", ylabel="accuracy, %")
+            line[1].set(title=f"{task}: temperature {temperature}")
             if not temperature:
-                right.text(0.5, 0.5, "greedy: top-p changes nothing", ha="center", transform=right.transAxes)
+                line[1].text(0.5, 0.5, "greedy: top-p changes nothing", ha="center", transform=line[1].transAxes)
+            figures.name_ends(line)
         axes[-1][0].set_xlabel("temperature")
         axes[-1][1].set_xlabel("top-p")
-        axes[0][1].legend(frameon=False, fontsize="small")
         return figure
 
     def claims(self) -> list[Claim]:

@@ -9,6 +9,7 @@ import pandas as pd
 import seaborn as sns
 import torch
 
+from lib.reporting import figures
 from lib.reporting.inert import inert
 from lib.running.identity import items_of
 from lib.running.one_batch import model_of
@@ -104,17 +105,18 @@ class Study(BaseStudy):
 
     def figure_traces(self):
         """Temperature and top-p along the responses: the mean over items at each step, a panel a task."""
-        figure, axes = plt.subplots(1, len(self.tasks), figsize=(4 * len(self.tasks), 3.2), squeeze=False)
-        for axis, task in zip(axes[0], self.tasks, strict=True):
+        figure, axes = figures.panels(self.tasks)
+        for axis, task in zip(axes, self.tasks, strict=True):
             rows = self.drawn[self.drawn.task == task].groupby("step")[list(SETTING_LABELS)]
             mean, count = rows.mean(), rows.size()
             mean = mean[count >= 10]  # later steps are those of a few long responses
-            for setting, label in SETTING_LABELS.items():
-                axis.plot(mean.index, mean[setting], lw=1.4, label=label)
-            axis.set(title=task, xlabel="token of the response", ylim=(0, None))
-            sns.despine(ax=axis)
-        axes[0][0].set_ylabel("mean over items")
-        axes[0][-1].legend(frameon=False, fontsize="small")
+            for (setting, label), colour in zip(
+                SETTING_LABELS.items(), (figures.VERMILION, figures.BLUE), strict=True
+            ):
+                figures.curve(axis, label, mean.index, mean[setting], color=colour)
+            axis.set(xlabel="token of the response", ylim=(0, None))
+        axes[0].set_ylabel("mean over items")
+        figures.name_ends(axes)
         return figure
 
     def reading(self) -> str:

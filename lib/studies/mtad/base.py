@@ -14,6 +14,7 @@ from lib.analysis.interleaved import interleaved
 from lib.analysis.perplexity import distinct, perplexity, perplexity_change, repeated, surprises
 from lib.analysis.stats import Estimate
 from lib.analysis.totals import ratio_of_totals
+from lib.reporting import figures
 from lib.reporting.tables import accuracy_cells, outcomes, percent, summary_row
 from lib.running.code import Name, name_of
 from lib.running.identity import items_of
@@ -184,24 +185,29 @@ class DraftingStudy(PairStudy):
 
         return ratio_of_totals(totals(name), totals(against))
 
-    def scatter(self, rows: pd.DataFrame, x: str, y: str, **axes):
-        """A panel a task: a point each way, named."""
-        figure, panels = plt.subplots(1, len(self.tasks), figsize=(4.4 * len(self.tasks), 3.8), squeeze=False)
-        names = list(dict.fromkeys(rows.name))
-        colours = dict(zip(names, sns.color_palette("husl", len(names)), strict=True))
-        markers = dict(zip(names, "osD^v<>Pp*XhHd8" * 2, strict=False))
-        for axis, task in zip(panels[0], self.tasks, strict=True):
-            for row in rows[rows.label == task].itertuples():
-                style = {
-                    "color": colours[row.name],
-                    "marker": markers[row.name],
-                    "ms": 6,
-                    "ls": "",
-                    "label": row.name,
-                }
-                axis.errorbar(getattr(row, x), getattr(row, y), [[row.accuracy - row.low], [row.high - row.accuracy]],
-                              elinewidth=0.8, **style)  # fmt: skip
-            axis.set(title=task, **{"xlabel": x, **axes})
-            sns.despine(ax=axis)
-        panels[0][-1].legend(frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
+    def by_cost(self, rows: pd.DataFrame):
+        """A row each way from the dearest: tokens a unit of cost, then accuracy with its interval, a panel a task.
+
+        The line is token-by-token sampling. `rows`: the summary's, with `speed`.
+        """
+        speed = rows.groupby("name").speed.mean().sort_values()
+        names = list(speed.index)
+        size = (0.075 * max(map(len, names)) + 2.3 * (1 + len(self.tasks)), 0.3 * len(names) + 1.2)
+        figure, axes = plt.subplots(1, 1 + len(self.tasks), figsize=size, sharey=True)
+        height = range(len(names))
+        looks = {name: figures.looks([name])[name] for name in names}
+        for at, name in zip(height, names, strict=True):
+            axes[0].plot(speed[name], at, ms=6, **looks[name])
+        axes[0].set(title="all tasks", xlabel="tokens a unit of cost", xlim=(0, None))
+        axes[0].set_yticks(height, names, fontsize="small")
+        for axis, task in zip(axes[1:], self.tasks, strict=True):
+            here = rows[rows.label == task].set_index("name")
+            if "sampling" in here.index:
+                axis.axvline(here.accuracy["sampling"], **figures.LINE | {"ls": ":"})
+            for at, name in zip(height, names, strict=True):
+                row = here.loc[[name]]
+                error = [row.accuracy - row.low, row.high - row.accuracy]
+                axis.errorbar(row.accuracy, [at], xerr=error, ms=6, elinewidth=1, ls="", **looks[name])
+            axis.set(title=task, xlabel="accuracy, %")
+        sns.despine(figure)
         return figure

@@ -5,16 +5,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 
 from lib.analysis.interleaved import interleaved
 from lib.analysis.stats import Estimate
 from lib.analysis.totals import ratio_of_totals
 from lib.decoders import DECODERS
 from lib.paths import CHECKPOINTS
+from lib.reporting import figures
 from lib.reporting.claims import CLAIM, OPEN, Claim, Ruling
 from lib.reporting.tables import accuracy_cells, summary_row
 from lib.running.code import Name, name_of
@@ -140,18 +139,15 @@ class ClockedStudy(PairStudy):
         return pd.DataFrame(found).set_index("way").rename_axis(None).round(3)
 
     def figure_loss(self, pairs: list[tuple[str, str]], words: str):
-        """Accuracy in points against speed, each way relative to the other of its pair, 95 % intervals of both."""
-        figure, axis = plt.subplots(figsize=(7, 4.2))
-        colours = sns.color_palette("husl", len(pairs))
-        for (name, against), colour in zip(pairs, colours, strict=True):
-            x, y = self.faster(name, against), self.judged(name, against)
-            across, up = ([[e.value - e.low], [e.high - e.value]] for e in (x, y))
-            axis.errorbar(x.value, y.value, up, across, fmt="o", ms=5, color=colour, label=name)
-        axis.axhline(0, color="0.4", lw=1)
-        axis.axvline(1, color="0.4", lw=1)
-        axis.set(xlabel=f"tokens a second over {words}", ylabel=f"accuracy minus that of {words}, points")
-        axis.legend(frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
-        sns.despine()
+        """A row each way relative to the other of its pair: speed, then accuracy in points, 95 % intervals."""
+        parts = {}
+        for title, compare in (("speed, times", self.faster), ("accuracy, points", self.judged)):
+            found = {name: compare(name, against) for name, against in pairs}
+            rows = [{"name": name, "difference": e.value, "low": e.low, "high": e.high} for name, e in found.items()]
+            parts[title] = pd.DataFrame(rows).set_index("name")
+        figure = figures.forest(parts, [name for name, _ in pairs], at=(1.0, 0.0), width=3.4, xlabel="")
+        for axis, what in zip(figure.axes, ("over that of", "minus that of"), strict=True):
+            axis.set_xlabel(f"{what} {words}", fontsize="small")
         return figure
 
 

@@ -9,11 +9,20 @@ import pandas as pd
 import seaborn as sns
 
 from lib.analysis.stats import corrected
+from lib.reporting import figures
 from lib.reporting.claims import OWN, Claim, more, multiple
 from lib.reporting.tables import difference_table
 from lib.running.run import Run
 from lib.studies.mtad.base import DraftingStudy
 from lib.studies.mtad.ways import GREEDY, WARP
+
+# The columns of the figure.
+KINDS_OF_RULE = {
+    "joint verdicts": ("MTAD", "MTAD, gamma", "MMTAD", "MMTAD, greedy"),
+    "token by token, lossy": ("threshold", "typical", "typical, its truncation", "BiLD", "BiLD, greedy",
+                              "assisted, ensemble"),
+    "lossless": ("speculative", "speculative, greedy", "block verification", "token tree"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -72,16 +81,28 @@ class Study(DraftingStudy):
         return rows.assign(curve=curve, speed=1 / rows.units)
 
     def figure_frontier(self):
-        """Accuracy and perplexity against tokens a unit of cost, a line each rule; means over tasks."""
-        figure, axes = plt.subplots(1, 2, figsize=(11, 4.4))
-        rows = self.points
-        colours = dict(zip(rows.curve.unique(), sns.color_palette("husl", rows.curve.nunique()), strict=True))
-        for axis, value in zip(axes, ("accuracy", "perplexity"), strict=True):
-            for curve, part in rows.groupby("curve", sort=False):
-                axis.plot(part.speed, part[value], marker="o", ms=5, lw=1.2, color=colours[curve], label=curve)
-            axis.set(xlabel="tokens a unit of cost", ylabel=value + (", %" if value == "accuracy" else ""))
-            sns.despine(ax=axis)
-        axes[1].legend(frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
+        """Accuracy and perplexity against tokens a unit of cost, a line each rule; means over tasks.
+
+        A column a kind of rule, in which the curves of the others are grey.
+        """
+        values = {"accuracy": "accuracy, %", "perplexity": "perplexity"}
+        size = (3.8 * len(KINDS_OF_RULE), 7)
+        figure, axes = plt.subplots(2, len(KINDS_OF_RULE), figsize=size, sharex=True, sharey="row")
+        for column, (title, names) in zip(axes.T, KINDS_OF_RULE.items(), strict=True):
+            looks = figures.looks(names)
+            for axis, value in zip(column, values, strict=True):
+                for name, part in self.points[self.points.curve.isin(self.curves())].groupby("curve", sort=False):
+                    if name in looks:
+                        figures.curve(axis, name, part.speed, part[value], **looks[name], zorder=3)
+                    else:
+                        axis.plot(part.speed, part[value], color="0.85", lw=1.2, marker="o", ms=3)
+            column[0].set_title(title)
+            column[1].set_xlabel("tokens a unit of cost")
+        for line, words in zip(axes, values.values(), strict=True):
+            line[0].set_ylabel(words)
+            for axis in line:  # each names its own
+                figures.name_ends([axis])
+        sns.despine(figure)
         return figure
 
     def rivals(self) -> pd.DataFrame:

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-import matplotlib.pyplot as plt
 import pandas as pd
-import seaborn as sns
 
+from lib.reporting import figures
 from lib.reporting.claims import OWN, Claim, more
 from lib.running.run import Run
 from lib.studies.mtad.base import DraftingStudy
@@ -64,25 +63,21 @@ class Study(DraftingStudy):
         return self.differences([(name, base) for base in ("sampling", "greedy") for name in names], "likelier")
 
     def figure_blocks(self):
-        """Perplexity and accuracy by the length of a block."""
-        figure, axes = plt.subplots(1, 2, figsize=(9, 3.6))
+        """Perplexity and accuracy by the length of a block; dotted: token-by-token sampling."""
+        figure, axes = figures.panels(("perplexity", "accuracy"), width=4.2)
         rows = self.summary.set_index(["label", "name"])
         for axis, value, low, high in (
             (axes[0], "perplexity", "ppl_low", "ppl_high"),
             (axes[1], "accuracy", "low", "high"),
         ):
-            for i, task in enumerate(self.tasks):
+            for i, (task, look) in enumerate(figures.looks(self.tasks).items()):
                 part = rows.loc[[(task, f"likeliest block of {n}") for n in self.blocks]]
-                error = [part[value] - part[low], part[high] - part[value]]
                 x = [n * (1 + 0.02 * i) for n in self.blocks]
-                line = axis.errorbar(x, part[value], error, marker="o", ms=4, capsize=3, label=task)
-                axis.axhline(rows.loc[(task, "sampling"), value], color=line[0].get_color(), ls=":", lw=1)
-            axis.set(xscale="log", xlabel="tokens a block", ylabel=value + (", %" if value == "accuracy" else ""))
-            axis.set_xticks(self.blocks, labels=map(str, self.blocks))
-            axis.minorticks_off()
-            sns.despine(ax=axis)
-        axes[0].set_title("dotted: token-by-token sampling", fontsize="medium")
-        axes[1].legend(frameon=False, fontsize="small")
+                figures.bars(axis, task, x, part[value], part[low], part[high], **look)
+                axis.axhline(rows.loc[(task, "sampling"), value], color=look["color"], ls=":", lw=1)
+            axis.set(xlabel="tokens a block", ylabel=value + (", %" if value == "accuracy" else ""))
+            figures.ticks_at(axis, self.blocks)
+        figures.name_ends(axes)
         return figure
 
     def claims(self) -> list[Claim]:

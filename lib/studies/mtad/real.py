@@ -13,6 +13,7 @@ from lib.analysis.stats import Estimate
 from lib.analysis.totals import difference_of_shares
 from lib.errors import require_known
 from lib.paths import CHECKPOINTS
+from lib.reporting import figures
 from lib.reporting.claims import CLAIM, OWN, REPEAT, Claim, above_floor, more
 from lib.reporting.papers import printed
 from lib.reporting.result_folder import headline
@@ -156,15 +157,15 @@ class Study(RatedStudy):
         rows = pd.read_json(path, lines=True) if path.exists() else pd.DataFrame()
         if "held_out_acceptance" not in rows:
             return None
-        figure, axes = plt.subplots(1, 2, figsize=(8.5, 3.2))
-        axes[0].plot(rows.step, rows.loss, lw=1)
+        figure, axes = figures.panels(("loss", "acceptance"), width=4.2)
+        axes[0].plot(rows.step, rows.loss, lw=1, color=figures.BLUE)
         axes[0].set(xlabel="step", ylabel="divergence from the target, nats")
-        axes[1].plot(rows.step, 100 * rows.acceptance, lw=1, label="answers learned from")
+        axes[1].plot(rows.step, 100 * rows.acceptance, lw=1, color="0.6", label="answers learned from")
         held = rows.dropna(subset="held_out_acceptance")
-        axes[1].plot(held.step, 100 * held.held_out_acceptance, "o-", ms=4, label="held out")
+        look = {"color": figures.BLUE, "marker": "o"}
+        figures.curve(axes[1], "held out", held.step, 100 * held.held_out_acceptance, **look)
         axes[1].set(xlabel="step", ylabel="acceptance, %")
-        axes[1].legend(frameon=False, fontsize="small")
-        sns.despine()
+        figures.name_ends(axes[1:])
         return figure
 
     def claims(self) -> list[Claim]:

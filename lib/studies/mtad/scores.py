@@ -74,9 +74,8 @@ class Study(DraftingStudy):
         return pd.DataFrame(rows).set_index("name").rename_axis(None)
 
     def figure_quality(self):
-        """Accuracy against tokens a unit of cost."""
-        rows = self.summary.assign(speed=1 / self.summary.units)
-        return self.scatter(rows, "speed", "accuracy", xlabel="tokens a target forward's cost", ylabel="accuracy, %")
+        """What each way costs and scores, on the tasks that are judged."""
+        return self.by_cost(self.summary.assign(speed=1 / self.summary.units))
 
     def claims(self) -> list[Claim]:
         """Better than sampling, less perplexing, cheaper than speculative decoding; then our controls."""

@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 
+from lib.reporting import figures
 from lib.reporting.claims import OWN, Claim, at_most, more, multiple
 from lib.running.run import Run
 from lib.studies.mtad.base import DraftingStudy
@@ -67,17 +68,16 @@ class Study(DraftingStudy):
         rows = self.summary.assign(speed=1 / self.summary.units).set_index(["label", "name"])
         figure, axes = plt.subplots(4, 3, figsize=(10, 10.5), sharey="row")
         for column, option in enumerate(("gamma", "width", "tau")):
+            points = self.line(option)
             for axis, (value, words) in zip(axes[:, column], values.items(), strict=True):
-                for task in self.tasks:
-                    points = self.line(option)
+                for task, look in figures.looks(self.tasks).items():
                     part = rows.loc[[(task, name) for _, name in points]]
-                    x = [at for at, _ in points]
-                    axis.plot(x, part[value], marker="o", ms=4, label=task)
-                    if value == "accuracy":
-                        axis.fill_between(x, part.low, part.high, alpha=0.15, lw=0)
+                    band = (part.low, part.high) if value == "accuracy" else ()
+                    figures.curve(axis, task, [at for at, _ in points], part[value], *band, **look)
                 axis.set(xlabel={"width": "W (beams)"}.get(option, option), ylabel=words if column == 0 else "")
                 sns.despine(ax=axis)
-        axes[0][-1].legend(frameon=False, fontsize="small")
+        for line in axes:
+            figures.name_ends(line)
         return figure
 
     def claims(self) -> list[Claim]:

@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-import matplotlib.pyplot as plt
 import pandas as pd
-import seaborn as sns
 
 from lib.analysis.stats import Estimate
 from lib.analysis.tolerated_loss import RULES, Candidate, fastest_tolerated
 from lib.errors import UserError
+from lib.reporting import figures
 from lib.reporting.claims import OWN, Claim, at_most
 from lib.reporting.tables import accuracy_difference
 from lib.running.run import Run
@@ -139,20 +138,18 @@ class Study(DraftingStudy):
         return pd.DataFrame(rows)
 
     def figure_choice(self):
-        """Loss against tokens a unit of cost on validation items; the line is what is tolerated."""
-        figure, axes = plt.subplots(1, len(self.tasks), figsize=(4 * len(self.tasks), 3.5), squeeze=False)
-        for axis, task in zip(axes[0], self.tasks, strict=True):
+        """Loss against tokens a unit of cost on validation items; the dashed line is what is tolerated."""
+        figure, axes = figures.panels(self.tasks)
+        looks = figures.looks([f"gamma {gamma}" for gamma in self.gammas])
+        for axis, task in zip(axes, self.tasks, strict=True):
             rows = self.tried[self.tried.task == task]
-            for gamma in self.gammas:
-                part = rows[rows.setting.str.startswith(f"gamma {gamma},")]
-                error = [part.loss - part.low, part.high - part.loss]
-                axis.errorbar(part["tokens a unit"], part.loss, error, fmt="o-", ms=4, capsize=2, lw=1,
-                              label=f"gamma {gamma}")  # fmt: skip
-            axis.axhline(self.tolerated, color="0.4", ls="--", lw=1, label="tolerated")
-            axis.set(title=task, xlabel="tokens a unit of cost")
-            sns.despine(ax=axis)
-        axes[0][0].set_ylabel(f"points lost against {self.base}")
-        axes[0][-1].legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+            for name, look in looks.items():
+                part = rows[rows.setting.str.startswith(f"{name},")]
+                figures.bars(axis, name, part["tokens a unit"], part.loss, part.low, part.high, **look)
+            axis.axhline(self.tolerated, **figures.LINE | {"ls": "--"})
+            axis.set_xlabel("tokens a unit of cost")
+        axes[0].set_ylabel(f"points lost against {self.base}")
+        figures.name_ends(axes)
         return figure
 
     def claims(self) -> list[Claim]:

@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 
 from lib.analysis.bootstrap import SEED, drawn_rows, interval
 from lib.analysis.stats import Estimate, paired_difference, paired_mean_difference
 from lib.errors import UserError
+from lib.reporting import figures
 from lib.reporting.tables import accuracy_cells, accuracy_difference, outcomes, percent, summary_row
 from lib.running.run import Run
 from lib.studies.base import SHORT, BaseStudy, limit
@@ -166,19 +165,15 @@ class DiffusionStudy(BaseStudy):
 
     def panels(self, rows: pd.DataFrame, x: str, lines: str, *, y: str = "accuracy", **axes):
         """A panel a task: `y` against `x`, a line each of `lines`; accuracy with its 95 % band."""
-        figure, panels = plt.subplots(1, len(self.tasks), figsize=(4.1 * len(self.tasks), 3.5), squeeze=False)
-        names = list(dict.fromkeys(rows[lines]))
-        colours = dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
-        for axis, task in zip(panels[0], self.tasks, strict=True):
-            for name in names:
+        figure, panels = figures.panels(self.tasks)
+        looks = figures.looks(list(dict.fromkeys(rows[lines])))
+        for axis, task in zip(panels, self.tasks, strict=True):
+            for name, look in looks.items():
                 line = rows[(rows.label == task) & (rows[lines] == name)].sort_values(x)
-                axis.plot(line[x], line[y], marker="o", ms=4, color=colours[name], label=name)
-                if y == "accuracy":
-                    axis.fill_between(line[x], line.low, line.high, color=colours[name], alpha=0.15, lw=0)
-            axis.set(title=task, **{"xlabel": x, **axes})
-            sns.despine(ax=axis)
-        panels[0][0].set_ylabel("accuracy, %" if y == "accuracy" else y)
-        panels[0][-1].legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+                band = (line.low, line.high) if y == "accuracy" else ()
+                figures.curve(axis, name, line[x], line[y], *band, **look)
+            axis.set(**{"xlabel": x, **axes})
+        panels[0].set_ylabel("accuracy, %" if y == "accuracy" else y)
         return figure
 
 

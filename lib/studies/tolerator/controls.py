@@ -3,11 +3,9 @@
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
-import seaborn as sns
 
+from lib.reporting import figures
 from lib.reporting.claims import OWN, Claim, above_floor, more
 from lib.reporting.result_folder import headline
 from lib.reporting.tables import accuracy_cells, comparison_table, difference_table, estimate_of
@@ -182,20 +180,10 @@ class Study(DiffusionStudy):
 
     def figure_questions(self):
         """Every question over all tasks, with paired 95 % intervals, a panel a budget; hollow where tied by Holm."""
-        names = [f"{a} - {b}" for _, a, b in QUESTIONS][::-1]
-        size = (5 + 2.3 * len(self.all_budgets), 0.36 * len(names) + 1.2)
-        figure, axes = plt.subplots(1, len(self.all_budgets), figsize=size, sharey=True, squeeze=False)
-        for axis, budget in zip(axes[0], self.all_budgets, strict=True):
-            rows = self.pooled[self.pooled.budget == budget][::-1]
-            error = [rows.difference - rows.low, rows.high - rows.difference]
-            axis.errorbar(rows.difference, range(len(rows)), xerr=error, fmt="o", ms=4, capsize=3)
-            tied = rows.verdict.to_numpy() == "tied"
-            axis.plot(rows.difference[tied], np.flatnonzero(tied), "o", ms=4, mfc="white", mec="C0", zorder=3)
-            axis.axvline(0, color="0.4", lw=1)
-            axis.set_yticks(range(len(names)), names, fontsize="small")
-            axis.set(title=BUDGETS[budget], xlabel="points")
-            sns.despine(ax=axis)
-        return figure
+        names = {question: f"{a} - {b}" for question, a, b in QUESTIONS}
+        rows = self.pooled.set_index("question")
+        parts = {BUDGETS[budget]: rows[rows.budget == budget] for budget in self.all_budgets}
+        return figures.forest(parts, names, width=3)
 
     def claims(self) -> list[Claim]:
         """Every question over all tasks at the middle budget; the paper's own is judged by task in notebook 20."""

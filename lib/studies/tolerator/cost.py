@@ -14,6 +14,7 @@ from matplotlib.ticker import LogLocator
 from lib.analysis.interleaved import interleaved, time_ratio
 from lib.decoders import DECODERS, options_of
 from lib.models.registry import Model
+from lib.reporting import figures
 from lib.reporting.claims import OWN, Claim, at_least
 from lib.reporting.result_folder import headline
 from lib.reporting.tables import accuracy_cells, comparison_table
@@ -121,26 +122,23 @@ class Study(RecipeStudy):
     def figure_cost(self):
         """Accuracy against forwards, positions and seconds, a row a cost and a column a task."""
         rows = self.summary_in_words[self.summary_in_words["shape"] == SHAPES[""]]
-        names = list(dict.fromkeys(rows.method))
-        colours = dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
+        looks = figures.looks(list(dict.fromkeys(rows.method)))
         size = (4.1 * len(self.tasks), 3.1 * len(COSTS))
         figure, axes = plt.subplots(len(COSTS), len(self.tasks), figsize=size, squeeze=False, sharey="col")
         for line, (cost, words) in zip(axes, COSTS.items(), strict=True):
             for axis, task in zip(line, self.tasks, strict=True):
-                for name in names:
+                for name, look in looks.items():
                     part = rows[(rows.label == task) & (rows.method == name)].sort_values(cost)
-                    axis.plot(part[cost], part.accuracy, "o-", ms=4, color=colours[name], label=name)
-                    axis.fill_between(part[cost], part.low, part.high, color=colours[name], alpha=0.12, lw=0)
+                    figures.curve(axis, name, part[cost], part.accuracy, part.low, part.high, **look)
                 axis.set(xscale="log", xlabel=words, ylim=(0, None))
                 axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
                 axis.xaxis.set_major_formatter("{x:g}")
                 axis.minorticks_off()
                 sns.despine(ax=axis)
+            line[0].set_ylabel("accuracy, %")
+            figures.name_ends(line)
         for axis, task in zip(axes[0], self.tasks, strict=True):
             axis.set_title(task)
-        for line in axes:
-            line[0].set_ylabel("accuracy, %")
-        axes[0][-1].legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
         return figure
 
     def head_savings(self) -> pd.DataFrame:

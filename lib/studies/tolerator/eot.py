@@ -5,6 +5,7 @@ from functools import cached_property
 
 import pandas as pd
 
+from lib.reporting import figures
 from lib.reporting.claims import CLAIM, REPEAT, Claim, above_floor, more
 from lib.reporting.tables import comparison_table, estimate_of
 from lib.running.run import Run
@@ -94,12 +95,12 @@ class Study(RecipeStudy):
         return self._against_lambda(rows, form, "tokens before the end")
 
     def _against_lambda(self, rows: pd.DataFrame, form: str, y: str):
-        axes = {"xlabel": f"lambda, {form}; 1 is off", "xscale": "log", "ylim": (0, None)}
-        figure = self.panels(rows, "strength", "method", y=y, **axes)
-        ticks = sorted({1.0, *self.lambdas})
+        figure = self.panels(
+            rows, "strength", "method", y=y, xlabel=f"lambda, {form}; 1 is off", xscale="log", ylim=(0, None)
+        )
         for axis in figure.axes:
-            axis.set_xticks(ticks, labels=[f"{tick:g}" for tick in ticks])
-            axis.minorticks_off()
+            figures.ticks_at(axis, sorted({1.0, *self.lambdas}))
+        figures.name_ends(figure.axes)
         return figure
 
     def claims(self) -> list[Claim]:

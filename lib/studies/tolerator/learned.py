@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
-import seaborn as sns
 
+from lib.reporting import figures
 from lib.reporting.claims import OWN, Claim, above_floor, more
 from lib.reporting.result_folder import headline
 from lib.reporting.tables import accuracy_cells, comparison_table, difference_table, estimate_of
@@ -112,21 +110,9 @@ class Study(DiffusionStudy):
         """Heads minus every other setting with paired 95 % intervals, a panel a task and one for their mean; hollow
         where not told apart."""
         panels = [*self.tasks, "mean of the tasks"]
-        rows = pd.concat([self.comparisons, self.pooled.assign(task=panels[-1])])
-        names = list(dict.fromkeys(zip(rows.method, rows.against, strict=True)))[::-1]
-        size = (2 + 2.2 * len(panels), 0.36 * len(names) + 1.2)
-        figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True)
-        for axis, task in zip(axes, panels, strict=True):
-            here = rows[rows.task == task].set_index(["method", "against"]).loc[names]
-            error = [here.difference - here.low, here.high - here.difference]
-            axis.errorbar(here.difference, range(len(names)), xerr=error, fmt="o", ms=4, capsize=3)
-            tied = here.verdict.to_numpy() == "tied"
-            axis.plot(here.difference[tied], np.flatnonzero(tied), "o", ms=4, mfc="white", mec="C0", zorder=3)
-            axis.axvline(0, color="0.4", lw=1)
-            axis.set_yticks(range(len(names)), [f"{method}: heads - {other}" for method, other in names])
-            axis.set(title=task, xlabel="points")
-            sns.despine(ax=axis)
-        return figure
+        rows = pd.concat([self.comparisons, self.pooled.assign(task=panels[-1])]).set_index(["method", "against"])
+        names = {key: f"{key[0]}: heads - {key[1]}" for key in rows.index}
+        return figures.forest({task: rows[rows.task == task] for task in panels}, names)
 
     def claims(self) -> list[Claim]:
         """Nobody prints such a claim: what a user of a mask model asks of AutoDeco."""

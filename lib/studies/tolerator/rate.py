@@ -9,6 +9,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.ticker import MaxNLocator
 
+from lib.reporting import figures
 from lib.reporting.claims import Claim, above_floor, more
 from lib.reporting.papers import printed
 from lib.reporting.tables import accuracy_cells, comparison_table
@@ -114,22 +115,21 @@ class Study(RecipeStudy):
 
     def figure_changes(self):
         """Share of the canvas that an iteration changes, along the refinement, for rates from high to low."""
-        figure, axes = plt.subplots(1, len(self.tasks), figsize=(3.9 * len(self.tasks), 3.3), squeeze=False)
+        figure, axes = figures.panels(self.tasks)
         shown = [
             PUBLISHED_RATE,
             *(rate_name(g, g) for g in sorted(self.gammas, reverse=True)),
             *(name for name in self.variants() if name.startswith(("update", "locked"))),
         ]
-        for axis, task in zip(axes[0], self.tasks, strict=True):
-            for name in dict.fromkeys(shown):
+        for axis, task in zip(axes, self.tasks, strict=True):
+            for name, look in figures.looks(shown).items():
                 changed = np.array([line["changed"] for line in self.lines[task, name]])
                 steps = np.arange(1, changed.shape[1] + 1)
-                axis.plot(steps, 100 * changed.mean(0) / self.canvas(task), lw=1.4, label=name)
-            axis.set(title=task, xlabel="iteration", ylim=(0, None))
+                figures.curve(axis, name, steps, 100 * changed.mean(0) / self.canvas(task), **look | {"marker": ""})
+            axis.set(xlabel="iteration", ylim=(0, None))
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-            sns.despine(ax=axis)
-        axes[0][0].set_ylabel("tokens changed, % of the canvas")
-        axes[0][-1].legend(frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
+        axes[0].set_ylabel("tokens changed, % of the canvas")
+        figures.name_ends(axes)
         return figure
 
     def paper(self) -> pd.DataFrame:

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 
 from lib.analysis.stats import Estimate
+from lib.reporting import figures
 from lib.reporting.claims import OWN, Claim, above_floor, more
 from lib.reporting.result_folder import headline
 from lib.reporting.tables import (
@@ -195,22 +194,9 @@ class Study(DiffusionStudy):
 
     def figure_gains(self, budget: str = "middle"):
         """Gain over vanilla decoding at the same temperature, with paired 95 % intervals, a panel a task."""
-        rows = self.comparisons[self.comparisons.budget == budget]
-        names = list(dict.fromkeys(zip(rows.network, rows.method, strict=True)))[::-1]
-        labels = [m if n == PLAIN else f"{m}, corrector" for n, m in names]
-        size = (2 + 2.2 * len(self.tasks), 0.34 * len(names) + 1.2)
-        figure, axes = plt.subplots(1, len(self.tasks), figsize=size, sharey=True, squeeze=False)
-        for axis, task in zip(axes[0], self.tasks, strict=True):
-            here = rows[rows.task == task].set_index(["network", "method"]).reindex(names)
-            error = [here.difference - here.low, here.high - here.difference]
-            axis.errorbar(here.difference, range(len(names)), xerr=error, fmt="o", ms=4, capsize=3)
-            tied = here.verdict.to_numpy() == "tied"
-            axis.plot(here.difference[tied], np.flatnonzero(tied), "o", ms=4, mfc="white", mec="C0", zorder=3)
-            axis.axvline(0, color="0.4", lw=1)
-            axis.set_yticks(range(len(names)), labels, fontsize="small")
-            axis.set(title=task, xlabel="points")
-            sns.despine(ax=axis)
-        return figure
+        rows = self.comparisons[self.comparisons.budget == budget].set_index(["network", "method"])
+        names = {key: key[1] if key[0] == PLAIN else f"{key[1]}, corrector" for key in rows.index}
+        return figures.forest({task: rows[rows.task == task] for task in self.tasks}, names)
 
     def claims(self) -> list[Claim]:
         """Over the tasks, by budget: every method beats vanilla decoding, and TOLERATOR beats every other method."""

@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 
 from lib.analysis.stats import Estimate
+from lib.reporting import figures
 from lib.reporting.claims import REPEAT, Claim, above_floor, more
 from lib.reporting.papers import printed
 from lib.reporting.result_folder import headline
@@ -132,43 +131,36 @@ class Study(BaseStudy):
 
     def figure_quality(self):
         """Accuracy against forwards, a panel a task; bands are 95 % intervals."""
-        rows = self.summary
-        figure, axes = plt.subplots(1, len(self.tasks), figsize=(4.2 * len(self.tasks), 3.6), squeeze=False)
-        palette = dict(zip(DIFFUSION_METHODS, sns.color_palette("colorblind"), strict=False))
-        for axis, task in zip(axes[0], self.tasks, strict=True):
-            here = rows[rows.label == task]
-            for method in DIFFUSION_METHODS:
-                line = here[here.method == NAMES[method]].sort_values("budget")
-                axis.plot(line.budget, line.accuracy, marker="o", ms=4, color=palette[method], label=NAMES[method])
-                axis.fill_between(line.budget, line.low, line.high, color=palette[method], alpha=0.15, lw=0)
-            for greedy in here[here.method == NAMES["greedy"]].accuracy:
-                axis.axhline(greedy, color="0.4", ls="--", lw=1, label="AR greedy")
+        figure, axes = figures.panels(self.tasks)
+        looks = figures.looks([NAMES[method] for method in DIFFUSION_METHODS])
+        for axis, task in zip(axes, self.tasks, strict=True):
+            here = self.summary[self.summary.label == task]
+            for name, look in looks.items():
+                line = here[here.method == name].sort_values("budget")
+                figures.curve(axis, name, line.budget, line.accuracy, line.low, line.high, **look)
             ticks = budgets(self.canvas(task))
-            axis.set(xscale="log", title=task, xlabel="forwards", ylim=(0, None))
-            axis.set_xticks(ticks, labels=map(str, ticks))
-            axis.minorticks_off()
-            sns.despine(ax=axis)
-        axes[0][0].set_ylabel("accuracy, %")
-        axes[0][-1].legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+            for greedy in here[here.method == NAMES["greedy"]].accuracy:
+                look = {"color": figures.GREY, "ls": "--", "lw": 1}
+                axis.plot([ticks[0], ticks[-1]], [greedy, greedy], label=NAMES["greedy"], **look)
+            figures.ticks_at(axis, ticks)
+            axis.set(xlabel="forwards", ylim=(0, None))
+        axes[0].set_ylabel("accuracy, %")
+        figures.name_ends(axes)
         return figure
 
     def figure_gain(self):
         """TOLERATOR minus vanilla in points against forwards, with paired 95 % intervals."""
         rows = self.comparisons
         rows = rows[rows.against == NAMES["vanilla"]]
-        figure, axis = plt.subplots(figsize=(5.2, 3.4))
-        for i, task in enumerate(self.tasks):
+        figure, (axis,) = figures.panels([""], width=5.2)
+        axis.axhline(0, **figures.LINE)
+        for i, (task, look) in enumerate(figures.looks(self.tasks).items()):
             line = rows[rows.task == task].sort_values("forwards")
-            error = [line.difference - line.low, line.high - line.difference]
             beside = 1 + 0.03 * (i - (len(self.tasks) - 1) / 2)
-            axis.errorbar(line.forwards * beside, line.difference, error, marker="o", ms=4, capsize=3, label=task)
-        axis.axhline(0, color="0.4", lw=1)
-        ticks = sorted(set(rows.forwards))
-        axis.set(xscale="log", xlabel="forwards", ylabel="TOLERATOR - vanilla, points")
-        axis.set_xticks(ticks, labels=map(str, ticks))
-        axis.minorticks_off()
-        axis.legend(frameon=False, fontsize="small")
-        sns.despine()
+            figures.bars(axis, task, line.forwards * beside, line.difference, line.low, line.high, **look)
+        axis.set(xlabel="forwards", ylabel="TOLERATOR - vanilla, points")
+        figures.ticks_at(axis, sorted(set(rows.forwards)))
+        figures.name_ends([axis])
         return figure
 
     def paper(self) -> pd.DataFrame:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lib.analysis.stats import Estimate, corrected, paired_mean_difference
+from lib.reporting import figures
 from lib.reporting.claims import OWN, Claim, above_floor, more
 from lib.reporting.papers import printed
 from lib.reporting.tables import comparison_table, outcomes
@@ -111,13 +112,16 @@ class Study(RecipeStudy):
         figure = self.panels(self._rows("rho"), "value", "point", xlabel="rho", ylim=(0, None))
         vanilla = self._rows("vanilla").set_index("label").accuracy
         for axis, task in zip(figure.axes, self.tasks, strict=True):
-            axis.axhline(vanilla[task], color="0.4", ls=":", lw=1.2)
+            axis.axhline(vanilla[task], color=figures.INK, ls=":", lw=1.2)
             axis.set_ylim(0, max(axis.get_ylim()[1], 1.05 * vanilla[task]))
+        figures.name_ends(figure.axes)
         return figure
 
     def figure_added(self):
-        """Accuracy against the number of refinements after the same fill-up, a line a rate."""
-        return self.panels(self._added(), "refinements", "point", ylim=(0, None))
+        """Accuracy against the refinements that follow the same fill-up, a line a rate."""
+        figure = self.panels(self._added(), "refinements", "point", ylim=(0, None))
+        figures.name_ends(figure.axes)
+        return figure
 
     def paper(self) -> pd.DataFrame:
         """The cells of the paper's Table 2 that could be recovered: refinements at a fixed fill-up."""

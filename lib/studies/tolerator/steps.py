@@ -14,6 +14,7 @@ import torch
 
 from lib.analysis.stats import corrected, paired_difference
 from lib.decoding.trace import Decoded, Trace
+from lib.reporting import figures
 from lib.reporting.claims import OWN, Claim, above_floor, more
 from lib.reporting.inert import inert
 from lib.reporting.tables import percent
@@ -168,24 +169,23 @@ class Study(DiffusionStudy):
     def figure_stages(self):
         """% right along the refinement, and answers that each iteration fixed and broke; a column a task."""
         figure, axes = plt.subplots(
-            2, len(self.tasks), figsize=(4 * len(self.tasks), 5.2), squeeze=False, sharex="col"
+            2, len(self.tasks), figsize=(4 * len(self.tasks), 5.6), squeeze=False, sharex="col"
         )
+        looks = figures.looks(list(dict.fromkeys(self.stages.method)))
         for (top, bottom), task in zip(axes.T, self.tasks, strict=True):
-            for (method, rows), color in zip(
-                self.stages[self.stages.task == task].groupby("method", sort=False), ("C0", "C1"), strict=True
-            ):
-                top.plot(rows.refinement, rows.right, "o-", ms=3, color=color, label=method)
-                bottom.plot(rows.refinement, rows.fixed, color=color, lw=1.2, label=f"{method}: turned right")
-                bottom.plot(rows.refinement, -rows.broken, color=color, lw=1.2, ls=":", label="turned wrong")
+            bottom.axhline(0, **figures.LINE)
+            for name, rows in self.stages[self.stages.task == task].groupby("method", sort=False):
+                figures.curve(top, name, rows.refinement, rows.right, **looks[name] | {"ms": 3})
+                thin = looks[name] | {"marker": "", "lw": 1.2}
+                figures.curve(bottom, f"{name}: turned right", rows.refinement, rows.fixed, **thin)
+                figures.curve(bottom, f"{name}: turned wrong", rows.refinement, -rows.broken, **thin, ls=":")
             top.set(title=task, ylim=(0, None))
-            bottom.axhline(0, color="0.4", lw=1)
             bottom.set_xlabel("refinement; 0 is the fill-up")
-            for axis in (top, bottom):
-                sns.despine(ax=axis)
+        sns.despine(figure)
         axes[0][0].set_ylabel("right, %")
         axes[1][0].set_ylabel(f"answers of {self.items}")
-        axes[0][-1].legend(frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
-        axes[1][-1].legend(frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
+        for line in axes:
+            figures.name_ends(line)
         return figure
 
     def figure_strip(self, task: str, method: str = "tolerator", item: int = 0, rows: int = 16):

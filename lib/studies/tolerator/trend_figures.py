@@ -6,77 +6,58 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 
+from lib.reporting import figures
+
 STYLES = ("-", "--", ":", "-.")
-MARKS = ("o", "s")
-
-
-def _panels(names: Sequence[str], sharey: bool = True):
-    figure, axes = plt.subplots(1, len(names), figsize=(4.1 * len(names), 3.5), squeeze=False, sharey=sharey)
-    for axis, name in zip(axes[0], names, strict=True):
-        axis.set_title(name, fontsize="medium")
-        sns.despine(ax=axis)
-    return figure, dict(zip(names, axes[0], strict=True))
-
-
-def _colours(tasks: Sequence[str]) -> dict[str, tuple]:
-    return dict(zip(tasks, sns.color_palette("colorblind", len(tasks)), strict=True))
-
-
-def _legend(axes: dict) -> None:
-    place = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
-    list(axes.values())[-1].legend(frameon=False, fontsize="small", **place)
-
-
-def _bars(axis, rows: pd.DataFrame, x: str, y: str, low: str, high: str, **look) -> None:
-    """Points with their intervals, which reach at least to the point."""
-    error = [(rows[y] - rows[low]).clip(lower=0), (rows[high] - rows[y]).clip(lower=0)]
-    axis.errorbar(rows[x], rows[y], yerr=error, ms=4, lw=1.2, elinewidth=0.8, capsize=2, **look)
 
 
 def by_capability(gains: pd.DataFrame, tasks: Sequence[str], forms: Sequence[str]):
     """A panel a form, a line a task and budget."""
-    figure, axes = _panels(forms)
+    figure, axes = figures.panels(forms, sharey=True)
     shares = list(dict.fromkeys(gains.share))
-    for form, axis in axes.items():
-        axis.axhline(0, color="0.4", lw=1)
-        for task, colour in _colours(tasks).items():
+    for form, axis in zip(forms, axes, strict=True):
+        axis.axhline(0, **figures.LINE)
+        for task, look in figures.looks(tasks).items():
             for share, style in zip(shares, STYLES, strict=False):
                 rows = gains[(gains.form == form) & (gains.task == task) & (gains.share == share)]
                 rows = rows.sort_values("capability")
-                look = {"color": colour, "ls": style, "marker": "o", "label": f"{task}, {share} a forward"}
-                _bars(axis, rows, "capability", "difference", "low", "high", **look)
+                ends = rows.difference, rows.low, rows.high
+                figures.bars(axis, f"{task}, {share} a forward", rows.capability, *ends, ls=style, **look)
         axis.set_xlabel("capability: % right, greedy, one a forward")
-    axes[forms[0]].set_ylabel("TOLERATOR minus vanilla, points")
-    _legend(axes)
+    axes[0].set_ylabel("TOLERATOR minus vanilla, points")
+    figures.name_ends(axes)
     return figure
 
 
 def of_refining(rows: pd.DataFrame, tasks: Sequence[str], forms: Sequence[str]):
-    """A panel of survival and one of repair; a line a task and form."""
-    figure, axes = _panels(("survival", "repair"), sharey=False)
-    for what, axis in axes.items():
-        for task, colour in _colours(tasks).items():
-            for form, style, mark in zip(forms, STYLES, MARKS, strict=False):
+    """A row of survival and one of repair, a panel a form; a line a task."""
+    figure, axes = plt.subplots(2, len(forms), figsize=(3.8 * len(forms), 6.4), sharex=True, sharey="row")
+    for line, what in zip(axes, ("survival", "repair"), strict=True):
+        for axis, form in zip(line, forms, strict=True):
+            for task, look in figures.looks(tasks).items():
                 own = rows[(rows.task == task) & (rows.form == form)].sort_values("capability").dropna(subset=what)
-                look = {"color": colour, "ls": style, "marker": mark, "label": f"{task}, {form}"}
-                _bars(axis, own, "capability", what, f"{what}_low", f"{what}_high", **look)
+                ends = own[what], own[f"{what}_low"], own[f"{what}_high"]
+                figures.bars(axis, task, own.capability, *ends, **look)
+            axis.set_ylim(0, None)
+        line[0].set_ylabel(f"{what}: right after one refinement, %")
+        figures.name_ends(line)
+    for axis, form in zip(axes[0], forms, strict=True):
+        axis.set_title(form)
+    for axis in axes[1]:
         axis.set_xlabel("capability: % right, greedy, one a forward")
-        axis.set_ylim(0, None)
-    axes["survival"].set_ylabel("right after one refinement, %")
-    _legend(axes)
+    sns.despine(figure)
     return figure
 
 
 def by_strictness(gains: pd.DataFrame, tasks: Sequence[str], forms: Sequence[str]):
     """A panel a form, a point a task and model."""
-    figure, axes = _panels(forms)
-    for form, axis in axes.items():
-        axis.axhline(0, color="0.4", lw=1)
-        for task, colour in _colours(tasks).items():
-            rows = gains[(gains.form == form) & (gains.task == task)]
-            _bars(axis, rows, "strictness", "difference", "low", "high", color=colour, fmt="none")
-            axis.scatter(rows.strictness, rows.difference, s=10 + rows.capability, color=colour, label=task)
+    figure, axes = figures.panels(forms, sharey=True)
+    for form, axis in zip(forms, axes, strict=True):
+        axis.axhline(0, **figures.LINE)
+        for task, look in figures.looks(tasks).items():
+            rows = gains[(gains.form == form) & (gains.task == task)].sort_values("strictness")
+            figures.bars(axis, task, rows.strictness, rows.difference, rows.low, rows.high, ls="", **look)
         axis.set_xlabel("strictness")
-    axes[forms[0]].set_ylabel("TOLERATOR minus vanilla, points")
-    _legend(axes)
+    axes[0].set_ylabel("TOLERATOR minus vanilla, points")
+    figures.name_ends(axes)
     return figure
