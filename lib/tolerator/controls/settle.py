@@ -34,7 +34,7 @@ class Settle(Options):
     canvas: int = 32
     forwards: int = 32
     rho: float = 0.8
-    sure: float = 0.9
+    sure: float = 0.95
     doubt: float = 0.98
     share: float = 0.25
     temperature: float = 0.0
