@@ -2,16 +2,23 @@
 
 import base64
 import io
+import json
+import re
 import shutil
 import subprocess
+from pathlib import Path
 
+import axe_core_python
 import nbformat
+import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from lib.paths import RESULTS
 from lib.reporting.claims import CLAIM, CONTROL, HOLDS, OPEN, VERDICTS
 from lib.reporting.site import claims as ledger_page
+from lib.reporting.site import tokens
 from lib.reporting.site.build import build, inspected
 from lib.reporting.site.look import framed
 from lib.reporting.site.page import body, parts, smaller
@@ -124,6 +131,79 @@ def test_the_site_of_the_committed_results_is_whole_and_light(site):
     folder, (pages, requests, errors) = site
     assert pages >= 15 and requests == 0 and errors == []
     assert sum(path.stat().st_size for path in folder.rglob("*.html")) < 3e6
+
+
+def test_tokens_say_their_setting_and_hostile_text_stays_text(tmp_path):
+    """Shades hold as many tokens each; what a model wrote is text in all three sections."""
+    bad, folder = "<img src=x onerror=alert(1)>", tmp_path
+    settings = pd.DataFrame(
+        {"task": "math", "item": bad, "step": range(12), "text": [json.dumps(bad)] * 12,
+         "temperature": np.linspace(0, 1, 12), "top_p": np.linspace(1, 0, 12)}
+    )  # fmt: skip
+    html = tokens.settings(settings)
+    assert [html.count(f'class="tok t{i} p{5 - i}"') for i in range(tokens.SHADES)] == [2] * tokens.SHADES
+    frames = pd.DataFrame(
+        {"task": ["math"] * 2, "method": "mild", "frame": ["fill 1", bad],
+         "texts": json.dumps([bad, "\n", ""]), "states": json.dumps(["changed", "kept", "masked"])}
+    )  # fmt: skip
+    film = tokens.film(frames)
+    assert film.count('type="radio"') == 2 and film.count(" checked") == 1 and "\u21b5" in film
+    taken = pd.DataFrame({"task": "math", "item": "a", "way": "MTAD", "pass": [1, 2],
+                          "pieces": [json.dumps(["a", bad]), json.dumps(["b"])]})  # fmt: skip
+    drafts = tokens.passes(taken)
+    assert "3 tokens in 2 passes" in drafts and drafts.count('class="tok own">') == 2
+    assert drafts.count('class="tok draft">') == 1
+    assert all("<img" not in text for text in (html, film, drafts))
+    for stem, name, _ in tokens.SECTIONS:
+        (folder / stem).mkdir()
+        {"tokens": settings, "frames": frames, "passes": taken}[name].to_csv(
+            folder / stem / f"{name}.csv", index=False
+        )
+    page = tokens.body([folder / stem / "manifest.json" for stem, *_ in tokens.SECTIONS])
+    assert page.count("<h2>") == 3 and tokens.body([]) == ""
+
+
+AXE = "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'best-practice']})"
+
+
+def _complaints(path, folder, dark: bool) -> list:
+    """What axe says of a page in Chromium, by id and first element; the page's policy is taken off for that."""
+    script = (Path(axe_core_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+    asked = (
+        f"<script>{script}</script><script>{AXE}.then(r => {{ const p = document.createElement('pre'); "
+        "p.id = 'found'; "
+        "p.textContent = btoa(JSON.stringify([matchMedia('(prefers-color-scheme: dark)').matches, "
+        "r.passes.length, r.violations.map(v => [v.id, v.nodes[0].target[0]])])); document.body.append(p) })</script>"
+    )
+    html = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", path.read_text(encoding="utf-8"))
+    copy = folder / f"{path.stem}.{dark}.html"
+    copy.write_text(html.replace("</body>", f"{asked}</body>"), encoding="utf-8")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=60000", "--dump-dom"]
+    flags += ["--blink-settings=preferredColorScheme=0"] if dark else []
+    done = subprocess.run(["chromium", *flags, copy.as_uri()], capture_output=True, text=True, timeout=240)
+    found = re.search(r'<pre id="found">([^<]*)</pre>', done.stdout)
+    is_dark, passes, violations = json.loads(base64.b64decode(found[1]))
+    assert is_dark == dark and passes > 5, "the rules ran, in the scheme that was asked for"
+    return violations
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs Chromium")
+def test_no_page_has_an_accessibility_fault(site, tmp_path):
+    """axe of Deque on every kind of page, light and dark; on a page with faults it finds them."""
+    folder, _ = site
+    pages = [folder / f"{name}.html" for name in ("index", "claims", "papers")] + sorted(
+        folder.rglob("pages/*.html")
+    )[:2]
+    token_page = tmp_path / "tokens.html"
+    part = tokens.passes(pd.DataFrame({"task": ["math"], "item": "a", "way": "MTAD", "pieces": '["a", "b"]'}))
+    token_page.write_text(framed("Tokens", f"<h1>Tokens</h1>{part}", {}, tokens.STYLE), encoding="utf-8")
+    for path in (*pages, token_page):
+        for dark in (False, True):
+            assert _complaints(path, tmp_path, dark) == [], (path.name, dark)
+    faulty = tmp_path / "faulty.html"
+    text = "<h1>x</h1><p style='color: #ccc; background: #fff'>pale</p><img src='data:,'>"
+    faulty.write_text(framed("Faulty", text, {}), encoding="utf-8")
+    assert {"color-contrast", "image-alt"} <= {name for name, _ in _complaints(faulty, tmp_path, False)}
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs Chromium")

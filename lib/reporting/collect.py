@@ -1,5 +1,5 @@
-"""What all results come to: results/headline.json, claims.json, claims.md and README.md, what the
-README says of them, model cards."""
+"""What all results come to: results/headline.json, claims.json, claims.md, papers.md and README.md, what the README
+says of them, model cards."""
 
 import json
 from pathlib import Path
@@ -10,6 +10,7 @@ from lib.reporting.cards import card_texts
 from lib.reporting.findings import findings
 from lib.reporting.ledger import count_table, ledger, page
 from lib.reporting.overview import overview
+from lib.reporting.papers.page import page as papers_page
 from lib.reporting.tightest import tightest_first
 from lib.running import index
 
@@ -84,6 +85,7 @@ def collected(results: Path = RESULTS, readme: Path = ROOT / "README.md") -> dic
         results / "headline.json": json.dumps(entries, indent=1, sort_keys=True) + "\n",
         results / "claims.json": json.dumps(claims, indent=1) + "\n",
         results / "claims.md": page(claims),
+        results / "papers.md": papers_page(claims),
         results / "README.md": overview(results, entries, claims, DESCRIPTIONS),
         readme: _between(readme.read_text(encoding="utf-8"), "found", found),
     }

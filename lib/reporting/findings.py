@@ -36,7 +36,12 @@ NAME = re.compile(r"\{(\w+)\}")
 
 def findings(entries: dict[str, dict], prefix: str = "") -> list[str]:
     """A Markdown list, a paper an entry; links to the reports begin with `prefix`."""
-    lines = []
+    return [f"- **{paper}**: {words}" for paper, words in findings_of(entries, prefix).items()]
+
+
+def findings_of(entries: dict[str, dict], prefix: str = "") -> dict[str, str]:
+    """Paper -> its sentences that can be told, with links to the reports."""
+    found = {}
     for paper, sentences in SENTENCES.items():
         told = [
             s for s in sentences if all(entries.get(name, {}).get("value") is not None for name in NAME.findall(s))
@@ -47,8 +52,8 @@ def findings(entries: dict[str, dict], prefix: str = "") -> list[str]:
         named = dict.fromkeys(name for sentence in told for name in NAME.findall(sentence))
         places = dict.fromkeys((entries[name]["profile"], entries[name]["from"]) for name in named)
         links = ", ".join(f"[{stem[:2]}]({prefix}{profile}/{stem}/{stem}.ipynb)" for profile, stem in places)
-        lines.append(f"- **{paper}**: {text} (Notebooks {links}.)")
-    return lines
+        found[paper] = f"{text} (Notebooks {links}.)"
+    return found
 
 
 def in_words(entry: dict) -> str:
@@ -59,7 +64,3 @@ def in_words(entry: dict) -> str:
         return f"{value:g} {unit}{interval}"
     apart = "" if low is None or low > 0 or high < 0 else " (not told apart)"
     return f"{abs(value):g} points {'more' if value >= 0 else 'fewer'}{interval}{apart}"
-
-
-def _measured(entries: dict[str, dict], name: str) -> bool:
-    return name in entries and entries[name]["value"] is not None

@@ -38,6 +38,7 @@ ATTRIBUTES = {
 }
 PICTURE = re.compile(r"data:image/(png|jpeg|gif|webp|svg\+xml);base64,[A-Za-z0-9+/=\s]*", re.IGNORECASE)
 KINDS = ("text/plain", "text/html", "text/markdown", "image/png", "image/jpeg")  # no SVG, JavaScript or widget
+SCROLLS = re.compile(r"<div(?= class=\"output_(html|text))")
 ANYWHERE = 10**9  # no line of HTML is cut: it would lose the end of a tag
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1b1b; --ground: #fff; --line: #d5d5d5; --link: #0b57d0 }
@@ -116,7 +117,8 @@ def body_of(notebook: NotebookNode, stem: str) -> str:
         exclude_input_prompt=True,
         exclude_output_prompt=True,
     )
-    return clean(exporter.from_notebook_node(node, resources={"metadata": {"name": stem}})[0])
+    html = clean(exporter.from_notebook_node(node, resources={"metadata": {"name": stem}})[0])
+    return SCROLLS.sub(r'\g<0> tabindex="0"', html)  # by keys as well, where it is wider than the page
 
 
 def clean(html: str) -> str:
@@ -168,7 +170,7 @@ def _drawn_by(source: str, stem: str) -> str | None:
     """The first paragraph of the docstring of the figure that a cell draws; None where no study draws it."""
     from lib.studies import study_of  # the studies import this package
 
-    found = re.search(r"\bstudy\.(figure_\w+)\(", source)
+    found = re.search(r"\bstudy\.(figure\w*)\(", source)
     try:
         drawn = getattr(study_of(stem), found[1], None) if found else None
     except UserError:

@@ -20,7 +20,8 @@ def overview(results: Path, entries: dict[str, dict], claims: list[dict], descri
         "# Results",
         "",
         "Written by `make report`, never by hand. A page opens as a notebook on a forge and as HTML in a browser; "
-        "[every claim with its verdict](claims.md), and the same for programs in `claims.json` and `headline.json`. "
+        "[every claim with its verdict](claims.md), [what does not add up in the papers and what others "
+        "found](papers.md), and the same for programs in `claims.json` and `headline.json`. "
         "Models and tasks are small: what holds here is a reason to look, not a proof for eight billion parameters.",
         "",
         "## What holds",

@@ -1,5 +1,6 @@
 """Build the site from results/, and look at what was built: links, pictures, requests."""
 
+import base64
 import json
 import re
 import shutil
@@ -11,16 +12,31 @@ import mistune
 import nbformat
 
 from lib.paths import RESULTS, ROOT
-from lib.reporting.findings import findings
+from lib.reporting.findings import findings_of
 from lib.reporting.ledger import count_table
 from lib.reporting.overview import CHAPTERS, title_of, verdicts_of
+from lib.reporting.papers.page import page as papers_page
 from lib.reporting.site import claims as ledger_page
+from lib.reporting.site import tokens
 from lib.reporting.site.look import framed
-from lib.reporting.site.page import body
+from lib.reporting.site.page import body, smaller
 from lib.reporting.tightest import tightest_pages
 from lib.studies import STUDIES
 
 SITE = ROOT / "site"
+TOP = {
+    "All results": "index.html",
+    "Claims": "claims.html",
+    "Token by token": "tokens.html",
+    "Beside the papers": "papers.html",
+    "Glossary": "glossary.html",
+}
+# The figure that shows a paper's verdict at a glance: notebook, figure, what is to be seen in it.
+FIGURES = {
+    "AutoDeco": ("10_autodeco_scores", "differences", "AutoDeco minus other ways to sample, points of accuracy"),
+    "TOLERATOR": ("28_tolerator_rivals", "gains_middle", "Refinements and their rivals minus vanilla decoding"),
+    "MTAD": ("38_mtad_lossless", "speed", "Speed and accuracy of drafting rules against speculative decoding"),
+}
 
 
 def build(results: Path = RESULTS, site: Path = SITE) -> tuple[int, int, list[str]]:
@@ -30,18 +46,22 @@ def build(results: Path = RESULTS, site: Path = SITE) -> tuple[int, int, list[st
     claims = json.loads((results / "claims.json").read_text(encoding="utf-8"))
     entries = json.loads((results / "headline.json").read_text(encoding="utf-8"))
     found = tightest_pages(results)
+    top = _ways(found)
     for number, path in enumerate(found):
-        links = {"All results": "../index.html", "Claims": "../claims.html", "Glossary": "../glossary.html"}
+        links = {words: f"../{to}" for words, to in top.items()}
         for words, other in (("Before", number - 1), ("Next", number + 1)):
             if 0 <= other < len(found):
                 links[words] = f"{found[other].parent.name}.html"
         _write(site / "pages" / f"{path.parent.name}.html", _page(path, claims, links))
-    top = {"All results": "index.html", "Claims": "claims.html", "Glossary": "glossary.html"}
     _write(site / "index.html", framed("Decoding study", _index(found, claims, entries), top))
     choices, style = ledger_page.filters(claims)
     table = ledger_page.table(sorted(claims, key=lambda row: not row["from"]))  # what was judged first
     text = f"<h1>Every claim</h1>{_markdown(LEGEND)}{choices}{table}"
     _write(site / "claims.html", framed("Every claim, with its verdict", text, top, style))
+    beside = f"<div class='wide'>{_to_pages(_markdown(papers_page(claims)))}</div>"
+    _write(site / "papers.html", framed("Beside the papers", beside, top))
+    if text := tokens.body(found):
+        _write(site / "tokens.html", framed("Token by token", text, top, tokens.STYLE))
     glossary = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
     _write(site / "glossary.html", framed("Glossary", _markdown(glossary), top))
     return inspected(site)
@@ -69,25 +89,50 @@ def _page(path: Path, claims: list[dict], links: dict[str, str]) -> str:
     return framed(title_of(path), body(notebook, stem) + table + foot, links)
 
 
+def _ways(found: list[Path]) -> dict[str, str]:
+    """The links above every page: TOP, without the page that these results do not give."""
+    return TOP if tokens.body(found) else {words: to for words, to in TOP.items() if to != "tokens.html"}
+
+
 def _index(found: list[Path], claims: list[dict], entries: dict[str, dict]) -> str:
-    pages = [
+    opening = [
         "# Do three decoding claims hold?",
         "AutoDeco, TOLERATOR and MTAD, tried on small models that anyone can run. How their claims come out:",
         "\n".join(count_table(claims)),
-        "\n".join(findings(entries)).replace(".ipynb", ".html"),
-        "[Every claim with its interval, n and what would decide it](claims.html).",
+        "[Every claim with its interval, n and what would decide it](claims.html); [what does not add up in the "
+        "papers and what others found](papers.html).",
     ]
-    parts = [re.sub(r'href="[a-z]+/(\w+)/\1\.html"', r'href="pages/\1.html"', _markdown("\n\n".join(pages)))]
+    parts = [_markdown("\n\n".join(opening))]
+    for paper, words in findings_of(entries).items():
+        parts.append(f"<h2>{escape(paper)}</h2>{_to_pages(_markdown(words))}{_figure(paper, found)}")
+    parts.append("<h2>All pages</h2>")
     chapter = ""
     for path in found:
         stem = path.parent.name
         if CHAPTERS.get(stem[0], "") != chapter:
             chapter = CHAPTERS.get(stem[0], "")
-            parts.append(f"<h2>{escape(chapter)}</h2>")
+            parts.append(f"<h3>{escape(chapter)}</h3>")
         verdicts = verdicts_of([row for row in claims if row["from"] == stem])
         link = f'<a href="pages/{stem}.html">{escape(title_of(path))}</a>'
         parts.append(f"<p>{link}<br><small>{escape(path.parts[-3])}: {escape(verdicts)}</small></p>")
     return "\n".join(parts)
+
+
+def _figure(paper: str, found: list[Path]) -> str:
+    stem, name, words = FIGURES[paper]
+    for path in found:
+        picture = path.with_name(f"{name}.png")
+        if path.parent.name == stem and picture.exists():
+            data = base64.b64encode(picture.read_bytes()).decode()
+            image = smaller(f'<img src="data:image/png;base64,{data}" alt="{escape(words)}">')
+            caption = f'{escape(words)}: <a href="pages/{stem}.html">{escape(title_of(path))}</a>'
+            return f"<figure class='figure'>{image}<figcaption>{caption}</figcaption></figure>"
+    return ""
+
+
+def _to_pages(html: str) -> str:
+    """Links to notebooks in results/ as links to the pages of the site."""
+    return re.sub(r'href="[a-z]+/(\w+)/\1\.ipynb"', r'href="pages/\1.html"', html)
 
 
 def _markdown(text: str) -> str:

@@ -1,5 +1,6 @@
 """Where the heads are hot and where they are cold: responses coloured by temperature and top-p, token by token."""
 
+import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -137,7 +138,9 @@ class Study(BaseStudy):
     def save(self) -> dict:
         """Everything into the results folder; the manifest in short."""
         figures = {name: self.figure_text(name) for name in SETTING_LABELS} | {"traces": self.figure_traces()}
-        return self.write({"kinds": self.kinds.reset_index()}, figures)
+        shown = self.drawn[self.drawn.item.isin(self._first(3))].drop(columns="kind")
+        shown = shown.assign(text=[json.dumps(inert(text)) for text in shown.text])
+        return self.write({"kinds": self.kinds.reset_index(), "tokens": shown}, figures)
 
 
 def kind_of(text: str) -> str:

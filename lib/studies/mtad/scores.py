@@ -9,14 +9,19 @@ from lib.analysis.stats import corrected
 from lib.errors import require_known
 from lib.reporting.claims import OWN, REPEAT, Claim, more, multiple
 from lib.reporting.result_folder import headline
+from lib.running.identity import items_of
+from lib.running.one_batch import model_of
 from lib.running.run import Run
+from lib.studies.base import SHORT
 from lib.studies.mtad.base import DraftingStudy
 from lib.studies.mtad.pair import reduction
+from lib.studies.mtad.passes import passes
 from lib.studies.mtad.ways import CONTROLS, LOSSLESS, WAYS
 
 # Against what MTAD is held: name -> why.
 AGAINST = ("sampling", "greedy", "speculative", "speculative, greedy", "threshold", "typical")
 CLAIMED = {"ICLR": 25.0, "v4": 43.0}  # better downstream scores than single-token sampling, in %
+SHOWN = ("speculative", "MTAD", "MMTAD")  # pass by pass
 FASTER = {"v2, ICLR": 1.42, "v4": 1.26}  # than speculative decoding
 
 
@@ -73,6 +78,16 @@ class Study(DraftingStudy):
                 rows.append({"name": name, "ratio": e.value, "low": e.low, "high": e.high})
         return pd.DataFrame(rows).set_index("name").rename_axis(None)
 
+    def passes(self, responses: int = 2) -> pd.DataFrame:
+        """The first responses of each task pass by pass, by the ways of SHOWN; see passes.py."""
+        pair, found = [model_of(name, self.device) for name in (self.model, self.draft)], []
+        for short in self.tasks:
+            items = items_of(SHORT.get(short, short), "test", self.items)[:responses]
+            for way in SHOWN:
+                if way in self.methods:
+                    found.append(passes(*pair, items, self.named(short, way)).assign(task=short, way=way))
+        return pd.concat(found) if found else pd.DataFrame()
+
     def figure_quality(self):
         """What each way costs and scores, on the tasks that are judged."""
         return self.by_cost(self.summary.assign(speed=1 / self.summary.units))
@@ -106,6 +121,9 @@ class Study(DraftingStudy):
         for name, e in zip(others, corrected([self.judged("MTAD", name) for name in others]), strict=True):
             says = f"MTAD scores higher than {name}, all tasks"
             found.append(Claim(OWN, says, "", e, "points", more(e)))
+        pairs = [pair for pair in CONTROLS if set(pair) <= set(self.methods)]
+        for (way, held), e in zip(pairs, corrected([self.judged(*pair) for pair in pairs]), strict=True):
+            found.append(Claim(OWN, f"{way} scores higher than {held}, all tasks", "", e, "points", more(e)))
         return found
 
     def reading(self) -> str:
@@ -164,5 +182,6 @@ class Study(DraftingStudy):
             "speeds": self.speeds.reset_index(names="name"),
             "likelihood": self.surprise,
             "forwards": self.forward_times,
+            "passes": self.passes(),
         }
         return self.write(tables, {"quality": self.figure_quality()})

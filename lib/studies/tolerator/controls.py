@@ -72,7 +72,7 @@ HEADLINES = {
 }
 # What the headlines compare has all samples, the others one; a pair is compared on the samples that both have.
 FIRST = {variant for question, *pair in QUESTIONS if question in HEADLINES.values() for variant in pair}
-# Settings tried on validation items at the middle budget: what `TUNED` and Settle's numbers were chosen from, the best
+# Settings tried on validation items at the middle budget: what `TUNED` and Settle's numbers were chosen from, by the
 # mean of four tasks with 100 items each (`tried`). Of vanilla without penalty 56.5 %, lambda 1.2 57.2, 1.5 55.8,
 # 2 55.0, 3 51.0; of Settle with sure 0.9 58.0, 0.95 59.5, share 0.5 58.5, no checks 55.2. On the first bed lambda 2
 # and sure 0.9 had led. `MILD` is chosen for what it leaves as it was, not for its score: rates 0.8 to 0.4 48.2, 0.4

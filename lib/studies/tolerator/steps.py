@@ -1,5 +1,6 @@
 """What refinement does: canvases step by step, answers it fixes and breaks, the kinds of error that are left."""
 
+import json
 from base64 import b64encode
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,6 +33,7 @@ BATCH = 64
 NAMES = {"vanilla": "vanilla", "tolerator": "TOLERATOR", "mild": "mild TOLERATOR, fill-up at 0.3"}
 REFINED = ("tolerator", "mild")
 MASK, REDRAWN, CHANGED = "0.75", "#fde0c5", "#f0746e"
+STATES = {MASK: "masked", REDRAWN: "redrawn", CHANGED: "changed", "white": "kept"}
 
 
 @dataclass(frozen=True)
@@ -215,6 +217,18 @@ class Study(DiffusionStudy):
             pictures.append(f'<img alt="{said}" src="data:image/png;base64,{picture}">')
         return f'<div style="max-height: 22rem; overflow-y: auto">{"<br>".join(pictures)}</div>'
 
+    def frames(self, rows: int = 16) -> pd.DataFrame:
+        """The frames of the strips: a row each, `texts` and `states` of its positions as JSON lists."""
+        found = []
+        for task in self.tasks:
+            for method in REFINED:
+                every = self._frames(task, method, 0)
+                for i in np.unique(np.linspace(0, len(every) - 1, rows).round().astype(int)):
+                    row = {"task": task, "method": NAMES[method], "frame": every[i]["label"]}
+                    states = [STATES[colour] for colour in every[i]["colours"]]
+                    found.append(row | {"texts": json.dumps(every[i]["texts"]), "states": json.dumps(states)})
+        return pd.DataFrame(found)
+
     def _frames(self, task: str, method: str, item: int) -> list[dict]:
         """One response step by step: label, tokens as text, and the colour of each position."""
         model, frames, before = model_of(self.model, self.device), [], None
@@ -266,6 +280,7 @@ class Study(DiffusionStudy):
             f"strip_{task}_{method}": self.figure_strip(task, method) for task in self.tasks for method in REFINED
         }
         tables = {"summary": self.summary, "stages": self.stages, "errors": self.errors.reset_index()}
+        tables["frames"] = self.frames()
         return self.write(tables, figures)
 
 

@@ -1,0 +1,166 @@
+"""What does not add up in the papers, computed from their printed cells: what to aim at instead of a slip."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from lib.reporting.papers import printed
+
+
+@dataclass(frozen=True)
+class Erratum:
+    """paper, where; printed: what stands there. found: what the printed cells come to. so: what we do about it."""
+
+    paper: str
+    where: str
+    printed: str
+    found: str
+    so: str
+
+
+def errata() -> list[Erratum]:
+    """Every one that the cells show, in the order of the papers."""
+    return [
+        *_means(),
+        *_copied(),
+        *_error_cut(),
+        *_losses("AutoDeco", printed("autodeco", "Table 1", "Table 2"), "consistently better than default sampling"),
+        *_losses("TOLERATOR", printed("tolerator", "Table 1"), "consistent improvements over the baselines"),
+        *_more_refinements(),
+        *_energy(),
+    ]
+
+
+def _wide(cells: pd.DataFrame, index: list[str]) -> pd.DataFrame:
+    return cells.pivot(index=index, columns="method", values="value").rename_axis(columns=None)
+
+
+def _means() -> list[Erratum]:
+    """Means that are not those of their columns, by more than rounding."""
+    found = []
+    for table in ("Table 1", "Table 2"):
+        cells = printed("autodeco", table)
+        for model, own in cells.groupby("model", sort=False):
+            wide = own.pivot(index="task", columns="method", values="value")
+            mean = wide.drop(index="mean").mean()
+            if (mean - wide.loc["mean"]).abs().max() <= 0.0151:
+                continue
+            gain = {"printed": wide.loc["mean"], "columns": mean}
+            stated, ours = (side.autodeco - side.default for side in gain.values())
+            found.append(
+                Erratum(
+                    "AutoDeco",
+                    f"{table}, {model}",
+                    f"means {_three(wide.loc['mean'])}: AutoDeco {stated:+.2f} over default",
+                    f"the columns come to {_three(mean)}: {ours:+.2f}",
+                    "the means of the columns are the target",
+                )
+            )
+    return found
+
+
+def _three(row: pd.Series) -> str:
+    return f"{row.greedy:.2f} (greedy), {row.default:.2f} (default), {row.autodeco:.2f} (AutoDeco)"
+
+
+def _copied() -> list[Erratum]:
+    """Tasks with the same cells at every k and method."""
+    found = []
+    for model, cells in printed("autodeco", "Tables 5-7").groupby("model", sort=False):
+        wide = cells[cells.task != "mean"].pivot(index="task", columns=["k", "method"], values="value")
+        same = wide[wide.duplicated(keep=False)]
+        if len(same):
+            found.append(
+                Erratum(
+                    "AutoDeco",
+                    f"Tables 5-7, {model}",
+                    f"{', '.join(same.index)} have the same pass@k at every k",
+                    f"{same.shape[1]} cells each, equal to two decimals: one column copied",
+                    "no target is taken from these columns nor from the means with them",
+                )
+            )
+    return found
+
+
+def _error_cut() -> list[Erratum]:
+    """Where the share of errors that AutoDeco removes does not grow with k, though the text says that it does."""
+    cells = pd.concat([printed("autodeco", "Table 1"), printed("autodeco", "Tables 5-7")])
+    wide = _wide(cells[cells.task == "mean"], ["model", "k"])
+    cut = (100 * (wide.autodeco - wide.default) / (100 - wide.default)).dropna()
+    found = []
+    for model, own in cut.groupby(level="model", sort=False):
+        if not own.sort_index().is_monotonic_increasing:
+            parts = ", ".join(f"{value:.1f} % at {k}" for (_, k), value in own.sort_index().items())
+            found.append(
+                Erratum(
+                    "AutoDeco",
+                    f"appendix 8, {model}",
+                    "the share of errors removed grows with the number of draws",
+                    f"from the printed means: {parts}",
+                    "the claim is judged model by model",
+                )
+            )
+    return found
+
+
+def _losses(paper: str, cells: pd.DataFrame, words: str) -> list[Erratum]:
+    """Printed cells in which the method is below a baseline that the sentence is about."""
+    method = paper.lower()
+    index = [name for name in ("table", "model", "task", "forwards") if name in cells and name != "k"]
+    wide = _wide(cells[cells.task != "mean"], index)
+    others = [name for name in ("default", "vanilla", "rcr") if name in wide]
+    below = [
+        (key, other, row[method] - row[other])
+        for key, row in wide.iterrows()
+        for other in others
+        if row[method] < row[other]
+    ]
+    if not below:
+        return []
+    parts = [f"{' '.join(map(str, key[1:3]))} {by:+.2f} against {other}" for key, other, by in below]
+    return [
+        Erratum(
+            paper,
+            " and ".join(dict.fromkeys(str(key[0]) for key, *_ in below)),
+            words,
+            f"of {len(wide)} printed cells with both below: {'; '.join(parts)}",
+            "a printed loss is a target like a printed gain",
+        )
+    ]
+
+
+def _more_refinements() -> list[Erratum]:
+    """Table 2, which the text calls an increasing trend."""
+    cells = printed("tolerator", "Table 2")
+    parts = []
+    for model, own in cells.groupby("model", sort=False):
+        first, last = own.iloc[0], own.iloc[-1]
+        if last.value < first.value:
+            parts.append(f"{model}: {first.value:.2f} by {first.method}, {last.value:.2f} by {last.method}")
+    if not parts:
+        return []
+    return [
+        Erratum(
+            "TOLERATOR",
+            "Table 2",
+            "more refinements keep raising the score",
+            f"{'; '.join(parts)} on GPQA",
+            "notebook 21 judges the number of refinements after one fill-up",
+        )
+    ]
+
+
+def _energy() -> list[Erratum]:
+    """The energies of two versions are in two units: times and percent."""
+    cells = printed("mtad").set_index(["table", "unit"]).value
+    times, percent = cells["abstract v2", "times less energy"], cells["abstract v4", "% less energy"]
+    return [
+        Erratum(
+            "MTAD",
+            "abstracts of v2 and v4",
+            f"{times:g} times less energy (v2); {percent:g} % less energy (v4)",
+            f"{times:g} times is {100 * (1 - 1 / times):.0f} % less, {percent:g} % is {1 / (1 - percent / 100):.2f} "
+            "times: the later version claims less, on other models",
+            "each version is a claim of its own",
+        )
+    ]

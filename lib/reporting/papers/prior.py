@@ -1,0 +1,28 @@
+"""What others found on the same questions, beside our verdicts; whether the two agree is computed."""
+
+import csv
+from pathlib import Path
+
+from lib.reporting.claims import EQUIVALENT, HOLDS, OPEN, REFUTED, as_text, said
+
+EXPECTED = {"gain": HOLDS, "none": EQUIVALENT, "loss": REFUTED}  # how our row would come out if they were right here
+AGREES, DIFFERS, UNTOLD, MISSING = "agrees", "differs", "cannot be told apart here", "not measured here"
+
+
+def prior(claims: list[dict]) -> list[dict]:
+    """A row each: paper, source, theirs, ours (words with interval), beside (AGREES and so on), from (notebook)."""
+    with open(Path(__file__).with_name("prior.csv"), encoding="utf-8", newline="") as file:
+        return [_beside(row, claims) for row in csv.DictReader(file)]
+
+
+def _beside(row: dict, claims: list[dict]) -> dict:
+    found = {key: row[key] for key in ("paper", "source", "theirs")}
+    own = [c for c in claims if c["from"] == row["notebook"] and c["says"].startswith(row["claim"])]
+    if not own:
+        return found | {"ours": row["claim"], "beside": MISSING, "from": "", "profile": ""}
+    ours = own[0]
+    verdict = {OPEN: UNTOLD, EXPECTED[row["expects"]]: AGREES}.get(ours["verdict"], DIFFERS)
+    if ours["verdict"] not in (HOLDS, REFUTED, EQUIVALENT, OPEN):
+        verdict = MISSING
+    words = f"{ours['says']}: {said(ours)}, {as_text(ours)}"
+    return found | {"ours": words, "beside": verdict, "from": ours["from"], "profile": ours["profile"]}
