@@ -11,7 +11,7 @@ from lib.reporting.inert import markdown_cell
 from lib.reporting.ledger import count_table
 from lib.reporting.tightest import tightest_pages
 
-CHAPTERS = {"0": "The models", "1": "AutoDeco", "2": "TOLERATOR", "3": "MTAD", "4": "Compositions"}
+CHAPTERS = {"0": "The models", "1": "AutoDeco", "2": "TOLERATOR", "3": "MTAD", "4": "Compositions", "5": "Advice"}
 
 
 def overview(results: Path, entries: dict[str, dict], claims: list[dict], descriptions: dict[str, str]) -> str:

@@ -38,6 +38,7 @@ STUDIES = {
     "38_mtad_lossless": "mtad.lossless",
     "39_composition": "mtad.composition",
     "40_fill_up_heads": "tolerator.learned",
+    "50_advice": "advice",
 }
 # What a plain `make reproduce` renders: the models, and a paper's first claim.
 HEADLINE_NOTEBOOKS = ("00_study_models", "10_autodeco_scores", "20_tolerator_scores", "30_mtad_scores")
