@@ -170,8 +170,10 @@ class Study(BaseStudy):
         ]  # fmt: skip
 
     def figure_advice(self):
-        """Chosen minus plain on test items, in points with paired 95 % intervals; hollow where tied by Holm. None where
-        the plain way was chosen everywhere."""
+        """Chosen minus plain on test items, in points with paired 95 % intervals; hollow where tied by Holm.
+
+        None where the plain way was chosen everywhere.
+        """
         if not len(self.comparisons):
             return None
         rows = self.comparisons.set_index(["task", "asked"])
@@ -184,8 +186,8 @@ class Study(BaseStudy):
         for row in self.advice.to_dict("records"):
             proof = "" if np.isnan(row["points"]) else " ({points:+g} points [{low:g}, {high:g}])".format(**row)
             lines.append(
-                f"- **{row['task']}**, {row['asked']}: {row['take']} ({row['settings']}), {row['right, %']:g} % right on "
-                f"test items{proof}; {row['so']}."
+                f"- **{row['task']}**, {row['asked']}: {row['take']} ({row['settings']}), {row['right, %']:g} % right "
+                f"on test items{proof}; {row['so']}."
             )
         return "\n".join(lines)
 
