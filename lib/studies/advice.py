@@ -185,10 +185,8 @@ class Study(BaseStudy):
         lines = []
         for row in self.advice.to_dict("records"):
             proof = "" if np.isnan(row["points"]) else " ({points:+g} points [{low:g}, {high:g}])".format(**row)
-            lines.append(
-                f"- **{row['task']}**, {row['asked']}: {row['take']} ({row['settings']}), {row['right, %']:g} % right "
-                f"on test items{proof}; {row['so']}."
-            )
+            what = f"- **{row['task']}**, {row['asked']}: {row['take']} ({row['settings']})"
+            lines.append(f"{what}, {row['right, %']:g} % right on test items{proof}; {row['so']}.")
         return "\n".join(lines)
 
     def save(self) -> dict:
