@@ -9,7 +9,7 @@ from lib.paths import RESULTS, ROOT, write_whole
 from lib.reporting.cards import card_texts
 from lib.reporting.findings import findings
 from lib.reporting.ledger import count_table, ledger, page
-from lib.reporting.overview import overview
+from lib.reporting.overview import closing, overview
 from lib.reporting.papers.page import page as papers_page
 from lib.reporting.tightest import tightest_first
 from lib.running import index
@@ -80,7 +80,7 @@ def write_all(results: Path = RESULTS, readme: Path = ROOT / "README.md") -> dic
 def collected(results: Path = RESULTS, readme: Path = ROOT / "README.md") -> dict[Path, str]:
     """What `write_all` writes, by file. Raises UserError where the README lacks a mark."""
     entries, claims = headlines(results), ledger(results)
-    found = [*count_table(claims), "", *findings(entries, "results/")]
+    found = [*count_table(claims), "", *findings(entries, "results/"), *closing(results, "results/")]
     return card_texts(results, entries, DESCRIPTIONS) | {
         results / "headline.json": json.dumps(entries, indent=1, sort_keys=True) + "\n",
         results / "claims.json": json.dumps(claims, indent=1) + "\n",

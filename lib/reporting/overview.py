@@ -13,6 +13,8 @@ from lib.reporting.tightest import tightest_pages
 
 CHAPTERS = {"0": "The models", "1": "AutoDeco", "2": "TOLERATOR", "3": "MTAD", "4": "Compositions", "5": "Advice"}
 
+ADVICE = "50_advice"
+
 
 def overview(results: Path, entries: dict[str, dict], claims: list[dict], descriptions: dict[str, str]) -> str:
     """What was found, every page with its question and verdicts, and the headlines."""
@@ -30,6 +32,7 @@ def overview(results: Path, entries: dict[str, dict], claims: list[dict], descri
         *count_table(claims),
         "",
         *findings(entries),
+        *closing(results),
         "",
         "## Pages",
         "The tightest profile that there is of each. *Verdicts* are of the page's claims, controls among them.",
@@ -59,6 +62,19 @@ def overview(results: Path, entries: dict[str, dict], claims: list[dict], descri
         value = "not measured" if e["value"] is None else markdown_cell(f"{e['value']:g}{interval} {e['unit']}")
         lines.append(f"| `{name}` | {descriptions.get(name, '')} | {value} | {e['n']} | {link} |")
     return "\n".join(lines) + "\n"
+
+
+def closing(results: Path, prefix: str = "") -> list[str]:
+    """What stands below the findings: how their intervals are meant, and where it says what to take."""
+    lines = [
+        "",
+        "*Intervals here are for one comparison alone, 95 %, paired; the verdicts above correct for all of a page.*",
+    ]
+    for path in tightest_pages(results):
+        if path.parent.name == ADVICE:
+            place = f"{prefix}{path.parts[-3]}/{ADVICE}/{ADVICE}.ipynb"
+            lines += ["", f"What to decode with, by task and budget, and when not to bother: [advice]({place})."]
+    return lines
 
 
 def title_of(manifest: Path) -> str:

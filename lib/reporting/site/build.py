@@ -14,7 +14,7 @@ import nbformat
 from lib.paths import RESULTS, ROOT
 from lib.reporting.findings import findings_of
 from lib.reporting.ledger import count_table
-from lib.reporting.overview import CHAPTERS, title_of, verdicts_of
+from lib.reporting.overview import CHAPTERS, closing, title_of, verdicts_of
 from lib.reporting.papers.page import page as papers_page
 from lib.reporting.site import claims as ledger_page
 from lib.reporting.site import tokens
@@ -53,7 +53,7 @@ def build(results: Path = RESULTS, site: Path = SITE) -> tuple[int, int, list[st
             if 0 <= other < len(found):
                 links[words] = f"{found[other].parent.name}.html"
         _write(site / "pages" / f"{path.parent.name}.html", _page(path, claims, links))
-    _write(site / "index.html", framed("Decoding study", _index(found, claims, entries), top))
+    _write(site / "index.html", framed("Decoding study", _index(results, found, claims, entries), top))
     choices, style = ledger_page.filters(claims)
     table = ledger_page.table(sorted(claims, key=lambda row: not row["from"]))  # what was judged first
     text = f"<h1>Every claim</h1>{_markdown(LEGEND)}{choices}{table}"
@@ -94,7 +94,7 @@ def _ways(found: list[Path]) -> dict[str, str]:
     return TOP if tokens.body(found) else {words: to for words, to in TOP.items() if to != "tokens.html"}
 
 
-def _index(found: list[Path], claims: list[dict], entries: dict[str, dict]) -> str:
+def _index(results: Path, found: list[Path], claims: list[dict], entries: dict[str, dict]) -> str:
     opening = [
         "# Do three decoding claims hold?",
         "AutoDeco, TOLERATOR and MTAD, tried on small models that anyone can run. How their claims come out:",
@@ -105,6 +105,7 @@ def _index(found: list[Path], claims: list[dict], entries: dict[str, dict]) -> s
     parts = [_markdown("\n\n".join(opening))]
     for paper, words in findings_of(entries).items():
         parts.append(f"<h2>{escape(paper)}</h2>{_to_pages(_markdown(words))}{_figure(paper, found)}")
+    parts.append(_to_pages(_markdown("\n".join(closing(results)))))
     parts.append("<h2>All pages</h2>")
     chapter = ""
     for path in found:
