@@ -14,7 +14,7 @@ export UV_PROJECT_ENVIRONMENT = .venv
 export TOKENIZERS_PARALLELISM = false
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help env reproduce smoke render site plan dryrun train report check bench torture test env-vllm test-vllm licences hub lint clean
+.PHONY: help env reproduce smoke render site lab plan dryrun train report check bench torture test env-vllm test-vllm licences hub lint clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -30,7 +30,7 @@ env: .venv/ready ## make .venv from uv.lock
 	@touch $@
 
 # Code that a model wrote runs only in the sandbox (lib/tasks/sandbox.py), and only when this is set.
-reproduce smoke render train: export ALLOW_CODE_EXECUTION ?= 1
+reproduce smoke render train lab: export ALLOW_CODE_EXECUTION ?= 1
 reproduce: env ## decode and render into results/: PROFILE=laptop|night|gpu|paper, NB=<notebook>|all, SECTION=<of paper>
 	$(RUN) lib reproduce $(CHOSEN)
 
@@ -42,6 +42,12 @@ render: env ## render again from the responses in results/, such as after a chan
 
 site: env ## the results as pages that link to one another, into site/ (not committed): open site/index.html
 	$(RUN) lib site
+
+# It saves a notebook only when asked, so that to look at one is no change of it.
+lab: env ## JupyterLab on the notebooks: change a value in the first cell, run all
+	@mkdir -p "build/lab/@jupyterlab/docmanager-extension"
+	@echo '{"autosave": false}' > "build/lab/@jupyterlab/docmanager-extension/plugin.jupyterlab-settings"
+	JUPYTERLAB_SETTINGS_DIR="$(CURDIR)/build/lab" .venv/bin/jupyter lab notebooks
 
 plan: env ## what a profile would take, without running it: models, rows, forwards, memory, hours; results/plan.json
 	$(RUN) lib plan $(CHOSEN)

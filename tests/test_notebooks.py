@@ -215,3 +215,24 @@ def test_a_study_takes_its_parameters_from_among_all_names_of_a_notebook():
         study.of_cell(names | {"items": "7"})
     with pytest.raises(UserError, match="items must be 1 or more"):
         study.of_cell(names | {"items": 0})
+
+
+@every_notebook
+def test_a_profile_alone_is_the_committed_page(stem):
+    """In JupyterLab, where nothing is injected: the profile's values for what stands in the cell as it was written."""
+    study, cell = study_of(stem), declared(stem)
+    assert study.of(cell) == study(out=cell["out"]), "the cell's values are the fields' own, and so can be told apart"
+    for profile in ("laptop", "night"):
+        wanted = study.of(parameters(NOTEBOOKS / f"{stem}.ipynb", profile) | {"out": cell["out"]})
+        assert study.of_cell(cell | {"profile": profile}) == wanted
+    with pytest.raises(UserError, match="unknown profile 'nihgt'; there are: "):
+        study.of_cell(cell | {"profile": "nihgt"})
+
+
+def test_what_was_changed_or_injected_stays():
+    study, cell = study_of("20_tolerator_scores"), declared("20_tolerator_scores")
+    assert study.of_cell(cell | {"profile": "night", "items": 7}).items == 7
+    injected = {"In": ["", "# Parameters\nprofile = 'night'\nitems = 60\n"]}
+    found = study.of_cell(cell | injected | {"profile": "night"})
+    assert found.items == 60, "papermill said 60, though 60 is the cell's own"
+    assert found.samples == 1, "and nothing of samples: the profile has 1"

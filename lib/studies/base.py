@@ -15,6 +15,7 @@ import torch
 from lib.errors import UserError
 from lib.paths import NOTEBOOKS, PARAMS, RESULTS, ROOT
 from lib.reporting.claims import Claim, as_text, records, said
+from lib.reporting.profiles import read
 from lib.reporting.result_folder import style, write_result
 from lib.running.code import Name, files_hash, hash_of
 from lib.running.committed import committed, file_hashes
@@ -69,6 +70,20 @@ def _injected(cells: Sequence[str]) -> list[str]:
     found = [cell for cell in cells if cell.startswith("# Parameters\n")]
     nodes = ast.parse(found[-1]).body if found else []
     return [target.id for node in nodes if isinstance(node, ast.Assign) for target in node.targets]
+
+
+def _of_profile(profile: str, notebook: str) -> dict:
+    """What a profile that is a file has for a notebook; of one that is a folder nothing, for it names sections."""
+    if not isinstance(profile, str):
+        return {}  # `of` says what is wrong with it
+    found = read(profile)
+    own = found.sections.get(notebook)
+    return {} if found.is_folder else found.common | (own.values if own else {})
+
+
+def _listed(value):
+    """A default as a cell writes it."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 @dataclass(frozen=True)
@@ -138,12 +153,21 @@ class BaseStudy:
     def of_cell(cls, names: dict) -> "BaseStudy":
         """A study from all names of a notebook, as `globals()` gives them: its parameters are taken from among them,
         the other names are left alone. Values of another type are errors, as in `of`, and so is a parameter that
-        papermill was given and that the study has not."""
-        known = [f.name for f in fields(cls)]
-        for name in _injected(names.get("In", ())):
+        papermill was given and that the study has not.
+
+        What neither papermill gave nor anyone changed in the cell, whose values are the fields' own, is as the
+        profile has it: so `profile = "night"` alone is the committed page.
+        """
+        known, given = [f.name for f in fields(cls)], _injected(names.get("In", ()))
+        for name in given:
             if name not in known:
                 raise UserError(f"{cls.notebook} has no parameter {name!r}; it has {', '.join(known)}")
-        return cls.of({name: names[name] for name in known if name in names})
+        values = {name: names[name] for name in known if name in names}
+        defaults = {f.name: f.default for f in fields(cls)}
+        for name, value in _of_profile(values.get("profile", cls.profile), cls.notebook).items():
+            if name in known and name not in given and values.get(name) in (defaults[name], _listed(defaults[name])):
+                values[name] = value
+        return cls.of(values)
 
     def require_device(self) -> None:
         if self.device != "cpu" and not torch.cuda.is_available():

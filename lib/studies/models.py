@@ -64,6 +64,8 @@ class Study(BaseStudy):
     """Greedy decoding by the autoregressive models; by the diffusion models, at temperature 0, one token a forward,
     four, and the budget that TOLERATOR's claims are judged at; then one refinement of what these answered."""
 
+    items: int = 40
+
     samples: int = 1
 
     notebook = "00_study_models"

@@ -9,6 +9,8 @@ from lib.studies.autodeco import scores as autodeco_scores
 class Study(autodeco_scores.Study):
     """A real instruction model; its heads learned on prompts of our own (lib/tasks/instructions.py) and facts."""
 
+    items: int = 60
+
     samples: int = 1
     tasks: tuple[str, ...] = ("ifeval", "triviaqa")
     model: str = "smollm2-135m"

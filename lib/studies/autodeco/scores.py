@@ -41,6 +41,8 @@ class Study(BaseStudy):
     `tokens`: the length limit; 0 is the task's own.
     """
 
+    items: int = 150
+
     samples: int = 8
     tasks: tuple[str, ...] = ("math", "qa", "code")
     model: str = "study-ar"

@@ -30,6 +30,9 @@ class Study(DraftingStudy):
     """`grid`: thresholds of MTAD, MMTAD and the token-wise rule. Typical acceptance, BiLD and `transformers`'
     ensemble have grids of their own; `gammas`: draft lengths of MTAD and speculative decoding."""
 
+    items: int = 100
+    samples: int = 2
+
     grid: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
     epsilons: tuple[float, ...] = (0.03, 0.09, 0.3)
     rollbacks: tuple[float, ...] = (1.0, 2.0, 4.0)

@@ -22,6 +22,9 @@ class Study(DraftingStudy):
     """`blocks`: tokens a block; `width`: blocks kept while one grows; `drawn`: temperatures of the joint by which
     blocks of the longest length are drawn instead of the likeliest."""
 
+    items: int = 100
+    samples: int = 2
+
     blocks: tuple[int, ...] = (1, 2, 4, 8)
     width: int = 16
     drawn: tuple[float, ...] = (0.5, 1.0)

@@ -36,6 +36,8 @@ class Study(RatedStudy):
     notebook 34, so that speed and score are those of one setting. `top_k`: of all sampled ways; `width`: of MTAD's
     beams; `fallback`, `rollback`: of BiLD."""
 
+    items: int = 40
+
     samples: int = 1
     tasks: tuple[str, ...] = ("instructions", "gsm8k", "ifeval", "humaneval", "spider", "triviaqa", "mt_bench")
     model: str = "smollm2-135m"

@@ -30,6 +30,9 @@ class Study(DraftingStudy):
     """All ways of lib/studies/mtad/ways.py, gamma 4 and the warp of the released code (T 1, top-k 10, top-p
     0.9) for all of them but greedy decoding and beam search."""
 
+    items: int = 100
+    samples: int = 2
+
     methods: tuple[str, ...] = tuple(WAYS)
 
     notebook = "30_mtad_scores"

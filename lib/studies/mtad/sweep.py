@@ -21,6 +21,9 @@ DEFAULTS = {"gamma": 4, "width": 4, "tau": 0.5}
 class Study(DraftingStudy):
     """One change each from the published setting: gamma 4, W 4, tau 0.5, drawn with replacement, one chain."""
 
+    items: int = 100
+    samples: int = 2
+
     gammas: tuple[int, ...] = (1, 2, 4, 6, 8)
     widths: tuple[int, ...] = (1, 2, 4, 8)
     taus: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)

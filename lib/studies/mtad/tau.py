@@ -27,6 +27,9 @@ class Study(DraftingStudy):
     lib/analysis/tolerated_loss.py. `draft_cost`: what a forward of the draft is counted, in forwards of the target.
     `items` and `validation_items`: of the test and of the validation split, which never meet."""
 
+    items: int = 100
+    samples: int = 2
+
     taus: tuple[float, ...] = (0.05, 0.2, 0.4, 0.6, 0.8)
     gammas: tuple[int, ...] = (4, 8)
     tolerated: float = 2.0

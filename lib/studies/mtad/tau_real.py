@@ -13,6 +13,8 @@ class Study(mtad_tau.Study):
     Of a validation item there is one response, of a test item `samples`.
     """
 
+    items: int = 100
+
     samples: int = 1
     tasks: tuple[str, ...] = ("instructions",)
     model: str = "smollm2-135m"

@@ -98,6 +98,8 @@ TRIED = {
 class Study(DiffusionStudy):
     """Every variant at the `budgets`, the middle one always; `validation_items`: for the settings tried."""
 
+    items: int = 60
+
     validation_items: int = 200
     budgets: tuple[str, ...] = ("middle", "full")
 

@@ -43,6 +43,8 @@ class Study(RecipeStudy):
     blocks and on a longer canvas. `rounds` of the batch benchmark, each over `batch` responses.
     """
 
+    items: int = 60
+
     samples: int = 1
     rounds: int = 5
     batch: int = 32

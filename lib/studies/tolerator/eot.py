@@ -26,6 +26,8 @@ class Study(RecipeStudy):
     """Every method at the forwards of a `budget` of BUDGETS: no penalty, and either form of it at each lambda; and
     the drafts that TOLERATOR refines, without a penalty and at its own lambda."""
 
+    items: int = 60
+
     samples: int = 1
     budget: str = "middle"
     lambdas: tuple[float, ...] = (1.2, 2.0, 8.0)

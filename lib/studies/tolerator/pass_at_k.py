@@ -21,6 +21,8 @@ COMPARED = ("vanilla", "remdm", "tolerator")
 class Study(PassAtK, RecipeStudy):
     """Vanilla decoding, ReMDM and TOLERATOR, each as published, at `budget` forwards; `samples` is the largest k."""
 
+    items: int = 30
+
     samples: int = 16
     budget: str = "middle"
 

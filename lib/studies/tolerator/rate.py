@@ -26,6 +26,8 @@ class Study(RecipeStudy):
     which a position is locked.
     """
 
+    items: int = 60
+
     samples: int = 1
     gammas: tuple[float, ...] = (0.1, 0.2, 0.4, 0.6, 0.8)
     locks: tuple[int, ...] = (3, 10)

@@ -71,6 +71,8 @@ PLAIN, CORRECTOR = "plain", "corrector"
 class Study(DiffusionStudy):
     """METHODS at the `budgets`, the middle one always; `corrector`: a model that learnt to mend, "" for none."""
 
+    items: int = 60
+
     tasks: tuple[str, ...] = TASKS
     corrector: str = "study-corrector"
     budgets: tuple[str, ...] = ("middle", "eight")

@@ -46,6 +46,8 @@ class Study(BaseStudy):
     the task's own. `temperature` and `top_p`: as in `RecipeStudy`.
     """
 
+    items: int = 60
+
     tasks: tuple[str, ...] = ("math", "logic", "qa", "graded_functions_1")
     model: str = "study-dlm"
     reference: str = "study-ar"

@@ -25,6 +25,8 @@ class Study(RecipeStudy):
     default (0) half the canvas; no refinement is vanilla decoding with the fill-up's temperature and penalty.
     """
 
+    items: int = 60
+
     samples: int = 1
     rhos: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
     added: tuple[int, ...] = (0, 2, 4, 8, 16, 32)
