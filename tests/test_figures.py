@@ -13,6 +13,8 @@ from lib.studies.autodeco.scores import NAMES as AUTODECO
 from lib.studies.mtad.frontier import KINDS_OF_RULE
 from lib.studies.mtad.frontier import Study as Frontier
 from lib.studies.mtad.ways import WAYS
+from lib.studies.tolerator.cost import METHOD_NAMES as COST
+from lib.studies.tolerator.rivals import METHODS as RIVALS
 from lib.studies.tolerator.scores import NAMES as TOLERATOR
 
 # Machado, Oliveira and Fernandes 2009, severity 1: linear RGB as it is seen without one kind of cone.
@@ -37,6 +39,7 @@ def _distance(a, b, seen: list) -> float:
 
 
 PANELS = {"AutoDeco": list(AUTODECO.values()), "TOLERATOR": list(TOLERATOR.values())[:4]}
+PANELS["cost"] = list(COST.values())
 PANELS |= {f"MTAD, {title}": list(names) for title, names in KINDS_OF_RULE.items()}
 
 
@@ -60,6 +63,11 @@ def test_a_method_has_its_look_wherever_it_stands_and_the_longest_name_decides()
     assert all(name in figures.METHODS or figures.looks([name]) for name in WAYS)
 
 
+def test_every_rival_and_way_has_a_look_of_its_own_method():
+    unknown = [name for name in (*RIVALS, *WAYS) if figures._look(name) is None]
+    assert unknown == []
+
+
 def test_two_settings_of_one_method_in_a_panel_are_told_apart():
     found = figures.looks(["MTAD", "MTAD, gamma"])
     assert found["MTAD"] != found["MTAD, gamma"]
@@ -81,6 +89,34 @@ def test_names_keep_their_order_and_their_distance(crowd):
 
 def test_a_name_far_from_others_stays_at_its_line():
     assert figures._apart({"a": 0.1, "b": 0.9}) == pytest.approx({"a": 0.1, "b": 0.9})
+
+
+def test_names_stand_beside_their_lines_though_nothing_asked_for_the_limits():
+    """matplotlib sets limits when they are asked for: a name placed before that would be far outside of the panel."""
+    figure, axes = figures.panels(["one", "two"])
+    for axis in axes:
+        figures.curve(axis, "math", [1, 2, 3], [30, 40, 50], color="k", marker="o")
+    figures.name_ends(axes)
+    (text,) = axes[1].texts
+    assert 0.9 < text.get_position()[1] <= 1 and not axes[0].texts
+    plt.close(figure)
+
+
+@pytest.mark.parametrize(
+    ("values", "kept"),
+    [([1, 1.2, 8], [1, 8]), ([1.0, 1.2, 2, 8], [1, 2, 8]), ([4, 8, 16, 24, 32, 90, 96], [4, 8, 16, 24, 96]),
+     ([8, 4], [4, 8]), ([1, 4, 16], [1, 4, 16]), ([5], [5])],
+)  # fmt: skip
+def test_ticks_keep_both_ends_and_leave_room(values, kept):
+    figure, (axis,) = figures.panels(["task"])
+    figures.ticks_at(axis, values)
+    assert [text.get_text() for text in axis.get_xticklabels()] == [f"{value:g}" for value in kept]
+    plt.close(figure)
+
+
+def test_four_settings_of_one_method_have_four_looks():
+    found = figures.looks(["MTAD", "MTAD, gamma", "MTAD, softmax", "MTAD, own"]).values()
+    assert len({str(look) for look in found}) == 4
 
 
 def test_a_forest_is_hollow_where_nothing_is_told_apart_and_full_elsewhere():

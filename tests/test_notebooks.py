@@ -219,7 +219,7 @@ def test_a_study_takes_its_parameters_from_among_all_names_of_a_notebook():
 
 @every_notebook
 def test_a_profile_alone_is_the_committed_page(stem):
-    """In JupyterLab, where nothing is injected: the profile's values for what stands in the cell as it was written."""
+    """In JupyterLab, where nothing is injected: the profile's values for what stands in the cell as written."""
     study, cell = study_of(stem), declared(stem)
     assert study.of(cell) == study(out=cell["out"]), "the cell's values are the fields' own, and so can be told apart"
     for profile in ("laptop", "night"):

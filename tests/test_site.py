@@ -143,16 +143,21 @@ def test_tokens_say_their_setting_and_hostile_text_stays_text(tmp_path):
     html = tokens.settings(settings)
     assert [html.count(f'class="tok t{i} p{5 - i}"') for i in range(tokens.SHADES)] == [2] * tokens.SHADES
     frames = pd.DataFrame(
-        {"task": ["math"] * 2, "method": "mild", "frame": ["fill 1", bad],
-         "texts": json.dumps([bad, "\n", ""]), "states": json.dumps(["changed", "kept", "masked"])}
+        {"task": ["math"] * 3, "method": "mild", "frame": ["fill 1", bad, bad],
+         "texts": json.dumps([bad, "\n", ""]), "states": json.dumps(["changed", "kept", f'">{bad}'])}
     )  # fmt: skip
     film = tokens.film(frames)
     assert film.count('type="radio"') == 2 and film.count(" checked") == 1 and "\u21b5" in film
-    taken = pd.DataFrame({"task": "math", "item": "a", "way": "MTAD", "pass": [1, 2],
-                          "pieces": [json.dumps(["a", bad]), json.dumps(["b"])]})  # fmt: skip
+    assert film.count('class="tok changed">') == 1 + 3, "the key, and a position in each of three parts of two frames"
+    taken = pd.DataFrame(
+        {"task": "math", "item": "a", "way": "MTAD", "taken": ['["a"]', "[]"], "own": [json.dumps([bad]), '["b"]'],
+         "refused": ["[]", '["c", "d"]']}
+    )  # fmt: skip
     drafts = tokens.passes(taken)
     assert "3 tokens in 2 passes" in drafts and drafts.count('class="tok own">') == 2
-    assert drafts.count('class="tok draft">') == 1
+    assert drafts.count('class="tok draft">') == 1 and drafts.count('class="tok refused">') == 2
+    ties = settings.assign(top_p=[0.5, 0.7] + [1.0] * 10)
+    assert tokens.settings(ties).count(' p5"') == 10, "equal values have one shade, and the highest the darkest"
     assert all("<img" not in text for text in (html, film, drafts))
     for stem, name, _ in tokens.SECTIONS:
         (folder / stem).mkdir()
@@ -195,7 +200,8 @@ def test_no_page_has_an_accessibility_fault(site, tmp_path):
         folder.rglob("pages/*.html")
     )[:2]
     token_page = tmp_path / "tokens.html"
-    part = tokens.passes(pd.DataFrame({"task": ["math"], "item": "a", "way": "MTAD", "pieces": '["a", "b"]'}))
+    row = {"task": ["math"], "item": "a", "way": "MTAD", "taken": '["a"]', "own": '["b"]', "refused": '["c"]'}
+    part = tokens.passes(pd.DataFrame(row))
     token_page.write_text(framed("Tokens", f"<h1>Tokens</h1>{part}", {}, tokens.STYLE), encoding="utf-8")
     for path in (*pages, token_page):
         for dark in (False, True):

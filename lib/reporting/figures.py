@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 INK, GREY, ORANGE, SKY, GREEN = "#222222", "#5F5F5F", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILION, PINK, WINE = "#0072B2", "#D55E00", "#CC79A7", "#882255"
 # A name as tables have it begins with one of these, or has it inside; the longest decides. A paper's own method is
-# vermilion, what a user would decode with anyway is ink, and one colour is never two methods of one paper.
+# vermilion, what a user would decode with anyway is ink; what shares a colour has another marker and another panel.
 METHODS: dict[str, tuple[str, str]] = {
     "default": (INK, "o"), "sampling": (INK, "o"), "vanilla": (INK, "o"), "greedy": (GREY, "s"),
     "AutoDeco": (VERMILION, "D"), "its mean as a constant": (BLUE, "v"), "constant": (BLUE, "v"),
@@ -26,10 +26,10 @@ METHODS: dict[str, tuple[str, str]] = {
     "only temperature": (ORANGE, "<"), "only top-p": (WINE, ">"),
     "TOLERATOR": (VERMILION, "D"), "mild TOLERATOR": (ORANGE, "d"), "TOLERATOR's drafts": (GREY, "d"),
     "ReMDM": (BLUE, "s"), "RCR": (GREEN, "^"), "WINO": (SKY, "v"), "Fast-dLLM": (PINK, "P"), "T2M": (WINE, "X"),
-    "CORE": (GREY, "*"), "Settle": (GREEN, "p"),
+    "CoRe": (GREY, "*"), "Settle": (ORANGE, "p"),
     "MTAD": (VERMILION, "D"), "MMTAD": (ORANGE, "d"), "speculative": (BLUE, "v"), "block verification": (SKY, "^"),
     "HSD": (WINE, "s"), "token tree": (GREEN, "P"), "threshold": (PINK, "X"), "typical": (SKY, "<"),
-    "BiLD": (GREEN, "p"), "assisted": (GREY, "*"), "beam search": (GREY, "h"),
+    "BiLD": (INK, "p"), "assisted": (GREY, "*"), "beam search": (GREY, "h"),
 }  # fmt: skip
 # Of Tol's muted palette, so that a task is never taken for a method.
 TASKS: dict[str, tuple[str, str]] = {
@@ -38,7 +38,12 @@ TASKS: dict[str, tuple[str, str]] = {
     "graded_functions_3": ("#999933", "p"),
 }  # fmt: skip
 LINE = {"color": "0.4", "lw": 1}  # zero, and what a value is held against
-AGAIN = ({}, {"mfc": "white", "ls": "--"}, {"mfc": "white", "ls": ":"})  # of one method in one panel
+AGAIN = (
+    {},
+    {"mfc": "white", "ls": "--"},
+    {"mfc": "white", "ls": ":"},
+    {"mfc": "0.8", "ls": "-."},
+)  # of one method in one panel
 APART = 0.075  # of an axis' height: two names nearer than this could not be read
 
 
@@ -90,8 +95,13 @@ def bars(axis: Axes, name: str, x, y, low, high, **look) -> None:
 
 
 def ticks_at(axis: Axes, values: Sequence[float]) -> None:
-    """A logarithmic x axis with ticks at these values alone, but for one too near to the next higher."""
-    values = [value for value, higher in zip(values, [*values[1:], np.inf], strict=True) if higher > 1.4 * value]
+    """A logarithmic x axis with ticks at these values alone; of the inner ones only those that leave room."""
+    first, *inner, last = sorted(set(values)) if len(set(values)) > 1 else (values[0], values[0])
+    kept = [first]
+    for value in inner:
+        if value > 1.4 * kept[-1] and last > 1.4 * value:
+            kept.append(value)
+    values = list(dict.fromkeys([*kept, last]))
     axis.set_xscale("log")
     axis.set_xticks(values, labels=[f"{value:g}" for value in values])
     axis.minorticks_off()
@@ -102,6 +112,8 @@ def name_ends(axes: Sequence[Axes]) -> None:
 
     Called when the limits are final, for names are moved apart in what the axis shows.
     """
+    for axis in axes:
+        axis.get_xlim(), axis.get_ylim()  # matplotlib puts off what a line does to them until they are asked for
     last = {line_name: axis for axis in axes for line_name in _ends(axis)}
     for axis in axes:
         ends = {name: end for name, end in _ends(axis).items() if last[name] is axis}

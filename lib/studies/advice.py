@@ -1,8 +1,10 @@
-"""What to decode with: chosen on validation items for a kind of task and a budget, proved on test items.
+"""What to decode with, for a kind of task and a budget: validation items propose, test items decide.
 
-In a cell every way is tried on validation items. Chosen is the cheapest, in forwards of the model that answers, of
-those within one standard error of the best, paired on items; of equally cheap ones the first, and the plain way comes
-first: so nothing is advised for what noise may be. Then the chosen and the plain way answer test items.
+In a cell every way is tried on validation items and held against the plain one, paired. Proposed is the way with the
+largest lead, if that is more than its standard error; else the cheapest of those that save SAVES and are not more
+than one standard error behind; else the plain way itself. A proposal is no proof, for the best of many leads by
+chance as well. So it answers test items beside the plain way, and is taken only if it is better there, or, proposed
+as cheaper, loses at most TOLERATED points.
 """
 
 from dataclasses import dataclass, replace
@@ -11,13 +13,15 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from lib.analysis.corrected import simultaneous
 from lib.decoding.registry import decoder_of
 from lib.errors import UserError
 from lib.reporting import figures
-from lib.reporting.claims import EQUIVALENT, HOLDS, OWN, REFUTED, Claim, more
-from lib.reporting.tables import comparison_table, estimate_of, mean_over, outcomes
+from lib.reporting.claims import HOLDS, OWN, Claim, Ruling, at_most, more
+from lib.reporting.tables import comparison_table, estimate_of, outcomes
 from lib.running.run import Run
 from lib.studies.base import SHORT, BaseStudy
+from lib.studies.mtad.lossless import TOLERATED
 from lib.studies.mtad.ways import WAYS
 from lib.studies.tolerator.base import BUDGETS, EOT, canvas_of, forwards_at, spending
 
@@ -42,6 +46,8 @@ CANVAS: dict[str, Way] = {
     "T2M": ("t2m", {}),
     "Settle (ours)": ("settle", {}),
 }
+BETTER, CHEAPER, PLAIN = "better", "cheaper", "plain"  # why a way is proposed
+SAVES = 0.05  # of the forwards: less is not cheaper
 TEXT = {"one answer": ANSWER, "few passes of the model": FAST}  # what may be asked of a model of text
 
 
@@ -80,7 +86,9 @@ class Study(BaseStudy):
         else:
             model = self.heads if method == "autodeco" else self.model
             options = options | ({"draft": self.draft} if decoder_of(method).drafts else {})
-        return Run.of(model, SHORT.get(short, short), method, self.items, self.samples, **options)
+        run = Run.of(model, SHORT.get(short, short), method, self.items, self.samples, **options)
+        greedy = asked in TEXT and not dict(run.options).get("temperature", 1.0)  # a second sample would be the first
+        return replace(run, samples=1) if greedy else run
 
     def runs(self) -> dict[tuple, Run]:
         """Keys are (task, asked, "validation", way)."""
@@ -93,100 +101,124 @@ class Study(BaseStudy):
         }
 
     def later_runs(self, lines: dict[tuple, list[dict]]) -> dict[tuple, Run]:
-        """The chosen and the plain way on test items; keys are (task, asked, "test", way)."""
+        """The proposed and the plain way on test items; keys are (task, asked, "test", way)."""
         found = {}
         for cell, ways in self.cells().items():
-            for name in dict.fromkeys((next(iter(ways)), self.chosen(lines, cell))):
+            for name in dict.fromkeys((next(iter(ways)), self.proposed(lines, cell)[0])):
                 found[*cell, "test", name] = self._run(cell, name)
         return found
 
-    def chosen(self, lines: dict[tuple, list[dict]], cell: Cell) -> str:
-        """The way that validation items choose for a cell; see the top of this file."""
+    def proposed(self, lines: dict[tuple, list[dict]], cell: Cell) -> tuple[str, str]:
+        """The way that validation items propose for a cell, and why: BETTER, CHEAPER, or PLAIN for the plain way."""
         tried = {name: lines[*cell, "validation", name] for name in self.cells()[cell]}
+        plain, *others = tried
         right = {name: outcomes(own).mean(1) for name, own in tried.items()}
-        best = max(right, key=lambda name: right[name].mean())
-        near = [name for name in right if within_an_error(right[name], right[best])]
-        return min(near, key=lambda name: mean_over(tried[name], "target_forwards"))
+        cost = {name: spent(own, cell[1] in TEXT) for name, own in tried.items()}
+        leads = {name: lead(right[name], right[plain]) for name in others}
+        better = [name for name, (mean, error) in leads.items() if mean > error]
+        if better:
+            return max(better, key=lambda name: leads[name][0]), BETTER
+        cheaper = [n for n, (mean, error) in leads.items() if mean >= -error and cost[n] <= (1 - SAVES) * cost[plain]]
+        return (min(cheaper, key=cost.get), CHEAPER) if cheaper else (plain, PLAIN)
 
     @cached_property
     def choices(self) -> pd.DataFrame:
-        """A row a cell: the plain way and the chosen one, on validation and on test items, and what they cost.
+        """A row a cell: the plain way and the proposed one, on validation and on test items, and what they cost.
 
-        Accuracy in %; forwards a response, on test items, of the model that answers.
+        Accuracy in %; forwards of the model that answers, on test items: a token made of a text, a response of a
+        canvas.
         """
         rows = []
         for cell, ways in self.cells().items():
-            plain, name = next(iter(ways)), self.chosen(self.lines, cell)
-            row = {"task": cell[0], "asked": BUDGETS.get(cell[1], cell[1]), "plain": plain, "chosen": name}
-            for who, way in (("plain", plain), ("chosen", name)):
+            plain, (name, why) = next(iter(ways)), self.proposed(self.lines, cell)
+            row = {
+                "task": cell[0],
+                "asked": BUDGETS.get(cell[1], cell[1]),
+                "plain": plain,
+                "proposed": name,
+                "why": why,
+            }
+            for who, way in (("plain", plain), ("proposed", name)):
                 for split in ("validation", "test"):
                     row[f"{split}, {who}"] = 100 * outcomes(self.lines[*cell, split, way]).mean()
-                row[f"forwards, {who}"] = mean_over(self.lines[*cell, "test", way], "target_forwards")
+                row[f"forwards, {who}"] = spent(self.lines[*cell, "test", way], cell[1] in TEXT)
             rows.append(row | {"settings": settings_of(ways[name][1]), "budget": cell[1]})
         return pd.DataFrame(rows)
 
     @cached_property
     def comparisons(self) -> pd.DataFrame:
-        """Chosen minus plain on test items in points, paired; p after Holm. Only cells where they are two."""
+        """Proposed minus plain on test items in points, paired; p after Holm. Only cells where they are two."""
         return comparison_table(
             [
-                ({"task": row.task, "asked": row.asked, "way": row.chosen, "against": row.plain},
-                 *(self.lines[row.task, row.budget, "test", way] for way in (row.chosen, row.plain)))
+                ({"task": row.task, "asked": row.asked, "why": row.why, "way": row.proposed, "against": row.plain},
+                 *(self.lines[row.task, row.budget, "test", way] for way in (row.proposed, row.plain)))
                 for row in self.choices.itertuples()
-                if row.chosen != row.plain
+                if row.why != PLAIN
             ]
         )  # fmt: skip
 
     @cached_property
     def advice(self) -> pd.DataFrame:
-        """A line a cell: what to take, with which settings, what it gave on test items and cost, and what to do."""
-        rulings = {(r.task, r.asked): (estimate_of(r), more(estimate_of(r))) for r in self.comparisons.itertuples()}
-        rows = []
+        """A line a cell: what to take, with which settings, what it gave on test items, and why.
+
+        points, low, high: proposed minus plain, corrected for all cells.
+        """
+        judged, rows = {(r.task, r.asked): r for r in self.comparisons.itertuples()}, []
         for row in self.choices.to_dict("records"):
-            e, ruling = rulings.get((row["task"], row["asked"]), (None, None))
-            saved = 100 * (1 - row["forwards, chosen"] / row["forwards, plain"])
-            points = (np.nan,) * 3 if e is None else (e.value, ruling.low, ruling.high)
+            found = judged.get((row["task"], row["asked"]))
+            ruling = None if found is None else ruling_of(found)
+            holds = ruling is not None and ruling.verdict == HOLDS
+            saved = 100 * (1 - row["forwards, proposed"] / row["forwards, plain"])
+            e = None if found is None else estimate_of(found)
+            low, high = simultaneous(e) if e else (np.nan, np.nan)
             rows.append(
                 {
                     "task": row["task"],
                     "asked": row["asked"],
-                    "take": row["chosen"],
-                    "settings": row["settings"],
-                    "right, %": round(row["test, chosen"], 1),
-                    "plain way, %": round(row["test, plain"], 1),
-                    **dict(zip(("points", "low", "high"), np.round(points, 1), strict=True)),
+                    "take": row["proposed"] if holds else row["plain"],
+                    "settings": row["settings"] if holds else "as published",
+                    "right, %": round(row["test, proposed" if holds else "test, plain"], 1),
+                    "proposed": row["proposed"],
+                    "points": round(e.value, 1) if e else np.nan,
+                    "low": round(low, 1),
+                    "high": round(high, 1),
                     "forwards saved, %": round(saved, 1) + 0.0,
-                    "so": advised(None if ruling is None else ruling.verdict, saved),
+                    "so": advised(row["why"], ruling.verdict if ruling else "", row["proposed"], saved),
                 }
             )
         return pd.DataFrame(rows)
 
     def claims(self) -> list[Claim]:
-        """What validation chose beats the plain way on test items, where it is another."""
-        return [
-            Claim(OWN, f"{r.way}, chosen on validation items, beats {r.against} on {r.task}: {r.asked}", "",
-                  estimate_of(r), "points", more(estimate_of(r)))
-            for r in self.comparisons.itertuples()
-        ]  # fmt: skip
+        """What validation items propose is better on test items; where it was proposed as cheaper, loses little."""
+        found = []
+        for r in self.comparisons.itertuples():
+            e, ruling = estimate_of(r), ruling_of(r)
+            what = "beats" if r.why == BETTER else f"loses at most {TOLERATED:g} points to"
+            says = f"{r.way}, proposed by validation items, {what} {r.against} on {r.task}: {r.asked}"
+            e, unit = (e, "points") if r.why == BETTER else (e.mirrored(), "points lost")
+            found.append(Claim(OWN, says, "", e, unit, ruling))
+        return found
 
     def figure_advice(self):
-        """Chosen minus plain on test items, in points with paired 95 % intervals; hollow where tied by Holm.
+        """Proposed minus plain on test items, in points with paired 95 % intervals; hollow where tied by Holm.
 
-        None where the plain way was chosen everywhere.
+        None where the plain way was proposed everywhere.
         """
         if not len(self.comparisons):
             return None
         rows = self.comparisons.set_index(["task", "asked"])
-        names = {key: f"{key[0]}, {key[1]}: {row.way}" for key, row in rows.iterrows()}
+        names = {key: f"{key[0]}, {key[1]}: {row.way} ({row.why})" for key, row in rows.iterrows()}
         return figures.forest({"minus the plain way": rows}, names, width=4.5)
 
     def reading(self) -> str:
         """A sentence a cell."""
         lines = []
         for row in self.advice.to_dict("records"):
-            proof = "" if np.isnan(row["points"]) else " ({points:+g} points [{low:g}, {high:g}])".format(**row)
-            what = f"- **{row['task']}**, {row['asked']}: {row['take']} ({row['settings']})"
-            lines.append(f"{what}, {row['right, %']:g} % right on test items{proof}; {row['so']}.")
+            proof = "" if np.isnan(row["points"]) else " {points:+g} points [{low:g}, {high:g}].".format(**row)
+            what = (
+                f"- **{row['task']}**, {row['asked']}: **{row['take']}** ({row['settings']}), {row['right, %']:g} %"
+            )
+            lines.append(f"{what} right on test items. {row['so']}.{proof}")
         return "\n".join(lines)
 
     def save(self) -> dict:
@@ -196,24 +228,34 @@ class Study(BaseStudy):
         return self.write(tables, {"advice": figure} if figure else {})
 
 
-def within_an_error(a: np.ndarray, best: np.ndarray) -> bool:
-    """Whether a way is less than one standard error behind the best; both [items] in [0, 1], paired."""
-    behind = best - a
-    return behind.mean() <= behind.std(ddof=1) / np.sqrt(len(behind))
+def lead(a: np.ndarray, plain: np.ndarray) -> tuple[float, float]:
+    """How far a way is ahead of the plain one, and the standard error of that; both [items] in [0, 1], paired."""
+    ahead = a - plain
+    return float(ahead.mean()), float(ahead.std(ddof=1) / np.sqrt(len(ahead)))
 
 
-def advised(verdict: str | None, saved: float) -> str:
-    """What to do, of the verdict on test items and the forwards saved in %; None where the plain way was chosen."""
-    cheaper = saved >= 5
-    if verdict is None:
-        return "stay with the plain way: nothing that was tried is better by more than noise, or cheaper"
+def spent(lines: list[dict], text: bool) -> float:
+    """Mean forwards a response; of a text a token, its end counted, for a shorter text is not a cheaper way."""
+    forwards = sum(line["target_forwards"] for line in lines)
+    return forwards / (sum(line["tokens_kept"] + 1 for line in lines) if text else len(lines))
+
+
+def ruling_of(row) -> Ruling:
+    """On test items, of a row of `comparisons`: more for what was proposed as better, else little lost."""
+    e = estimate_of(row)
+    return more(e) if row.why == BETTER else at_most(e.mirrored(), TOLERATED)
+
+
+def advised(why: str, verdict: str, way: str, saved: float) -> str:
+    """What to do, by why a way was proposed, its verdict on test items, and the forwards that it saves in %."""
+    if why == PLAIN:
+        return "Nothing led by more than its error, and nothing as good was cheaper"
+    costs = f"saves {saved:.0f} % of the forwards" if saved >= 0 else f"takes {-saved:.0f} % more forwards"
     if verdict == HOLDS:
-        return f"take it{f', and save {saved:.0f} % of the forwards' if cheaper else ''}"
-    if verdict == REFUTED:
-        return "do not: validation items misled"
-    if verdict == EQUIVALENT:
-        return f"take it for the {saved:.0f} % of the forwards that it saves" if cheaper else "do not bother"
-    return f"it saves {saved:.0f} % of the forwards; whether it loses is not decided" if cheaper else "not decided"
+        return f"It {costs}" + ("" if why == BETTER else f" and loses at most {TOLERATED:g} points")
+    if why == BETTER:
+        return f"Do not bother with {way}: it led on validation items; on test items that is {verdict}"
+    return f"{way} {costs}; that it loses at most {TOLERATED:g} points is {verdict}"
 
 
 def settings_of(options: dict) -> str:

@@ -36,7 +36,7 @@ def of_survival(rows: pd.DataFrame, tasks: Sequence[str]):
             for share, dash in (("survival", "-"), ("repair", "--")):
                 ends = line[f"{share}_low"], line[f"{share}_high"]
                 once = name if share == "survival" else "_"  # a name with this mark is not shown
-                figures.curve(axis, once, line.rate, line[share], *ends, ls=dash, **look)
+                figures.curve(axis, once, line.rate, line[share], *ends, **look | {"ls": dash})
         axis.set_xlabel("share of the canvas masked")
     axes[0].set_ylabel("right after it, %")
     figures.name_ends(axes)

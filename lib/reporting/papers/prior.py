@@ -17,7 +17,7 @@ def prior(claims: list[dict]) -> list[dict]:
 
 def _beside(row: dict, claims: list[dict]) -> dict:
     found = {key: row[key] for key in ("paper", "source", "theirs")}
-    own = [c for c in claims if c["from"] == row["notebook"] and c["says"].startswith(row["claim"])]
+    own = [c for c in claims if c["from"] == row["notebook"] and c["says"] == row["claim"]]
     if not own:
         return found | {"ours": row["claim"], "beside": MISSING, "from": "", "profile": ""}
     ours = own[0]

@@ -46,7 +46,8 @@ def build(results: Path = RESULTS, site: Path = SITE) -> tuple[int, int, list[st
     claims = json.loads((results / "claims.json").read_text(encoding="utf-8"))
     entries = json.loads((results / "headline.json").read_text(encoding="utf-8"))
     found = tightest_pages(results)
-    top = _ways(found)
+    shown = tokens.body(found)
+    top = {words: to for words, to in TOP.items() if shown or to != "tokens.html"}
     for number, path in enumerate(found):
         links = {words: f"../{to}" for words, to in top.items()}
         for words, other in (("Before", number - 1), ("Next", number + 1)):
@@ -60,8 +61,8 @@ def build(results: Path = RESULTS, site: Path = SITE) -> tuple[int, int, list[st
     _write(site / "claims.html", framed("Every claim, with its verdict", text, top, style))
     beside = f"<div class='wide'>{_to_pages(_markdown(papers_page(claims)))}</div>"
     _write(site / "papers.html", framed("Beside the papers", beside, top))
-    if text := tokens.body(found):
-        _write(site / "tokens.html", framed("Token by token", text, top, tokens.STYLE))
+    if shown:
+        _write(site / "tokens.html", framed("Token by token", shown, top, tokens.STYLE))
     glossary = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
     _write(site / "glossary.html", framed("Glossary", _markdown(glossary), top))
     return inspected(site)
@@ -87,11 +88,6 @@ def _page(path: Path, claims: list[dict], links: dict[str, str]) -> str:
     )
     table = f"<h2>Verdicts</h2><div class='wide'>{ledger_page.table(own, '')}</div>" if own else ""
     return framed(title_of(path), body(notebook, stem) + table + foot, links)
-
-
-def _ways(found: list[Path]) -> dict[str, str]:
-    """The links above every page: TOP, without the page that these results do not give."""
-    return TOP if tokens.body(found) else {words: to for words, to in TOP.items() if to != "tokens.html"}
 
 
 def _index(results: Path, found: list[Path], claims: list[dict], entries: dict[str, dict]) -> str:

@@ -61,7 +61,7 @@ class Study(CommandStudy):
                 means = [self.mean_temperature(model, direction, (task,)) for direction in self.commands]
                 values = np.array([[e.value, e.low, e.high] for e in means]).T
                 x = np.arange(len(self.commands)) + 0.12 * (i - (len(self.heads) - 1) / 2)
-                figures.bars(axis, teaching(model), x, *values, **look, ls="")
+                figures.bars(axis, teaching(model), x, *values, **look | {"ls": ""})
             names = [name.removesuffix(" diversity").replace(" ", "\n") for name in self.commands]
             axis.set_xticks(range(len(self.commands)), names, fontsize=8)
             axis.set_ylim(0, None)

@@ -161,7 +161,11 @@ class Study(BaseStudy):
         rows = self.summary.assign(size=[f"batch {r.batch}, prompt {r.prompt}" for r in self.summary.itertuples()])
         rows = rows.set_index("size")
         figure = figures.forest(
-            {"": rows}, list(rows.index), value="extra", xlabel="extra time a token, %", width=4.5
+            {"": rows},
+            list(rows.index),
+            value="extra",
+            xlabel=f"extra time a token, %; dotted: {PRINTED:g}, printed",
+            width=4.5,
         )
         figure.axes[0].axvline(PRINTED, **figures.LINE | {"ls": ":"})
         return figure

@@ -186,7 +186,7 @@ class DraftingStudy(PairStudy):
         return ratio_of_totals(totals(name), totals(against))
 
     def by_cost(self, rows: pd.DataFrame):
-        """A row each way from the dearest: tokens a unit of cost, then accuracy with its interval, a panel a task.
+        """A row each way, the dearest at the bottom: tokens a unit of cost, then accuracy with interval by task.
 
         The line is token-by-token sampling. `rows`: the summary's, with `speed`.
         """
@@ -208,6 +208,6 @@ class DraftingStudy(PairStudy):
                 row = here.loc[[name]]
                 error = [row.accuracy - row.low, row.high - row.accuracy]
                 axis.errorbar(row.accuracy, [at], xerr=error, ms=6, elinewidth=1, ls="", **looks[name])
-            axis.set(title=task, xlabel="accuracy, %")
+            axis.set(title=task, xlabel="accuracy, %\ndotted: sampling")
         sns.despine(figure)
         return figure

@@ -106,7 +106,8 @@ class Study(ClockedStudy):
         return pd.DataFrame(rows).T
 
     def figure(self):
-        """Speed against accuracy of the drafted ways, each relative to its setting alone."""
+        """Speed and accuracy of the drafted ways relative to their setting alone; hollow where the 95 % interval, for
+        one comparison alone, has none."""
         pairs = [(named(setting, method), ALONE[setting]) for method in METHODS for setting in SETTINGS]
         return self.figure_loss(pairs, "the same setting without a draft")
 

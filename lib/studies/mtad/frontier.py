@@ -99,6 +99,9 @@ class Study(DraftingStudy):
                         figures.curve(axis, name, part.speed, part[value], **looks[name], zorder=3)
                     else:
                         axis.plot(part.speed, part[value], color="0.85", lw=1.2, marker="o", ms=3)
+                for name, look in figures.looks(["sampling", "greedy"]).items():  # without a draft
+                    alone = self.points[self.points.curve == name]
+                    figures.curve(axis, name, alone.speed, alone[value], **look)
             column[0].set_title(title)
             column[1].set_xlabel("tokens a unit of cost")
         for line, words in zip(axes, values.values(), strict=True):

@@ -78,7 +78,7 @@ class Study(DraftingStudy):
                 x = [n * (1 + 0.02 * i) for n in self.blocks]
                 figures.bars(axis, task, x, part[value], part[low], part[high], **look)
                 axis.axhline(rows.loc[(task, "sampling"), value], color=look["color"], ls=":", lw=1)
-            axis.set(xlabel="tokens a block", ylabel=value + (", %" if value == "accuracy" else ""))
+            axis.set(xlabel="tokens a block; dotted: sampling", ylabel=value + (", %" if value == "accuracy" else ""))
             figures.ticks_at(axis, self.blocks)
         figures.name_ends(axes)
         return figure

@@ -1,11 +1,9 @@
-"""One response pass by pass: what each pass of the target took over from the draft, and the token that is its own."""
+"""One response pass by pass: what each pass of the target took over from the draft and refused, and its own token."""
 
 import json
 
 import pandas as pd
-from torch import Tensor
 
-from lib.decoding.listening import Listener
 from lib.models.registry import Model
 from lib.reporting.inert import inert
 from lib.running.respond import respond
@@ -14,34 +12,37 @@ from lib.tasks import get_task
 from lib.tasks.base import Item
 
 
-class _Passes(Listener):
-    """Keeps the tokens that every pass put behind a text."""
-
-    def __init__(self) -> None:
-        self.blocks: dict[int, list[list[int]]] = {}
-
-    def heard(self, rows: Tensor, tokens: Tensor, taken: Tensor) -> tuple[Tensor, Tensor]:
-        for row, line, kept in zip(rows.tolist(), tokens, taken, strict=True):
-            if kept.any():
-                self.blocks.setdefault(row, []).append(line[kept].tolist())
-        return super().heard(rows, tokens, taken)
-
-
 def passes(target: Model, draft: Model, items: list[Item], run: Run) -> pd.DataFrame:
-    """A row a pass and item: `pieces`, a JSON list of its tokens as text, of which the last is the target's own.
+    """A row a pass and item; `taken`, `refused` and `own` are JSON lists of tokens as text.
 
-    The response is that of the run, for a draw depends on seed, item and step alone.
+    taken: of the draft, up to an end of text, behind which nothing is kept. refused: the rest of a chain; of a tree
+    what was refused is on other branches, and is not listed. own: the token that the target added, none behind an
+    end. The response is that of the run, for a draw depends on seed, item and step alone.
     """
-    listener = _Passes()
     given = {"instruction": get_task(run.task).instruction, "seed": run.seed, "draft": draft.network}
-    respond(target, items, run.resolved(), record=listener, **given)
-    return pd.DataFrame(
-        {"item": items[row].id, "pass": number, "pieces": json.dumps(_texts(target, block))}
-        for row, blocks in sorted(listener.blocks.items())
-        for number, block in enumerate(blocks, 1)
-    )
+    events = respond(target, items, run.resolved(), record=True, **given).trace.events
+    rows = []
+    for event in events:
+        for i, row in enumerate(event["rows"].tolist()):
+            path = [at for at in event["path"][i].tolist() if at >= 0]
+            drafted = event["drafted"][i].tolist()
+            taken, refused = [drafted[at] for at in path], drafted[len(path) :] if _chain(event["parents"][i]) else []
+            end = next((n for n, token in enumerate(taken, 1) if token in target.family.eot_ids), None)
+            parts = {
+                "taken": taken[:end],
+                "refused": [] if end else refused,
+                "own": [] if end else [int(event["bonus"][i])],
+            }
+            texts = {name: json.dumps([_text(target, token) for token in part]) for name, part in parts.items()}
+            rows.append({"item": items[row].id, "pass": event["step"] + 1} | texts)
+    found = pd.DataFrame(rows)
+    return found.sort_values(["item", "pass"], ignore_index=True) if len(found) else found
 
 
-def _texts(model: Model, tokens: list[int]) -> list[str]:
-    ends = dict.fromkeys(model.family.eot_ids, "\u25a0")
-    return [ends.get(token) or inert(model.tokenizer.decode([token])) for token in tokens]
+def _chain(parents) -> bool:
+    """Whether each drafted token stands behind the one before it."""
+    return parents.tolist() == list(range(-1, len(parents) - 1))
+
+
+def _text(model: Model, token: int) -> str:
+    return "\u25a0" if token in model.family.eot_ids else inert(model.tokenizer.decode([token]))

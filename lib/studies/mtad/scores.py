@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import pandas as pd
 
@@ -9,6 +10,7 @@ from lib.analysis.stats import corrected
 from lib.errors import require_known
 from lib.reporting.claims import OWN, REPEAT, Claim, more, multiple
 from lib.reporting.result_folder import headline
+from lib.running.code import Name, name_of
 from lib.running.identity import items_of
 from lib.running.one_batch import model_of
 from lib.running.run import Run
@@ -81,8 +83,18 @@ class Study(DraftingStudy):
                 rows.append({"name": name, "ratio": e.value, "low": e.low, "high": e.high})
         return pd.DataFrame(rows).set_index("name").rename_axis(None)
 
-    def passes(self, responses: int = 2) -> pd.DataFrame:
+    @classmethod
+    def measured_by(cls) -> tuple[list[Name], list[Path]]:
+        """What decodes the passes that are shown, besides."""
+        names, files = super().measured_by()
+        return [*names, name_of(passes)], files
+
+    @cached_property
+    def passes(self) -> pd.DataFrame:
         """The first responses of each task pass by pass, by the ways of SHOWN; see passes.py."""
+        return self.measurement("passes", self._passes)
+
+    def _passes(self, responses: int = 2) -> pd.DataFrame:
         pair, found = [model_of(name, self.device) for name in (self.model, self.draft)], []
         for short in self.tasks:
             items = items_of(SHORT.get(short, short), "test", self.items)[:responses]
@@ -92,7 +104,7 @@ class Study(DraftingStudy):
         return pd.concat(found) if found else pd.DataFrame()
 
     def figure_quality(self):
-        """What each way costs and scores, on the tasks that are judged."""
+        """What each way costs, in tokens a unit, and scores, with its 95 % interval; dotted: sampling."""
         return self.by_cost(self.summary.assign(speed=1 / self.summary.units))
 
     def claims(self) -> list[Claim]:
@@ -185,6 +197,6 @@ class Study(DraftingStudy):
             "speeds": self.speeds.reset_index(names="name"),
             "likelihood": self.surprise,
             "forwards": self.forward_times,
-            "passes": self.passes(),
+            "passes": self.passes,
         }
         return self.write(tables, {"quality": self.figure_quality()})

@@ -128,7 +128,8 @@ class Study(Rounds):
 
     def figure_speed(self):
         """Tokens a second at batch 1 over those of speculative decoding; dotted: what is printed for MMTAD."""
-        rows, words = self.table(), "tokens a second over speculative decoding's"
+        rows = self.table()
+        words = f"tokens a second over speculative decoding's; dotted: {AIM:g}, printed for MMTAD"
         figure = figures.forest({"": rows}, list(rows.index), value="over speculative", at=1, xlabel=words, width=4.5)
         figure.axes[0].axvline(AIM, **figures.LINE | {"ls": ":"})
         return figure

@@ -150,7 +150,7 @@ class Study(DraftingStudy):
                 part = rows[rows.setting.str.startswith(f"{name},")]
                 figures.bars(axis, name, part["tokens a unit"], part.loss, part.low, part.high, **look)
             axis.axhline(self.tolerated, **figures.LINE | {"ls": "--"})
-            axis.set_xlabel("tokens a unit of cost")
+            axis.set_xlabel("tokens a unit of cost; dashed: tolerated")
         axes[0].set_ylabel(f"points lost against {self.base}")
         figures.name_ends(axes)
         return figure

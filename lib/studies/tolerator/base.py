@@ -19,8 +19,8 @@ from lib.tasks import get_task
 FILL_UP = {"temperature": 0.5, "eot_form": "logit_div", "eot_lambda": 1.2}
 EOT = {name: FILL_UP[name] for name in ("eot_form", "eot_lambda")}
 
-# A rate at which TOLERATOR is not near zero on the study model, beside the published 0.8 to 0.4. Chosen on validation
-# items, see `tried` in controls.py.
+# A rate at which a refinement leaves most of an answer as it was, beside the published 0.8 to 0.4; see `tried` in
+# controls.py.
 MILD = {"gamma_max": 0.2, "gamma_min": 0.1}
 BUDGETS = {
     "middle": "middle budget",

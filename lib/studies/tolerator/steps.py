@@ -33,6 +33,7 @@ BATCH = 64
 NAMES = {"vanilla": "vanilla", "tolerator": "TOLERATOR", "mild": "mild TOLERATOR, fill-up at 0.3"}
 REFINED = ("tolerator", "mild")
 MASK, REDRAWN, CHANGED = "0.75", "#fde0c5", "#f0746e"
+WIDEST = 64
 STATES = {MASK: "masked", REDRAWN: "redrawn", CHANGED: "changed", "white": "kept"}
 
 
@@ -180,7 +181,7 @@ class Study(DiffusionStudy):
                 figures.curve(top, name, rows.refinement, rows.right, **looks[name] | {"ms": 3})
                 thin = looks[name] | {"marker": "", "lw": 1.2}
                 figures.curve(bottom, f"{name}: turned right", rows.refinement, rows.fixed, **thin)
-                figures.curve(bottom, f"{name}: turned wrong", rows.refinement, -rows.broken, **thin, ls=":")
+                figures.curve(bottom, f"{name}: turned wrong", rows.refinement, -rows.broken, **thin | {"ls": ":"})
             top.set(title=task, ylim=(0, None))
             bottom.set_xlabel("refinement; 0 is the fill-up")
         sns.despine(figure)
@@ -218,7 +219,7 @@ class Study(DiffusionStudy):
         return f'<div style="max-height: 22rem; overflow-y: auto">{"<br>".join(pictures)}</div>'
 
     def frames(self, rows: int = 16) -> pd.DataFrame:
-        """The frames of the strips: a row each, `texts` and `states` of its positions as JSON lists."""
+        """The frames of the strips: `texts` and `states` as JSON lists, a row each WIDEST positions of a frame."""
         found = []
         for task in self.tasks:
             for method in REFINED:
@@ -226,7 +227,10 @@ class Study(DiffusionStudy):
                 for i in np.unique(np.linspace(0, len(every) - 1, rows).round().astype(int)):
                     row = {"task": task, "method": NAMES[method], "frame": every[i]["label"]}
                     states = [STATES[colour] for colour in every[i]["colours"]]
-                    found.append(row | {"texts": json.dumps(every[i]["texts"]), "states": json.dumps(states)})
+                    for start in range(0, len(states), WIDEST):  # a longer cell would be cut
+                        part = slice(start, start + WIDEST)
+                        texts = json.dumps(every[i]["texts"][part])
+                        found.append(row | {"texts": texts, "states": json.dumps(states[part])})
         return pd.DataFrame(found)
 
     def _frames(self, task: str, method: str, item: int) -> list[dict]:

@@ -22,7 +22,7 @@ def by_capability(gains: pd.DataFrame, tasks: Sequence[str], forms: Sequence[str
                 rows = gains[(gains.form == form) & (gains.task == task) & (gains.share == share)]
                 rows = rows.sort_values("capability")
                 ends = rows.difference, rows.low, rows.high
-                figures.bars(axis, f"{task}, {share} a forward", rows.capability, *ends, ls=style, **look)
+                figures.bars(axis, f"{task}, {share} a forward", rows.capability, *ends, **look | {"ls": style})
         axis.set_xlabel("capability: % right, greedy, one a forward")
     axes[0].set_ylabel("TOLERATOR minus vanilla, points")
     figures.name_ends(axes)
@@ -56,7 +56,7 @@ def by_strictness(gains: pd.DataFrame, tasks: Sequence[str], forms: Sequence[str
         axis.axhline(0, **figures.LINE)
         for task, look in figures.looks(tasks).items():
             rows = gains[(gains.form == form) & (gains.task == task)].sort_values("strictness")
-            figures.bars(axis, task, rows.strictness, rows.difference, rows.low, rows.high, ls="", **look)
+            figures.bars(axis, task, rows.strictness, rows.difference, rows.low, rows.high, **look | {"ls": ""})
         axis.set_xlabel("strictness")
     axes[0].set_ylabel("TOLERATOR minus vanilla, points")
     figures.name_ends(axes)

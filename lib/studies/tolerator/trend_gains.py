@@ -197,7 +197,7 @@ class Gains(BaseStudy):
         return of_refining(rows[rows.share == self.shares[0]], self.tasks, BY_CHANCE)
 
     def figure_strictness(self):
-        """Gain against strictness at the larger budget: a point a task and model, the larger the more able."""
+        """Gain against strictness at the larger budget: a point a task and model."""
         found = self.strict.set_index(["task", "model"]).strictness
         rows = self.gains[(self.gains.form != "greedy") & (self.gains.share == self.shares[0])]
         rows = rows.assign(strictness=[found[row.task, row.model] for row in rows.itertuples()])
