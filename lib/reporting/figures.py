@@ -51,7 +51,8 @@ def looks(names: Sequence[str]) -> dict[str, dict]:
     """A colour and marker each name; further settings of one method are hollow and dashed. Names of which one is
     no method or task lie on a scale: they are settings in their order."""
     found = {name: _look(name) for name in names}
-    if None in found.values():
+    scaled = None in found.values()
+    if scaled:
         scale = sns.color_palette("viridis", len(found) + 1)[:-1]  # its yellow is lost on white
         found = dict(zip(found, zip(scale, "osD^vP<>Xp*d" * 2, strict=False), strict=True))
     seen: list[tuple] = []
@@ -60,6 +61,8 @@ def looks(names: Sequence[str]) -> dict[str, dict]:
         again = seen.count((colour, marker))
         seen.append((colour, marker))
         result[name] = {"color": colour, "marker": marker} | AGAIN[min(again, len(AGAIN) - 1)]
+        if scaled and len(found) > 8 and len(result) % 2 == 0:  # neighbours on so fine a scale look the same
+            result[name]["ls"] = "--"
     return result
 
 
