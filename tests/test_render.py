@@ -217,6 +217,7 @@ def test_a_home_that_cannot_be_written_is_not_needed(site, tmp_path, monkeypatch
     for name in ("JUPYTER_RUNTIME_DIR", "MPLCONFIGDIR", "HF_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
         monkeypatch.delenv(name, raising=False)
     assert set(homes(tmp_path)) >= {"JUPYTER_RUNTIME_DIR", "MPLCONFIGDIR", "HF_HOME"}
+    assert (tmp_path / "ipython").is_dir(), "IPython warns in every page where it would have to make its parent"
     assert (render(tmp_path / "notebooks/good.ipynb", "smoke", **site) / "good.html").exists()
 
 

@@ -70,7 +70,8 @@ def page(claims: list[dict]) -> str:
         "",
         "Written by `make report` from the results. *Printed* is theirs, on their models; *here* is ours, on models "
         "of 0.6 to 135 million parameters, with the interval that the verdict is from: 95 % over all tests of its "
-        f"table (Holm). **{HOLDS}**: the interval lies above none, and where it ends below what is printed it says *{LESS}*. "
+        f"table (Holm). **{HOLDS}**: the interval lies above none, and where it ends below what is printed it says "
+        f"*{LESS}*. "
         "**refuted**: it lies below none. **equivalent**: the two differ by less than the margin, a point or 5 %. "
         f"**{OPEN}**: none of these; *needs* is how many items would decide it in four of five cases. The rule "
         "is in `lib/reporting/claims.py`.",

@@ -215,6 +215,7 @@ def homes(folder: Path = BUILD / "home") -> dict[str, str]:
 
     The start-up files of a user's own IPython never reach a notebook.
     """
+    (folder / "ipython").mkdir(parents=True, exist_ok=True)  # IPython warns where it would have to make its parent
     found = {"IPYTHONDIR": str(folder / "ipython")}
     if not _writable(Path.home()):
         others = {"JUPYTER_RUNTIME_DIR": "jupyter", "MPLCONFIGDIR": "matplotlib", "HF_HOME": "huggingface"}
