@@ -157,7 +157,7 @@ class Study(BaseStudy):
 
     def figure_learning(self):
         """Training loss, and mean T-hat and P-hat of a batch, against the step; a line a variant."""
-        figure, axes = figures.panels(("loss (losses differ in kind)", "mean temperature", "mean top-p"))
+        figure, axes = figures.panels(("loss (losses differ in kind)", "mean temperature", "mean top-p"), width=5)
         looks = figures.looks(list(self.names.values()))
         for heads, name in self.names.items():
             rows, look = learning_curve(heads), looks[name]
