@@ -5,18 +5,20 @@ import inspect
 import json
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import nbformat
 import pandas as pd
 import pytest
+import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from lib.errors import redacted
 from lib.reporting.html import POLICY, TAGS, clean, page_of, prepared
 from lib.reporting.inert import csv_cell, csv_table, inert, label_text, markdown, markdown_cell
 from lib.studies import STUDIES, study_of
-from lib.studies.tolerator.steps import _draw
+from lib.studies.tolerator.frames import frames_of, rows_of, scrolled, strip
 
 DOT = base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"0" * 40).decode()
 HOSTILE = {
@@ -171,13 +173,37 @@ def test_text_is_as_it_was_where_nothing_in_it_acts():
 
 
 def test_a_label_is_no_mathematics_and_a_strip_of_hostile_tokens_is_drawn(tmp_path):
-    figure, axis = plt.subplots()
+    frame = {"label": "fill 1", "texts": ["$x_$", inert("\0"), inert("\ud800")], "states": ["kept"] * 3}
+    figure = strip([frame])
+    axis = figure.axes[0]
+    axis.axis("on")
     axis.set_xticks(range(3), [label_text(text) for text in ("$\\frac{$", "\x1b[31m", "\ud800")])
-    _draw(axis, 0, {"label": "fill 1", "texts": ["$x_$", inert("\0"), inert("\ud800")], "colours": ["white"] * 3})
     figure.savefig(tmp_path / "f.png")
     figure.savefig(tmp_path / "f.svg")
     assert not [char for char in ACTS if char in (tmp_path / "f.svg").read_text()]
     plt.close(figure)
+
+
+def test_a_frame_says_what_happened_to_each_position():
+    """[MASK] is 9 and the end 8; by hand: first kept 3, then 3 again, 4 for 3, and the rest as it was."""
+    family = SimpleNamespace(mask_id=9, eot_ids=(8,))
+    model = SimpleNamespace(family=family, tokenizer=SimpleNamespace(decode=lambda ids: f"<{ids[0]}>"))
+    canvases = [[3, 3, 9, 8], [3, 4, 9, 8]]
+    redrawn = [[True, True, False, True], [True, True, False, False]]
+    events = [
+        {"stage": stage, "tokens": torch.tensor([tokens]), "changed": torch.tensor([drawn])}
+        for stage, tokens, drawn in zip(("fill", "refine"), canvases, redrawn, strict=True)
+    ]
+    frames = frames_of(model, events, 0)
+    assert [frame["label"] for frame in frames] == ["fill 1", "refine 2"]
+    assert frames[0]["states"] == ["changed", "changed", "masked", "changed"]
+    assert frames[1]["states"] == ["redrawn", "changed", "masked", "kept"]
+    assert frames[1]["texts"] == ["<3>", "<4>", "", "\u25a0"]
+    assert "&lt;3&gt;<strong>&lt;4&gt;</strong>_\u25a0" in scrolled(frames)
+    long = [{"label": "fill 1", "texts": ["\\x1b"] * 150, "states": ["redrawn"] * 150}]
+    table = csv_table(pd.DataFrame(rows_of(long)))
+    assert [len(json.loads(cell)) for cell in table.texts] == [64, 64, 22], "no cell is cut"
+    assert sum((json.loads(cell) for cell in table.states), []) == ["redrawn"] * 150
 
 
 def test_markdown_holds_no_html_and_a_cell_stays_a_cell():

@@ -1,11 +1,7 @@
 """What refinement does: canvases step by step, answers it fixes and breaks, the kinds of error that are left."""
 
-import json
-from base64 import b64encode
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
-from io import BytesIO
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,7 +13,6 @@ from lib.analysis.stats import corrected, paired_difference
 from lib.decoding.trace import Decoded, Trace
 from lib.reporting import figures
 from lib.reporting.claims import OWN, Claim, above_floor, more
-from lib.reporting.inert import inert
 from lib.reporting.tables import percent
 from lib.running.identity import items_of
 from lib.running.one_batch import model_of
@@ -26,15 +21,13 @@ from lib.running.run import Run
 from lib.studies.base import SHORT
 from lib.studies.tolerator.answer_errors import ERRORS, FALSE_WORKING
 from lib.studies.tolerator.base import MILD, DiffusionStudy
+from lib.studies.tolerator.frames import frames_of, rows_of, scrolled, spread, strip
 from lib.tasks import get_task
 from lib.tasks.sandbox import require_consent
 
 BATCH = 64
 NAMES = {"vanilla": "vanilla", "tolerator": "TOLERATOR", "mild": "mild TOLERATOR, fill-up at 0.3"}
 REFINED = ("tolerator", "mild")
-MASK, REDRAWN, CHANGED = "0.75", "#fde0c5", "#f0746e"
-WIDEST = 64
-STATES = {MASK: "masked", REDRAWN: "redrawn", CHANGED: "changed", "white": "kept"}
 
 
 @dataclass(frozen=True)
@@ -193,61 +186,24 @@ class Study(DiffusionStudy):
 
     def figure_strip(self, task: str, method: str = "tolerator", item: int = 0, rows: int = 16):
         """A film strip: the canvas of one response at up to `rows` of its steps; masks grey, changed tokens red."""
-        frames = self._frames(task, method, item)
-        chosen = np.unique(np.linspace(0, len(frames) - 1, rows).round().astype(int))
-        figure, axis = plt.subplots(figsize=(0.3 * self.canvas(task) + 1.5, 0.27 * len(chosen) + 0.5))
-        for y, i in enumerate(chosen):
-            _draw(axis, -y, frames[i])
-        axis.set(xlim=(-6, self.canvas(task)), ylim=(-len(chosen) + 0.4, 0.6))
-        axis.axis("off")
-        return figure
+        return strip(spread(self._frames(task, method, item), rows))
 
     def slider(self, task: str, method: str = "tolerator", item: int = 0) -> str:
-        """HTML without a script: every step of one response, a picture a step, in a box that scrolls."""
-        pictures = []
-        for frame in self._frames(task, method, item):
-            figure, axis = plt.subplots(figsize=(0.3 * self.canvas(task) + 1.5, 0.35))
-            _draw(axis, 0, frame)
-            axis.set(xlim=(-6, self.canvas(task)), ylim=(-0.6, 0.6))
-            axis.axis("off")
-            file = BytesIO()
-            figure.savefig(file, format="png", dpi=80, metadata={"Software": None})
-            plt.close(figure)
-            said = escape(f"{frame['label']}: {''.join(text or '_' for text in frame['texts'])}")
-            picture = b64encode(file.getvalue()).decode()
-            pictures.append(f'<img alt="{said}" src="data:image/png;base64,{picture}">')
-        return f'<div style="max-height: 22rem; overflow-y: auto">{"<br>".join(pictures)}</div>'
+        """HTML without a script: every step of one response, a line a step, in a box that scrolls."""
+        return scrolled(self._frames(task, method, item))
 
     def frames(self, rows: int = 16) -> pd.DataFrame:
-        """The frames of the strips: `texts` and `states` as JSON lists, a row each WIDEST positions of a frame."""
-        found = []
-        for task in self.tasks:
-            for method in REFINED:
-                every = self._frames(task, method, 0)
-                for i in np.unique(np.linspace(0, len(every) - 1, rows).round().astype(int)):
-                    row = {"task": task, "method": NAMES[method], "frame": every[i]["label"]}
-                    states = [STATES[colour] for colour in every[i]["colours"]]
-                    for start in range(0, len(states), WIDEST):  # a longer cell would be cut
-                        part = slice(start, start + WIDEST)
-                        texts = json.dumps(every[i]["texts"][part])
-                        found.append(row | {"texts": texts, "states": json.dumps(states[part])})
+        """The frames of the strips by task and method; see frames.py."""
+        found = [
+            {"task": task, "method": NAMES[method]} | row
+            for task in self.tasks
+            for method in REFINED
+            for row in rows_of(spread(self._frames(task, method, 0), rows))
+        ]
         return pd.DataFrame(found)
 
     def _frames(self, task: str, method: str, item: int) -> list[dict]:
-        """One response step by step: label, tokens as text, and the colour of each position."""
-        model, frames, before = model_of(self.model, self.device), [], None
-        shown = {model.family.mask_id: ""} | dict.fromkeys(model.family.eot_ids, "\u25a0")
-        for number, event in enumerate(self.events[task, method], 1):
-            tokens, redrawn = event["tokens"][item], event["changed"][item]
-            new = redrawn if before is None else tokens != before
-            colours = [
-                MASK if i == model.family.mask_id else CHANGED if n else REDRAWN if r else "white"
-                for i, n, r in zip(tokens.tolist(), new.tolist(), redrawn.tolist(), strict=True)
-            ]
-            texts = [inert(shown.get(i, model.tokenizer.decode([i]))) for i in tokens.tolist()]
-            frames.append({"label": f"{event['stage']} {number}", "texts": texts, "colours": colours})
-            before = tokens
-        return frames
+        return frames_of(model_of(self.model, self.device), self.events[task, method], item)
 
     def claims(self) -> list[Claim]:
         """Refinement mends the fill-up: right answers at the end minus after the fill-up, paired; p after Holm."""
@@ -298,11 +254,3 @@ def _kind(correct: int, error: str) -> str:
 def _filled(events: list[dict]) -> int:
     """Index of the last event of the fill-up."""
     return max(i for i, event in enumerate(events) if event["stage"] == "fill")
-
-
-def _draw(axis, y: float, frame: dict) -> None:
-    axis.text(-0.5, y, frame["label"], fontsize=8, color="0.4", ha="right", va="center")
-    for x, (text, colour) in enumerate(zip(frame["texts"], frame["colours"], strict=True)):
-        axis.add_patch(plt.Rectangle((x, y - 0.45), 1, 0.9, color=colour, ec="white", lw=0.5))
-        at = {"fontsize": 7, "ha": "center", "va": "center", "clip_on": True}
-        axis.text(x + 0.5, y, text, family="monospace", parse_math=False, **at)
