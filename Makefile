@@ -18,7 +18,7 @@ export HF_HUB_DISABLE_TELEMETRY = 1
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-env: .venv/ready ## make .venv from uv.lock
+env: .venv/ready $(if $(filter ray%,$(ENGINE)),.venv/bin/ray) ## make .venv from uv.lock
 
 .venv/ready: pyproject.toml uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
@@ -28,6 +28,11 @@ env: .venv/ready ## make .venv from uv.lock
 	build/uv/bin/uv sync --frozen --python $(PYTHON) $(EXTRAS) || \
 	  UV_SYSTEM_CERTS=1 build/uv/bin/uv sync --frozen --python $(PYTHON) $(EXTRAS)
 	@touch $@
+
+# For ENGINE=ray, in an environment that was made without it.
+.venv/bin/ray: | .venv/ready
+	build/uv/bin/uv sync --frozen --python $(PYTHON) $(EXTRAS) || \
+	  UV_SYSTEM_CERTS=1 build/uv/bin/uv sync --frozen --python $(PYTHON) $(EXTRAS)
 
 # Code that a model wrote runs only in the sandbox (lib/tasks/sandbox.py), and only when this is set.
 reproduce smoke render train lab: export ALLOW_CODE_EXECUTION ?= 1

@@ -8,7 +8,6 @@ import pytest
 from scipy.stats import norm
 
 from lib.analysis.corrected import equivalence, items_needed, power, simultaneous
-from lib.analysis.fitness import to_compare
 from lib.analysis.stats import Estimate, corrected
 from lib.paths import RESULTS
 from lib.reporting.claims import (
@@ -34,10 +33,11 @@ from lib.reporting.claims import (
     multiple,
     records,
     said,
-    where_fit,
     within,
 )
 from lib.reporting.ledger import NAMES, counts, ledger, page, unjudged
+
+EXCLUDED_OR_NOT = Estimate(0.5, -1.5, 2.5, 100), Estimate(2, -1, 5, 100)
 
 
 @pytest.mark.parametrize(
@@ -47,10 +47,11 @@ from lib.reporting.ledger import NAMES, counts, ledger, page, unjudged
         (3, 1, 5, 0, HOLDS, ""),
         (3, 1, 5, 6, HOLDS, LESS),
         (-3, -5, -1, 2, REFUTED, ""),
-        (0, -0.6, 0.6, 2, EQUIVALENT, ""),
+        (0, -0.6, 0.6, 2, EQUIVALENT, LESS),
         (0, -1.1, 1.1, 0, EQUIVALENT, ""),  # the ends of two one-sided tests are nearer
-        (0, -1.3, 1.3, 2, OPEN, ""),
-        (-2, -4, 0.1, 2, OPEN, ""),  # what is printed is excluded, and yet the direction is not known
+        (0, -1.3, 1.3, 2, OPEN, LESS),
+        (1, -1.3, 3.3, 2, OPEN, ""),
+        (-2, -4, 0.1, 2, OPEN, LESS),  # what is printed is excluded, and yet the direction is not known
         (0, -3, 3, 0, OPEN, ""),
         (math.nan, math.nan, math.nan, 2, UNMEASURED, ""),
     ],
@@ -79,7 +80,6 @@ def test_bounds_are_decided_by_the_whole_interval():
 def test_what_is_near_zero_or_unfit_decides_nothing():
     refuted = more(Estimate(-3, -5, -1, 9))
     assert above_floor(refuted, 3.0, 9.9).verdict == UNTESTABLE and above_floor(refuted, 3.0, 10.0) == refuted
-    assert where_fit(refuted, to_compare(10)).verdict == UNTESTABLE and where_fit(refuted, to_compare(50)) == refuted
 
 
 def normal(value, error, n=100):
@@ -152,6 +152,10 @@ def test_a_record_has_what_the_ledger_shows():
     assert said(first) == "holds, less than printed" and first["needed"] is None and 99 < first["power"] <= 100
     assert as_text(first) == "3.00 [0.71, 5.29] points, n = 1,200"
     assert rows[3]["needed"] is None and rows[1]["power"] is None
+    excluded, open_ = (records([Claim("Table 1", "x", "", e, "points", more(e, 4))])[0] for e in EXCLUDED_OR_NOT)
+    assert said(excluded) == "undecided, less than printed" and said(open_) == "undecided"
+    assert open_["needed"] == items_needed(EXCLUDED_OR_NOT[1], 4, 1.0), "items for what is printed"
+    assert excluded["needed"] == items_needed(EXCLUDED_OR_NOT[0], 0, 1.0) > 100, "what is printed is excluded already"
     json.dumps(rows, allow_nan=False)
     assert (
         as_text(records([Claim(OWN, "x", "", Estimate(*[math.nan] * 3, 0), "", Ruling(UNTESTABLE))])[0]) == UNMEASURED
@@ -176,10 +180,10 @@ def test_no_row_of_the_committed_ledger_contradicts_its_interval():
         if margin is None or row["verdict"] in (UNTESTABLE, UNMEASURED) or low is None or high is None:
             continue
         zero = 1 if row["unit"].startswith("times") else 50 if "wordings" in row["unit"] else 0
-        # Corrected intervals are rounded to three decimals.
+        # Corrected intervals are rounded to four decimals.
         assert (row["verdict"] == HOLDS) == (low > zero), row
         assert (row["verdict"] == REFUTED) == (high < zero), row
-        assert not row["size"] or row["verdict"] == HOLDS
+        assert not row["size"] or row["verdict"] in (HOLDS, EQUIVALENT, OPEN)
         if row["verdict"] == EQUIVALENT:
             assert zero - margin < row["value"] < zero + margin
     assert page(rows) == (RESULTS / "claims.md").read_text()

@@ -300,7 +300,15 @@ def test_what_was_found_is_said_by_the_numbers_alone():
     assert "3 points fewer [-4, -2] in code" in line
     assert line.endswith("(Notebooks [10](results/night/10_autodeco_scores/10_autodeco_scores.ipynb).)")
     assert findings({names[0]: found[names[0]]}) == [], "a sentence that lacks a number is left out"
-    assert in_words(entry | {"value": 1.2, "low": 1.1, "high": 1.3, "unit": "times"}) == "1.2 times [1.1, 1.3]"
+    cases = {
+        ("times", 1.2, 1.1, 1.3): "1.2 times [1.1, 1.3]",
+        ("times", 1.2, 0.9, 1.3): "1.2 times [0.9, 1.3] (not told apart)",
+        ("points", 0.1, -0.3, 0.5): "0.1 points more [-0.3, 0.5] (equal within a point)",
+        ("points", 1, 0.5, 1.5): "1 point more [0.5, 1.5]",
+        ("%", 0.2, -0.5, 0.8): "+0.2 % [-0.5, 0.8] (not told apart)",
+    }
+    for (unit, value, low, high), words in cases.items():
+        assert in_words(entry | {"unit": unit, "value": value, "low": low, "high": high}) == words
     assert {name for paper in SENTENCES.values() for s in paper for name in BRACED.findall(s)} <= set(DESCRIPTIONS)
 
 

@@ -261,7 +261,7 @@ def test_ray_that_is_missing_names_its_cure(monkeypatch):
     monkeypatch.setenv("ENGINE", "ray")
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.setattr(by_ray, "_POOLS", {})
-    with pytest.raises(UserError, match="ENGINE=ray needs Ray: .*--extra ray"):
+    with pytest.raises(UserError, match="ENGINE=ray needs Ray: .*make env ENGINE=ray"):
         list(workers.results(abs, [1]))
     monkeypatch.setattr(sys, "prefix", "/here/.venv-vllm")
     with pytest.raises(UserError, match="`make env-vllm` puts it into /here/.venv-vllm"):

@@ -196,5 +196,5 @@ def _ray():
 def _cure() -> str:
     """How Ray comes into the environment in use."""
     by_vllm = Path(sys.prefix).name == ".venv-vllm"
-    command = "`make env-vllm`" if by_vllm else "`uv sync --frozen --extra small --extra ray`"
+    command = "`make env-vllm`" if by_vllm else "`make env ENGINE=ray`"
     return f"{command} puts it into {sys.prefix}, or leave ENGINE unset"

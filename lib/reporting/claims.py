@@ -3,12 +3,13 @@
 One rule for all rows. A row has one interval, corrected for the tests of its table (lib/analysis/corrected.py), and
 that alone decides, so that no row can contradict its interval. Of a claim «more than zero, by about c»:
 
-- **holds**: the interval lies above zero; *less than printed* where it ends below c.
+- **holds**: the interval lies above zero.
 - **refuted**: it lies below zero.
 - **equivalent**: neither, and the interval of two one-sided tests lies within the margin, which is stated beforehand:
   MARGIN for what is in points or percent, RATIO for what is in times. Whoever is told so need not choose.
-- **undecided**: none of these; then the row says with how many items the printed effect, or without one the margin,
-  would be seen in four of five cases.
+- **undecided**: none of these; then the row says with how many items the printed effect would be seen in four of
+  five cases; the margin, where none is printed or the interval excludes it.
+- *less than printed*, of the first, third and fourth: the interval ends below c.
 - **not testable here**: the models or tasks cannot show it. **not measured**: nothing was.
 """
 
@@ -16,7 +17,6 @@ import math
 from dataclasses import asdict, dataclass, field, replace
 
 from lib.analysis.corrected import equivalence, items_needed, power, simultaneous
-from lib.analysis.fitness import Fitness
 from lib.analysis.stats import Estimate
 
 HOLDS, REFUTED, EQUIVALENT, OPEN = "holds", "refuted", "equivalent", "undecided"
@@ -67,13 +67,13 @@ def more(e: Estimate, claimed: float = 0.0, zero: float = 0.0, margin: float = M
     """On «more than `zero`, by about `claimed` - `zero`»; see the rule above."""
     low, high = simultaneous(e, zero)
     effect = claimed - zero if claimed else 0.0
-    found = Ruling(OPEN, low, high, effect, margin)
+    found = Ruling(OPEN, low, high, effect, margin, LESS if effect > 0 and high < claimed else "")
     if math.isnan(e.value):
         return replace(found, verdict=UNMEASURED)
     if low > zero:
-        return replace(found, verdict=HOLDS, size=LESS if effect > 0 and high < claimed else "")
+        return replace(found, verdict=HOLDS)
     if high < zero:
-        return replace(found, verdict=REFUTED)
+        return replace(found, verdict=REFUTED, size="")
     return replace(found, verdict=EQUIVALENT) if equivalence(e, zero, margin) else found
 
 
@@ -109,11 +109,6 @@ def above_floor(ruling: Ruling, *accuracies: float, floor: float = 10.0) -> Ruli
     return ruling if max(accuracies) >= floor else replace(ruling, verdict=UNTESTABLE, size="")
 
 
-def where_fit(ruling: Ruling, cell: Fitness) -> Ruling:
-    """The ruling, unless the cell that it is from is not fit for it; see lib/analysis/fitness.py."""
-    return ruling if cell.fit else replace(ruling, verdict=UNTESTABLE, size="")
-
-
 def records(claims: list[Claim]) -> list[dict]:
     """Claims as they are stored beside a result, rounded."""
     return [_record(claim) for claim in claims]
@@ -130,7 +125,7 @@ def _record(claim: Claim) -> dict:
     effect = abs(ruling.claimed)
     row["power"] = _number(power(e, effect)) if effect else None
     decided = ruling.verdict != OPEN or ruling.margin is None
-    row["needed"] = None if decided else items_needed(e, effect, ruling.margin)
+    row["needed"] = None if decided else items_needed(e, 0 if ruling.size else effect, ruling.margin)
     return row
 
 
@@ -156,7 +151,7 @@ def _shown(value: float | None) -> str:
 
 def _number(value: float | None) -> float | None:
     """Rounded; None for what was not measured, which JSON has no number for."""
-    return round(float(value), 3) if value is not None and math.isfinite(value) else None
+    return round(float(value), 4) if value is not None and math.isfinite(value) else None
 
 
 def _p(value: float | None) -> float | None:

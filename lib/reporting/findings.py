@@ -5,6 +5,8 @@ A sentence that names a headline which no result has is left out. In braces stan
 
 import re
 
+from lib.reporting.claims import MARGIN
+
 SENTENCES = {
     "AutoDeco": (
         "Against default sampling its heads score {autodeco_vs_default_math} in math, {autodeco_vs_default_qa} in "
@@ -12,13 +14,18 @@ SENTENCES = {
         "Against a constant at their own mean setting, which nobody has to train: "
         "{autodeco_vs_mean_constant_math} in math, {autodeco_vs_mean_constant_qa} in facts, "
         "{autodeco_vs_mean_constant_code} in code.",
-        "Of 64 draws in math one is right, against default sampling, for {autodeco_passk_gain}.",
+        "With 64 draws at least one is right on {autodeco_passk_gain} of the math questions than with default "
+        "sampling.",
         "Heads trained by reward against a constant that was tuned as long: {autodeco_reward_heads_vs_constant}.",
-        "Inside of speculative decoding the heads write {composition_autodeco_speculative_speed} as fast as alone.",
+        "Inside of speculative decoding, with heads in target and draft, it is "
+        "{composition_autodeco_speculative_speed} as fast as alone.",
     ),
     "TOLERATOR": (
-        "At equal forwards, against vanilla decoding, it scores {tolerator_vs_vanilla_worded} in math in sentences, "
-        "{tolerator_vs_vanilla_terse} on the same questions as bare chains, {tolerator_vs_vanilla_logic} in Sudoku.",
+        "At equal forwards (16, in Sudoku 8), against vanilla decoding, it scores {tolerator_vs_vanilla_worded} in "
+        "math in sentences, {tolerator_vs_vanilla_terse} on the same questions as bare chains, "
+        "{tolerator_vs_vanilla_logic} in Sudoku.",
+        "Without its penalty on the end of text and at vanilla's temperature it scores "
+        "{tolerator_without_penalty_vs_published} than as published.",
         "On a model that learned to mend wrong tokens: {tolerator_vs_vanilla_corrector}.",
         "WINO, which takes tokens back too, against greedy vanilla decoding: {wino_vs_vanilla_worded} in math.",
         "Learned temperatures in the fill-up against a constant at their mean: {fill_up_heads_vs_constant}.",
@@ -27,25 +34,26 @@ SENTENCES = {
         "At its published tau it writes {mtad_vs_speculative_speed_published_tau} as fast as speculative decoding, "
         "{mtad_vs_speculative_speed_published_tau_ar_2m} with a larger draft.",
         "With a weak draft, draft length 3 and tau 0.05, on prompts like those that the draft learned from: "
-        "{mtad_vs_speculative_speed} as fast.",
-        "Its texts are less perplexing than sampled ones by {mtad_perplexity_change_percent}.",
+        "{mtad_vs_speculative_speed} as fast; that is not the paper's setting.",
+        "Against sampled texts the perplexity of its texts changes by {mtad_perplexity_change_percent}.",
     ),
 }
 NAME = re.compile(r"\{(\w+)\}")
 
 
-def findings(entries: dict[str, dict], prefix: str = "") -> list[str]:
+def findings(entries: dict[str, dict], prefix: str = "", most: int | None = None) -> list[str]:
     """A Markdown list, a paper an entry; links to the reports begin with `prefix`."""
-    return [f"- **{paper}**: {words}" for paper, words in findings_of(entries, prefix).items()]
+    return [f"- **{paper}**: {words}" for paper, words in findings_of(entries, prefix, most).items()]
 
 
-def findings_of(entries: dict[str, dict], prefix: str = "") -> dict[str, str]:
-    """Paper -> its sentences that can be told, with links to the reports."""
+def findings_of(entries: dict[str, dict], prefix: str = "", most: int | None = None) -> dict[str, str]:
+    """Paper -> its sentences that can be told, the first `most` of them, with links to the reports."""
     found = {}
     for paper, sentences in SENTENCES.items():
         told = [
             s for s in sentences if all(entries.get(name, {}).get("value") is not None for name in NAME.findall(s))
         ]
+        told = told[:most]
         if not told:
             continue
         text = " ".join(NAME.sub(lambda m: in_words(entries[m[1]]), sentence) for sentence in told)
@@ -57,10 +65,22 @@ def findings_of(entries: dict[str, dict], prefix: str = "") -> dict[str, str]:
 
 
 def in_words(entry: dict) -> str:
-    """`1.03 points more [0.5, 1.6]`, `0.02 points fewer [-0.3, 0.2] (not told apart)` or `1.2 times [1.1, 1.4]`."""
+    """`1.03 points more [0.5, 1.6]`, `0.02 points fewer [-0.3, 0.2] (equal within a point)`, `1.2 times [1, 1.4]`."""
     value, low, high, unit = (entry[key] for key in ("value", "low", "high", "unit"))
     interval = "" if low is None else f" [{low:g}, {high:g}]"
+    told = "" if low is None else _told(low, high, unit)
     if unit != "points":
-        return f"{value:g} {unit}{interval}"
-    apart = "" if low is None or low > 0 or high < 0 else " (not told apart)"
-    return f"{abs(value):g} points {'more' if value >= 0 else 'fewer'}{interval}{apart}"
+        sign = "+" if unit == "%" and value > 0 else ""
+        return f"{sign}{value:g} {unit}{interval}{told}"
+    points = "point" if abs(value) == 1 else "points"
+    return f"{abs(value):g} {points} {'more' if value >= 0 else 'fewer'}{interval}{told}"
+
+
+def _told(low: float, high: float, unit: str) -> str:
+    """What an interval says of «no difference», for what is a difference or a ratio."""
+    zero = {"points": 0.0, "%": 0.0, "times": 1.0}.get(unit)
+    if zero is None or low > zero or high < zero:
+        return ""
+    if unit == "points" and -MARGIN < low and high < MARGIN:
+        return " (equal within a point)"
+    return " (not told apart)"

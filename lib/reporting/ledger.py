@@ -17,6 +17,7 @@ NAMES = {
     "mtad": "MTAD",
 }  # in a notebook's name, and as it is written
 OURS = "this study"  # whose the claims of the other notebooks are
+HEADINGS = {OURS: "This study: checks of its own models, compositions, advice"}
 UNJUDGED = Path(__file__).parent / "papers" / "unmeasured.csv"
 
 
@@ -70,11 +71,13 @@ def page(claims: list[dict]) -> str:
         "",
         "Written by `make report` from the results. *Printed* is theirs, on their models; *here* is ours, on models "
         "of 0.6 to 135 million parameters, with the interval that the verdict is from: 95 % over all tests of its "
-        f"table (Holm). **{HOLDS}**: the interval lies above none, and where it ends below what is printed it says "
-        f"*{LESS}*. "
-        "**refuted**: it lies below none. **equivalent**: the two differ by less than the margin, a point or 5 %. "
-        f"**{OPEN}**: none of these; *needs* is how many items would decide it in four of five cases. The rule "
-        "is in `lib/reporting/claims.py`.",
+        f"table (Holm). **{HOLDS}**: the interval lies above zero (of a ratio: above 1). **refuted**: below. "
+        "**equivalent**: the two differ by less than the margin, a point or 5 %. "
+        f"**{OPEN}**: none of these. *{LESS}*: the interval ends below the printed size. *needs*: items at which the "
+        "printed size, or where there is none or the interval excludes it the margin, would be told in four of five "
+        "cases. **not testable here**: measured, but these models or tasks cannot show it. **not measured**: the "
+        "papers' models or data would be needed. The rule is in `lib/reporting/claims.py`; words: "
+        "[glossary](../docs/glossary.md).",
         "",
         *count_table(claims),
     ]
@@ -85,13 +88,13 @@ def page(claims: list[dict]) -> str:
         missing = [row for row in own if not row["from"]]
         if not own:
             continue
-        lines += ["", f"## {paper}", *(_table(judged) if judged else [])]
+        lines += ["", f"## {HEADINGS.get(paper, paper)}", *(_table(judged) if judged else [])]
         if missing:
             lines += ["", f"### {paper}: not measured here", "", "| claim | where | printed | what would decide it |"]
             lines += ["|---|---|---|---|"]
             lines += [_line(row[key] for key in ("says", "where", "printed", "why")) for row in missing]
         if controls:
-            lines += ["", f"### {paper}: our controls, and findings seen again", *_table(controls)]
+            lines += ["", f"### {paper}: our controls, and repeats of a claim", *_table(controls)]
     return "\n".join(lines) + "\n"
 
 
@@ -100,7 +103,8 @@ def _table(rows: list[dict]) -> list[str]:
     for row in rows:
         link = f"[{row['from']}]({row['profile']}/{row['from']}/{row['from']}.ipynb)"
         needs = f"{row['needed']:,}" if row["needed"] else ""
-        where = "seen again" if row["kind"] == REPEAT else "" if row["where"] == OWN else row["where"]
+        where = "" if row["where"] == OWN else row["where"]
+        where = f"repeat of {where}" if row["kind"] == REPEAT else where
         lines.append(_line([f"**{said(row)}**", row["says"], row["printed"], as_text(row), needs, where, link]))
     return lines
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import nbformat
 
-from lib.reporting.claims import CLAIM, OWN, VERDICTS
+from lib.reporting.claims import CLAIM, CONTROL, REPEAT, VERDICTS
 from lib.reporting.findings import findings
 from lib.reporting.inert import markdown_cell
 from lib.reporting.ledger import count_table
@@ -27,7 +27,8 @@ def overview(results: Path, entries: dict[str, dict], claims: list[dict], descri
         "Models and tasks are small: what holds here is a reason to look, not a proof for eight billion parameters.",
         "",
         "## What holds",
-        "How the claims of the papers come out; our own controls and repeats of a finding are not counted.",
+        "How the claims of the papers come out ([what the words mean](claims.md)); our own controls and repeats of a "
+        "claim are not counted.",
         "",
         *count_table(claims),
         "",
@@ -68,7 +69,8 @@ def closing(results: Path, prefix: str = "") -> list[str]:
     """What stands below the findings: how their intervals are meant, and where it says what to take."""
     lines = [
         "",
-        "*Intervals here are for one comparison alone, 95 %, paired; the verdicts above correct for all of a table.*",
+        "*Intervals here are for one comparison alone, 95 %, paired; the verdicts above correct for all of a table, "
+        "so what is told apart here can be undecided there.*",
     ]
     for path in tightest_pages(results):
         if path.parent.name == ADVICE:
@@ -88,10 +90,10 @@ def title_of(manifest: Path) -> str:
 
 
 def verdicts_of(rows: list[dict]) -> str:
-    """`2 holds, 1 refuted`; where a paper's claims and our controls both are, apart."""
+    """`2 holds, 1 refuted`: of a paper's claims, of repeats and of our controls, apart."""
     parts = []
-    for words, own in (("", [r for r in rows if r["kind"] == CLAIM and r["where"] != OWN]),
-                       ("controls ", [r for r in rows if r["where"] == OWN])):  # fmt: skip
+    for words, kind in (("", CLAIM), ("repeats ", REPEAT), ("controls ", CONTROL)):
+        own = [row for row in rows if row["kind"] == kind]
         count = Counter(row["verdict"] for row in own)
         if own:
             parts.append(words + ", ".join(f"{count[v]} {v}" for v in VERDICTS if count[v]))

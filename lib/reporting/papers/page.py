@@ -24,7 +24,7 @@ def page(claims: list[dict]) -> str:
         "## What others found",
         "",
         "Theirs is on other models and tasks: what *differs* is a reason to look, not a refutation. What *cannot be "
-        "told apart here* has an interval on both sides of none.",
+        "told apart here* has an interval with zero in it (of a ratio: 1).",
         "",
         "| about | source | theirs | ours | beside |",
         "|---|---|---|---|---|",

@@ -70,9 +70,9 @@ def build(results: Path = RESULTS, site: Path = SITE) -> tuple[int, int, list[st
 
 LEGEND = (
     "Ours is on small models, theirs on large ones. A verdict follows from the corrected interval alone: "
-    "**holds** lies above none, **refuted** below, **equivalent** within a point or 5 %, **undecided** none of "
-    "these. *Needs* is how many items would decide it in four of five cases. Repeats of a finding and our own "
-    "controls are not counted."
+    "**holds** lies above zero (of a ratio: above 1), **refuted** below, **equivalent** within a point or 5 %, "
+    "**undecided** none of these; *less than printed* ends below the printed size. *Needs* is how many items would "
+    "decide it in four of five cases. Repeats of a claim and our own controls are not counted."
 )
 
 

@@ -5,7 +5,7 @@ from html import escape
 
 from lib.reporting.claims import CLAIM, CONTROL, REPEAT, VERDICTS, as_text, said
 
-KINDS = {CLAIM: "claims of the papers", CONTROL: "our controls", REPEAT: "seen again"}
+KINDS = {CLAIM: "claims of the papers", CONTROL: "our controls", REPEAT: "repeats of a claim"}
 
 
 def slug(words: str) -> str:

@@ -123,7 +123,7 @@ def framed_claim(task: str, lines: dict[tuple, list[dict]]) -> Claim:
     e = Estimate(found.tau, found.low, found.high, found.n, found.p)
     says = "the order of decoders flips with the prompt template"
     ruling = above_floor(Ruling(verdict, found.low, found.high), 100 * best.min())
-    return Claim(OWN, says, f"it does ({WHERE})", e, "tau", ruling)
+    return Claim(OWN, says, f"it does ({WHERE})", e, "Kendall's tau", ruling)
 
 
 def framed_reading(task: str, lines: dict[tuple, list[dict]]) -> str:

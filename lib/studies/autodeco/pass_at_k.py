@@ -92,7 +92,7 @@ class Study(PassAtK, BaseStudy):
             e = estimate_of(row)
             says = f"AutoDeco beats {row.against} at pass@{k} on {row.task}"
             if row.against == NAMES["default"]:
-                words = f"{gain:+.2f} points at k = 64"
+                words = f"{gain:+.2f} points in math at k = 64"
                 kind = CLAIM if PRINTED_ROWS.get(row.task, ("",))[0] == "Table 1" else REPEAT  # it is of mathematics
                 found.append(Claim("Tables 5-7", says, words, e, "points", more(e, gain), kind=kind))
             else:

@@ -208,7 +208,8 @@ class Study(BaseStudy):
         accuracy, found = self.summary.set_index(["label", "method"]).accuracy, []
         for row in self.comparisons.itertuples():
             if row.against in {NAMES[name] for name in shown} or row.method == NAMES["reward"]:
-                e, says = estimate_of(row), f"{row.method} beats {row.against} on {row.task}"
+                verb = "beat" if row.method == NAMES["reward"] else "beats"
+                e, says = estimate_of(row), f"{row.method} {verb} {row.against}, on {row.task}"
                 both = accuracy[row.task, row.method], accuracy[row.task, row.against]
                 found.append(Claim(OWN, says, "", e, "points", above_floor(more(e), *both)))
         return [*found, frames.framed_claim(self.framed_task, self.lines)]

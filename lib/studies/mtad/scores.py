@@ -120,7 +120,7 @@ class Study(DraftingStudy):
             Claim(
                 "abstract, v2",
                 "MTAD's texts are less perplexing than sampled ones",
-                "-21.2 %",
+                "21.2 % lower",
                 lower,
                 "% lower",
                 more(lower, 21.2),
