@@ -12,9 +12,10 @@ from lib.models.registry import Model
 from lib.models.study import build_tokenizer
 from lib.reporting.claims import HOLDS, LESS, OPEN, REFUTED, REPEAT
 from lib.running import identity, one_batch
+from lib.running.code import closure
 from lib.running.evaluation import run_all
 from lib.running.run import Run
-from lib.studies import base
+from lib.studies import base, study_of
 from lib.studies.mtad import clock
 from lib.studies.mtad.composition import Study as Composition
 from lib.studies.mtad.lossless import LOSSY, RULES, named
@@ -63,9 +64,8 @@ def test_a_round_is_the_same_items_for_every_way_and_the_next_one_has_others(pro
 
 def test_tokens_count_the_end_of_a_text_up_to_the_limit(monkeypatch):
     monkeypatch.setattr(clock, "responses", lambda run, items, samples, device: [{"tokens_kept": 6}])
-    s = Lossless(items=2, tasks=("qa",))
     short, long = (Run.of("study-ar", "country_sentences", "autoregressive", 2, max_new_tokens=n) for n in (6, 7))
-    assert (s._once(short, 0), s._once(long, 0)) == (6, 7)
+    assert [clock.once(run, 0, 1, "cpu") for run in (short, long)] == [6, 7]
 
 
 def test_ratios_are_of_totals_over_rounds_and_over_items():
@@ -237,3 +237,11 @@ def test_heads_in_a_run_change_its_texts_and_every_way_is_in_the_tables(pair):
     assert (rows.accepted[[name for name in rows.index if "," in name]] > 0).all()
     (entry,) = s.headlines().items()
     assert entry[0] == "composition_autodeco_speculative_speed" and entry[1]["n"] == 2
+
+
+@pytest.mark.parametrize("stem", ["34_mtad_speed", "35_mtad_real", "38_mtad_lossless", "39_composition"])
+def test_what_times_nothing_is_no_part_of_what_measures(stem):
+    """A figure, a claim or a notebook's parameters may change without the clock running again."""
+    names, _ = study_of(stem).measured_by()
+    used = {module for module, _ in closure(names)}
+    assert not [module for module in used if module.startswith(("lib.reporting", "lib.studies.base"))], used

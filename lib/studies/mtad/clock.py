@@ -45,7 +45,7 @@ class ClockedStudy(PairStudy):
         """The code that is timed, and what times it; the weights that can be trained anew."""
         timed = [name_of(DECODERS[name].decode) for name in cls.methods_by_clock]
         files = sorted(path for pattern in WEIGHTS for path in CHECKPOINTS.glob(pattern))
-        return [*timed, name_of(interleaved), (__name__, "ClockedStudy")], drafts() + files
+        return [*timed, *map(name_of, (interleaved, in_rounds))], drafts() + files
 
     @property
     def named_by_clock(self) -> tuple[str, ...]:
@@ -58,25 +58,9 @@ class ClockedStudy(PairStudy):
         return self.measurement("rounds", self._by_clock)
 
     def _by_clock(self) -> pd.DataFrame:
-        ways = {name: self._timed(name) for name in self.named_by_clock}
+        runs = {name: [self.all_runs[task, name] for task in self.tasks] for name in self.named_by_clock}
+        ways = {name: in_rounds(own, self.prompts, self.device) for name, own in runs.items()}
         return interleaved(ways, self.rounds, self.device).drop(columns="joules")
-
-    def _timed(self, name: str) -> Callable[[], int]:
-        """A call that decodes the next round's prompts by a way and returns its tokens."""
-        numbers = iter(range(10**6))
-
-        def run() -> int:
-            number = next(numbers)
-            return sum(self._once(self.all_runs[task, name], number) for task in self.tasks)
-
-        return run
-
-    def _once(self, run: Run, number: int) -> int:
-        """Decode the items of a run whose turn it is in a round, one after another: tokens."""
-        items, limit = items_of(run.task, run.split, run.items), dict(run.options)["max_new_tokens"]
-        chosen = [items[place % len(items)] for place in range(number * self.prompts, (number + 1) * self.prompts)]
-        lines = [responses(run, [item], [0], self.device)[0] for item in chosen]
-        return sum(min(line["tokens_kept"] + 1, limit) for line in lines)
 
     def timed(self) -> list[Timed]:
         """Every way so often, with the round that is not counted."""
@@ -161,3 +145,23 @@ def speed_claim(where: str, says: str, e: Estimate, ruling: Ruling, printed: str
 def told(e: Estimate, form: str = ".2f") -> str:
     """A value with its interval, as words have it."""
     return f"{e.value:{form}} [{e.low:{form.replace('+', '')}}, {e.high:{form.replace('+', '')}}]"
+
+
+# What is timed is a function and no method: the class has figures and words as well, which time nothing.
+def in_rounds(runs: list[Run], prompts: int, device: str) -> Callable[[], int]:
+    """A call that decodes the next round's prompts, so many of each run, and returns its tokens."""
+    numbers = iter(range(10**6))
+
+    def decode() -> int:
+        number = next(numbers)
+        return sum(once(run, number, prompts, device) for run in runs)
+
+    return decode
+
+
+def once(run: Run, number: int, prompts: int, device: str) -> int:
+    """Decode the items of a run whose turn it is in a round, one after another: tokens."""
+    items, limit = items_of(run.task, run.split, run.items), dict(run.options)["max_new_tokens"]
+    chosen = [items[place % len(items)] for place in range(number * prompts, (number + 1) * prompts)]
+    lines = [responses(run, [item], [0], device)[0] for item in chosen]
+    return sum(min(line["tokens_kept"] + 1, limit) for line in lines)
