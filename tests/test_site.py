@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import axe_core_python
@@ -19,7 +20,7 @@ from lib.paths import RESULTS
 from lib.reporting.claims import CLAIM, CONTROL, HOLDS, OPEN, VERDICTS
 from lib.reporting.site import claims as ledger_page
 from lib.reporting.site import tokens
-from lib.reporting.site.build import build, inspected
+from lib.reporting.site.build import build, in_short, inspected
 from lib.reporting.site.look import framed
 from lib.reporting.site.page import body, parts, smaller
 
@@ -220,3 +221,9 @@ def test_a_browser_shows_it_without_a_complaint(site):
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0", "--dump-dom"]
         done = subprocess.run(["chromium", *flags, path.as_uri()], capture_output=True, text=True, timeout=120)
         assert "</html>" in done.stdout and "CONSOLE" not in done.stderr, done.stderr[-500:]
+
+
+def test_a_papers_verdicts_in_a_sentence():
+    count = Counter({HOLDS: 3, OPEN: 9, "not measured": 13})
+    assert in_short(count) == "Of 12 claims that could be judged here: 3 hold, 9 undecided."
+    assert in_short(Counter({"not measured": 2})) == "Nothing is judged yet."

@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import shutil
+from collections import Counter
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,8 +13,9 @@ import mistune
 import nbformat
 
 from lib.paths import RESULTS, ROOT
+from lib.reporting.claims import HOLDS, UNMEASURED, VERDICTS
 from lib.reporting.findings import findings_of
-from lib.reporting.ledger import count_table
+from lib.reporting.ledger import count_table, counts
 from lib.reporting.overview import CHAPTERS, closing, title_of, verdicts_of
 from lib.reporting.papers.page import page as papers_page
 from lib.reporting.site import claims as ledger_page
@@ -59,7 +61,7 @@ def build(results: Path = RESULTS, site: Path = SITE) -> tuple[int, int, list[st
     table = ledger_page.table(sorted(claims, key=lambda row: not row["from"]))  # what was judged first
     text = f"<h1>Every claim</h1>{_markdown(LEGEND)}{choices}{table}"
     _write(site / "claims.html", framed("Every claim, with its verdict", text, top, style))
-    beside = f"<div class='wide'>{_to_pages(_markdown(papers_page(claims)))}</div>"
+    beside = f"<div class='wide' tabindex='0'>{_to_pages(_markdown(papers_page(claims)))}</div>"
     _write(site / "papers.html", framed("Beside the papers", beside, top))
     if shown:
         _write(site / "tokens.html", framed("Token by token", shown, top, tokens.STYLE))
@@ -86,21 +88,26 @@ def _page(path: Path, claims: list[dict], links: dict[str, str]) -> str:
         f"Code: <code>lib/studies/{module}.py</code>. Responses and tables: "
         f'<a href="../../results/{profile}/{stem}/manifest.json">results/{profile}/{stem}</a>.</p></footer>'
     )
-    table = f"<h2>Verdicts</h2><div class='wide'>{ledger_page.table(own, '')}</div>" if own else ""
+    table = f"<h2>Verdicts</h2><div class='wide' tabindex='0'>{ledger_page.table(own, '')}</div>" if own else ""
     return framed(title_of(path), body(notebook, stem) + table + foot, links)
 
 
 def _index(results: Path, found: list[Path], claims: list[dict], entries: dict[str, dict]) -> str:
-    opening = [
-        "# Do three decoding claims hold?",
-        "AutoDeco, TOLERATOR and MTAD, tried on small models that anyone can run. How their claims come out:",
-        "\n".join(count_table(claims)),
-        "[Every claim with its interval, n and what would decide it](claims.html); [what does not add up in the "
-        "papers and what others found](papers.html).",
+    links = (
+        "[Every claim with its interval, n and what would decide it](claims.html); [what does not add up in the papers "
+        "and what others found](papers.html)."
+    )
+    parts = [
+        "<h1>Do three decoding claims hold?</h1>",
+        "<p>AutoDeco, TOLERATOR and MTAD, on small models that anyone can run. How their claims come out:</p>",
+        "<div class='wide' tabindex='0'>",
+        _markdown("\n".join(count_table(claims))),
+        "</div>",
+        _markdown(links),
     ]
-    parts = [_markdown("\n\n".join(opening))]
     for paper, words in findings_of(entries).items():
-        parts.append(f"<h2>{escape(paper)}</h2>{_to_pages(_markdown(words))}{_figure(paper, found)}")
+        short = f"<p><strong>{escape(in_short(counts(claims)[paper]))}</strong></p>"
+        parts.append(f"<h2>{escape(paper)}</h2>{short}{_to_pages(_markdown(words))}{_figure(paper, found)}")
     parts.append(_to_pages(_markdown("\n".join(closing(results)))))
     parts.append("<h2>All pages</h2>")
     chapter = ""
@@ -113,6 +120,18 @@ def _index(results: Path, found: list[Path], claims: list[dict], entries: dict[s
         link = f'<a href="pages/{stem}.html">{escape(title_of(path))}</a>'
         parts.append(f"<p>{link}<br><small>{escape(path.parts[-3])}: {escape(verdicts)}</small></p>")
     return "\n".join(parts)
+
+
+def in_short(count: Counter) -> str:
+    """A paper's verdicts in a sentence."""
+    judged = {verdict: count[verdict] for verdict in VERDICTS if verdict != UNMEASURED and count[verdict]}
+    if not judged:
+        return "Nothing is judged yet."
+    words = {HOLDS: "hold"}  # of several
+    told = [
+        f"{number} {words.get(verdict, verdict) if number > 1 else verdict}" for verdict, number in judged.items()
+    ]
+    return f"Of {sum(judged.values())} claims that could be judged here: {', '.join(told)}."
 
 
 def _figure(paper: str, found: list[Path]) -> str:

@@ -9,6 +9,7 @@ main { max-width: 48rem } p, li { max-width: 42rem }
 nav.top { border-bottom: 1px solid var(--line); padding: .6rem 1rem; font-size: .9rem }
 nav.top a { margin-right: 1rem; white-space: nowrap }
 .answer { border-left: 4px solid var(--link); padding: .1rem 1rem; margin: 1.5rem 0 }
+figure { margin: 1rem 0 } figcaption { font-size: .85rem }
 .wide { overflow-x: auto } .wide table { min-width: 34rem }
 table.ledger td, table.ledger th { text-align: left } table.ledger { font-size: .85rem; width: 100% }
 td.verdict { font-weight: 600; white-space: nowrap } td.verdict small { font-weight: 400 }
