@@ -94,8 +94,8 @@ def _page(path: Path, claims: list[dict], links: dict[str, str]) -> str:
 
 def _index(results: Path, found: list[Path], claims: list[dict], entries: dict[str, dict]) -> str:
     links = (
-        "[Every claim with its interval, n and what would decide it](claims.html); [what does not add up in the papers "
-        "and what others found](papers.html)."
+        "[Every claim with its interval, n and what would decide it](claims.html); [what does not add up in the "
+        "papers and what others found](papers.html)."
     )
     parts = [
         "<h1>Do three decoding claims hold?</h1>",
