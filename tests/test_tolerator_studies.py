@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from lib.analysis.stats import paired_difference, paired_mean_difference
 from lib.errors import UserError
@@ -276,12 +275,13 @@ def test_a_gain_is_compared_with_a_gain_on_the_same_items():
         "tolerator_vs_vanilla_worded": 50,
         "tolerator_vs_vanilla_terse": -25,
         "tolerator_vs_vanilla_corrector": 25,
+        "tolerator_without_penalty_vs_published": -75,
         "wino_vs_vanilla_worded": 0,
     }, "the corrector is judged on the tasks without the contrast"
 
 
 def test_a_claim_that_tolerator_beats_a_rival_turns_the_difference():
-    study = rivals_of({("math", "plain", "TOLERATOR, equal"): [1, 1, 1, 0]}, tasks=("math",), corrector="")
+    study = rivals_of({("math", "plain", rivals.BARE): [1, 1, 1, 0]}, tasks=("math",), corrector="")
     costs = dict.fromkeys(("target_forwards", "positions", "tokens_kept", "seconds"), 1) | {
         "status": "ok",
         "joules": None,
@@ -290,9 +290,9 @@ def test_a_claim_that_tolerator_beats_a_rival_turns_the_difference():
         for line in lines:
             line.update(costs)
     here = {claim.says: claim.here.value for claim in study.claims()}
-    assert here["TOLERATOR, equal beats RCR, mean of the tasks, middle budget"] == 75
+    assert here["TOLERATOR, no penalty, 0.3 beats RCR, mean of the tasks, middle budget"] == 75
     assert here["RCR beats vanilla, mean of the tasks, middle budget"] == 0
-    assert "TOLERATOR, equal beats TOLERATOR, equal, mean of the tasks, middle budget" not in here
+    assert "TOLERATOR, no penalty, 0.3 beats TOLERATOR, no penalty, 0.3, mean of the tasks, middle budget" not in here
 
 
 def test_texts_that_differ_are_counted_of_each_item():
@@ -380,21 +380,6 @@ def test_steps_begin_with_the_fill_up_and_end_as_the_runs_do(random_models):
     assert stages.right.iloc[-1] == pytest.approx(study.summary.set_index("method").accuracy["tolerator"])
     study.lines["qa", "tolerator"][0]["correct"] ^= 1
     assert study.other_than_in_the_runs().answers.tolist() == [1, 0]
-
-
-def test_a_frame_shows_masks_and_changes(random_models):
-    study = steps.Study(**QA)
-    tokens = torch.tensor([[1, 1, 5], [1, 6, 5], [7, 6, 5], [7, 8, 5]])
-    redrawn = torch.tensor([[0, 0, 1], [0, 1, 0], [1, 0, 1], [1, 1, 0]]).bool()
-    study.__dict__["events"] = {
-        ("qa", "mild"): [
-            {"stage": "fill", "tokens": t[None], "changed": r[None]} for t, r in zip(tokens, redrawn, strict=True)
-        ]
-    }
-    colours = [frame["colours"] for frame in study._frames("qa", "mild", 0)]
-    grey, light, red = steps.MASK, steps.REDRAWN, steps.CHANGED
-    assert colours == [[grey, grey, red], [grey, red, "white"], [red, "white", light], [light, red, "white"]]
-    assert study._frames("qa", "mild", 0)[0]["texts"][:2] == ["", ""]
 
 
 @pytest.mark.parametrize(
