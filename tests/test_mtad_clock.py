@@ -20,6 +20,7 @@ from lib.studies.mtad import clock
 from lib.studies.mtad.composition import Study as Composition
 from lib.studies.mtad.lossless import LOSSY, RULES, named
 from lib.studies.mtad.lossless import Study as Lossless
+from lib.studies.mtad.rounds import MEASURING
 from lib.tasks import get_task
 from lib.tasks.base import Item
 
@@ -243,5 +244,15 @@ def test_heads_in_a_run_change_its_texts_and_every_way_is_in_the_tables(pair):
 def test_what_times_nothing_is_no_part_of_what_measures(stem):
     """A figure, a claim or a notebook's parameters may change without the clock running again."""
     names, _ = study_of(stem).measured_by()
-    used = {module for module, _ in closure(names)}
-    assert not [module for module in used if module.startswith(("lib.reporting", "lib.studies.base"))], used
+    used = closure(names)
+    assert not [module for module, _ in used if module.startswith("lib.reporting")], used
+    base = {name for module, name in used if module == "lib.studies.base"}
+    assert base <= {"SHORT"}, "the names of tasks, which decide what is decoded"
+
+
+@pytest.mark.parametrize("method", MEASURING)
+def test_what_chooses_or_times_is_part_of_what_measures(method):
+    """Notebook 34 names methods of its class one by one: each is there, and a class alone is not asked for."""
+    used = closure(study_of("34_mtad_speed").measured_by()[0])
+    assert ("lib.studies.mtad.rounds", f"Rounds.{method}") in used
+    assert not [name for module, name in used if module == "lib.studies.mtad.rounds" and name == "Rounds"]

@@ -581,8 +581,8 @@ def test_energy_is_joules_a_token_over_those_of_the_same_round():
 
 
 def test_a_machine_without_a_counter_runs_nothing_for_energy(monkeypatch):
-    monkeypatch.setattr(mtad_rounds, "decode_round", None)
-    table = mtad_rounds.energy_windows(mtad_speed.Study(batches=(1, 4)))
+    monkeypatch.setattr(mtad_speed.Study, "_decode", None)
+    table = mtad_speed.Study(batches=(1, 4))._joules()
     assert len(table) == 2 * len(mtad_speed.BATCHED) and table.joules.isna().all() and (table.work == 0).all()
 
 
@@ -643,7 +643,7 @@ def test_all_ways_decode_the_same_prompts_in_a_round(batch, monkeypatch):
 
     monkeypatch.setattr(mtad_rounds, "respond", respond)
     ways = s.ways()
-    table = interleaved({name: mtad_rounds.timed(s, name, batch) for name in ways}, 2)
+    table = interleaved({name: s._timed(name, batch) for name in ways}, 2)
     assert (table.work == ((4 + s.tokens) if batch == 2 else 2 * 4)).all(), (
         "the end is a token, but not past the limit"
     )

@@ -31,9 +31,13 @@ APART = frozenset(
 
 @dataclass(frozen=True)
 class Module:
-    """A parsed file: the statements that define each name, and where the names that it imports come from."""
+    """A parsed file: the statements that define each name, and where the names that it imports come from.
+
+    methods: what is in a class, by `Class.name`; a root may be one alone.
+    """
 
     definitions: dict[str, list[ast.stmt]]
+    methods: dict[str, list[ast.stmt]]
     imports: dict[str, Name]
 
 
@@ -54,7 +58,8 @@ def closure(roots: Iterable[Name], within: tuple[str, ...] = (PACKAGE,), root: P
         module, name = place
         if not any(f"{module}.".startswith(f"{package}.") for package in within):
             continue
-        nodes = _module(root, module).definitions[name]
+        here = _module(root, module)
+        nodes = here.definitions.get(name) or here.methods[name]
         found[place] = "".join(_shape(node) for node in nodes)
         for node in nodes:
             todo += _used(root, module, node)
@@ -98,12 +103,14 @@ def _file(root: Path, module: str) -> Path | None:
 def _module(root: Path, module: str) -> Module:
     tree = ast.parse(_file(root, module).read_text(encoding="utf-8"))
     definitions: dict[str, list[ast.stmt]] = {}
+    methods: dict[str, list[ast.stmt]] = {}
     for node in tree.body:
         if isinstance(node, ast.ClassDef):
             node.body = [part for part in node.body if not _apart(module, node, part)]
+            methods |= {f"{node.name}.{name}": [part] for part in node.body for name in _defines(part)}
         for name in _defines(node):
             definitions.setdefault(name, []).append(node)
-    return Module(definitions, _imports(tree.body))
+    return Module(definitions, methods, _imports(tree.body))
 
 
 def _defines(node: ast.stmt) -> list[str]:
@@ -137,7 +144,7 @@ def _definition(root: Path, module: str, name: str) -> Name | None:
     """Where a name that a module has is defined, through any re-export; None outside of the package."""
     while _file(root, module):
         here = _module(root, module)
-        if name in here.definitions:
+        if name in here.definitions or name in here.methods:
             return module, name
         if name not in here.imports:
             return None

@@ -22,6 +22,7 @@ from lib.reporting.tables import comparison_table, estimate_of, outcomes
 from lib.running.run import Run
 from lib.studies.base import SHORT, BaseStudy
 from lib.studies.mtad.lossless import TOLERATED
+from lib.studies.mtad.pair import repeats_itself
 from lib.studies.mtad.ways import WAYS
 from lib.studies.tolerator.base import BUDGETS, EOT, canvas_of, forwards_at, spending
 
@@ -87,8 +88,7 @@ class Study(BaseStudy):
             model = self.heads if method == "autodeco" else self.model
             options = options | ({"draft": self.draft} if decoder_of(method).drafts else {})
         run = Run.of(model, SHORT.get(short, short), method, self.items, self.samples, **options)
-        greedy = asked in TEXT and not dict(run.options).get("temperature", 1.0)  # a second sample would be the first
-        return replace(run, samples=1) if greedy else run
+        return replace(run, samples=1) if asked in TEXT and repeats_itself(method, dict(run.options)) else run
 
     def runs(self) -> dict[tuple, Run]:
         """Keys are (task, asked, "validation", way)."""

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -31,6 +31,9 @@ BATCHED = ("sampling", BASE, "MTAD", "MMTAD")
 ELSEWHERE = ("sampling", SAMPLER, BASE, "threshold", "MTAD", "MMTAD")
 TRIED_WAYS = (BASE, "speculative, greedy", "MTAD")
 TIMED = ("autoregressive", "mtjd", "speculative", "hsd", "assisted", "threshold", "mtad")  # the methods of `ways`
+# The methods that choose what is timed, and that time it.
+MEASURING = ("ways", "schedule", "held_out", "_decode", "_items", "_timed", "_tokens", "_rounds", "_tried", "_same",
+             "_split", "_joules")  # fmt: skip
 ENERGY_ROUNDS = 6
 CHECKED = 4  # rounds whose texts are compared, and whose forwards are timed one by one
 
@@ -65,19 +68,10 @@ class Rounds(DraftingStudy):
     @classmethod
     def measured_by(cls) -> tuple[list[Name], list[Path]]:
         """The code that is timed, and what times it."""
-        decoders = [DECODERS[name].decode for name in TIMED]
-        ours = [
-            decode_round,
-            timed,
-            tokens_of,
-            all_rounds,
-            tried_lengths,
-            same_texts_as_greedy,
-            time_inside,
-            energy_windows,
-        ]
-        names = map(name_of, [*decoders, Clock, interleaved, one_forward, window, *ours])
-        return [*names, ("lib.studies.mtad.ways", "WAYS")], drafts()
+        timed = [DECODERS[name].decode for name in TIMED]
+        # Its own methods one by one: the class has figures and words as well, which time nothing.
+        own = [(__name__, f"Rounds.{name}") for name in MEASURING]
+        return [*map(name_of, [*timed, Clock, interleaved, one_forward, window]), *own], drafts()
 
     def ways(self) -> dict[str, tuple[str, dict]]:
         """Name -> method and options."""
@@ -99,6 +93,24 @@ class Rounds(DraftingStudy):
             "MMTAD": ("mtad", WARP | own | {"tree": True}),
         }
 
+    def _decode(self, name: str, number: int, batch: int, where: str = "taught", **more) -> list:
+        """What a way makes of the prompts of one round: one Decoded a batch. `more`: options instead of its own."""
+        model, found = model_of(self.model, self.device), []
+        method, options = self.ways()[name]
+        options = options | more
+        given = {}
+        if method not in PLAIN:
+            network, small = paired(model.network, model_of(self.draft, self.device).network, model.tokenizer)
+            model, given = replace(model, network=network), {"draft": small}
+        count = self.prompts if batch == 1 else batch
+        chosen = self._items(count * number, count, where)
+        for start in range(0, count, batch):
+            part = chosen[start : start + batch]
+            items = [replace(item, prompt=f"{task.instruction}{item.prompt}") for task, item in part]
+            settings = options_of(method, options | {"max_new_tokens": self.tokens})
+            found.append(respond(model, items, settings, **given))
+        return found
+
     @cached_property
     def held_out(self) -> list[str]:
         """Those of `tasks` that have validation items: a benchmark may have test items alone."""
@@ -117,10 +129,23 @@ class Rounds(DraftingStudy):
             for i in range(start, start + count)
         ]
 
+    def _timed(self, name: str, batch: int, where: str = "taught", **more) -> Callable[[], int]:
+        """A call that decodes the next round's prompts and returns the tokens, ends of text among them."""
+        rounds = iter(range(10**6))
+
+        def run() -> int:
+            made = self._decode(name, next(rounds), batch, where, **more)
+            return sum(map(self._tokens, made))
+
+        return run
+
+    def _tokens(self, out) -> int:
+        return int((out.lengths + 1).clamp(max=self.tokens).sum())
+
     @cached_property
     def rounds(self) -> pd.DataFrame:
         """A row a round, place, batch size and way: seconds and tokens."""
-        return self.measurement("rounds", partial(all_rounds, self))
+        return self.measurement("rounds", self._rounds)
 
     @property
     def schedule(self) -> list[tuple[str, int, tuple[str, ...], int]]:
@@ -139,20 +164,70 @@ class Rounds(DraftingStudy):
             for _, n, names, rounds in self.schedule
         ]
 
+    def _rounds(self) -> pd.DataFrame:
+        found = []
+        for where, batch, names, rounds in self.schedule:
+            rows = interleaved({name: self._timed(name, batch, where) for name in names}, rounds, self.device)
+            found.append(rows.drop(columns="joules").assign(batch=batch, where=where))
+        return pd.concat(found, ignore_index=True)
+
     @cached_property
     def attempts(self) -> pd.DataFrame:
         """A row a round and draft length: seconds and tokens of validation prompts."""
-        return self.measurement("tried", partial(tried_lengths, self))
+        return self.measurement("tried", self._tried)
+
+    def _tried(self) -> pd.DataFrame:
+        if not self.held_out:
+            return pd.DataFrame(columns=["round", "variant", "seconds", "work"])
+        ways = {
+            f"{way}, gamma {gamma}": self._timed(way, 1, "validation", gamma=gamma)
+            for way in TRIED_WAYS
+            for gamma in self.gammas
+        }
+        return interleaved(ways, max(2, self.items // 4), self.device)
 
     @cached_property
     def same(self) -> pd.DataFrame:
         """In % of the prompts of the first rounds: greedy ways whose tokens are those of greedy decoding."""
-        return self.measurement("same", partial(same_texts_as_greedy, self))
+        return self.measurement("same", self._same)
+
+    def _same(self) -> pd.DataFrame:
+        rows = []
+        for number in range(CHECKED):
+            plain = [out.responses for out in self._decode("greedy", number, 1)]
+            for way in ("speculative, greedy", "assisted, greedy"):
+                made = [out.responses for out in self._decode(way, number, 1)]
+                rows += [{"way": way, "same": int(torch.equal(a, b))} for a, b in zip(made, plain, strict=True)]
+        found = pd.DataFrame(rows).groupby("way", sort=False).same.agg(["mean", "size"]).reset_index()
+        return found.assign(mean=100 * found["mean"]).rename(columns={"mean": "same, %", "size": "prompts"})
 
     @cached_property
     def time_shares(self) -> pd.DataFrame:
         """A line a way: shares of the time inside either model, and what follows from single forwards."""
-        return self.measurement("split", partial(time_inside, self))
+        return self.measurement("split", self._split)
+
+    def _split(self) -> pd.DataFrame:
+        times = self.forward_times.assign(each=self.forward_times.seconds / self.forward_times.work)
+        times = times.groupby("variant").each.median()
+        target, draft = (model_of(name, self.device).network for name in (self.model, self.draft))
+        found = []
+        for name, beams in ((BASE, 1), ("MTAD", 4)):
+            with Clock(target) as verify, Clock(draft) as drafting, measured(self.device) as whole:
+                made = [out for number in range(CHECKED) for out in self._decode(name, number, 1)]
+            lengths = sum(out.trace.measures["accept_lengths"].sum(0) for out in made)
+            blocks = int(lengths.sum())
+            tokens = sum(map(self._tokens, made))
+            rest = whole.seconds - verify.seconds - drafting.seconds
+            drafts = times["draft, 1"] + (self.gamma - 1) * times[f"draft, {beams}"]
+            expected = expected_speedup(
+                tokens / blocks, drafts, times[f"target, {self.gamma + 1}"], times["target, 1"]
+            )
+            shares = {"draft": drafting.seconds, "target": verify.seconds, "rest": rest}
+            row = {key: 100 * value / whole.seconds for key, value in shares.items()}
+            row |= {"block efficiency": tokens / blocks, "cost ratio": times["draft, 1"] / times["target, 1"]}
+            row |= {"expected": expected, **{f"length {i}": int(n) for i, n in enumerate(lengths)}}
+            found.append({"way": name, **row})
+        return pd.DataFrame(found)
 
     @property
     def timed_widths(self) -> dict[str, tuple[int, ...]]:
@@ -166,107 +241,18 @@ class Rounds(DraftingStudy):
 
         idle: watts while nothing runs. Without a counter nothing is run, and joules are not there.
         """
-        return self.measurement("joules", partial(energy_windows, self))
+        return self.measurement("joules", self._joules)
 
-
-# What is timed is made of functions and no methods: the class has figures and words as well, which time nothing.
-def decode_round(study, name: str, number: int, batch: int, where: str = "taught", **more) -> list:
-    """What a way makes of the prompts of one round: one Decoded a batch. `more`: options instead of its own."""
-    model, found = model_of(study.model, study.device), []
-    method, options = study.ways()[name]
-    options = options | more
-    given = {}
-    if method not in PLAIN:
-        network, small = paired(model.network, model_of(study.draft, study.device).network, model.tokenizer)
-        model, given = replace(model, network=network), {"draft": small}
-    count = study.prompts if batch == 1 else batch
-    chosen = study._items(count * number, count, where)
-    for start in range(0, count, batch):
-        part = chosen[start : start + batch]
-        items = [replace(item, prompt=f"{task.instruction}{item.prompt}") for task, item in part]
-        settings = options_of(method, options | {"max_new_tokens": study.tokens})
-        found.append(respond(model, items, settings, **given))
-    return found
-
-
-def timed(study, name: str, batch: int, where: str = "taught", **more) -> Callable[[], int]:
-    """A call that decodes the next round's prompts and returns the tokens, ends of text among them."""
-    rounds = iter(range(10**6))
-
-    def run() -> int:
-        made = decode_round(study, name, next(rounds), batch, where, **more)
-        return sum(tokens_of(out, study.tokens) for out in made)
-
-    return run
-
-
-def tokens_of(out, most: int) -> int:
-    """Tokens of a batch, ends of text among them."""
-    return int((out.lengths + 1).clamp(max=most).sum())
-
-
-def all_rounds(study) -> pd.DataFrame:
-    found = []
-    for where, batch, names, rounds in study.schedule:
-        rows = interleaved({name: timed(study, name, batch, where) for name in names}, rounds, study.device)
-        found.append(rows.drop(columns="joules").assign(batch=batch, where=where))
-    return pd.concat(found, ignore_index=True)
-
-
-def tried_lengths(study) -> pd.DataFrame:
-    if not study.held_out:
-        return pd.DataFrame(columns=["round", "variant", "seconds", "work"])
-    ways = {
-        f"{way}, gamma {gamma}": timed(study, way, 1, "validation", gamma=gamma)
-        for way in TRIED_WAYS
-        for gamma in study.gammas
-    }
-    return interleaved(ways, max(2, study.items // 4), study.device)
-
-
-def same_texts_as_greedy(study) -> pd.DataFrame:
-    rows = []
-    for number in range(CHECKED):
-        plain = [out.responses for out in decode_round(study, "greedy", number, 1)]
-        for way in ("speculative, greedy", "assisted, greedy"):
-            made = [out.responses for out in decode_round(study, way, number, 1)]
-            rows += [{"way": way, "same": int(torch.equal(a, b))} for a, b in zip(made, plain, strict=True)]
-    found = pd.DataFrame(rows).groupby("way", sort=False).same.agg(["mean", "size"]).reset_index()
-    return found.assign(mean=100 * found["mean"]).rename(columns={"mean": "same, %", "size": "prompts"})
-
-
-def time_inside(study) -> pd.DataFrame:
-    times = study.forward_times.assign(each=study.forward_times.seconds / study.forward_times.work)
-    times = times.groupby("variant").each.median()
-    target, draft = (model_of(name, study.device).network for name in (study.model, study.draft))
-    found = []
-    for name, beams in ((BASE, 1), ("MTAD", 4)):
-        with Clock(target) as verify, Clock(draft) as drafting, measured(study.device) as whole:
-            made = [out for number in range(CHECKED) for out in decode_round(study, name, number, 1)]
-        lengths = sum(out.trace.measures["accept_lengths"].sum(0) for out in made)
-        blocks = int(lengths.sum())
-        tokens = sum(tokens_of(out, study.tokens) for out in made)
-        rest = whole.seconds - verify.seconds - drafting.seconds
-        drafts = times["draft, 1"] + (study.gamma - 1) * times[f"draft, {beams}"]
-        expected = expected_speedup(tokens / blocks, drafts, times[f"target, {study.gamma + 1}"], times["target, 1"])
-        shares = {"draft": drafting.seconds, "target": verify.seconds, "rest": rest}
-        row = {key: 100 * value / whole.seconds for key, value in shares.items()}
-        row |= {"block efficiency": tokens / blocks, "cost ratio": times["draft, 1"] / times["target, 1"]}
-        row |= {"expected": expected, **{f"length {i}": int(n) for i, n in enumerate(lengths)}}
-        found.append({"way": name, **row})
-    return pd.DataFrame(found)
-
-
-def energy_windows(study) -> pd.DataFrame:
-    idle, rows = idle_watts(study.device), []
-    for batch in study.batches:
-        works = {way: timed(study, way, batch) for way in BATCHED}
-        for number in range(ENERGY_ROUNDS if idle is not None else 1):
-            for way in random.Random(number).sample(BATCHED, len(BATCHED)):
-                found = window(works[way], study.device) if idle is not None else Window(0, 0.0, None)
-                row = {"round": number, "batch": batch, "way": way, "work": found.work, "seconds": found.seconds}
-                rows.append(row | {"joules": found.joules, "idle": idle})
-    return pd.DataFrame(rows).astype({"joules": float, "idle": float})
+    def _joules(self) -> pd.DataFrame:
+        idle, rows = idle_watts(self.device), []
+        for batch in self.batches:
+            works = {way: self._timed(way, batch) for way in BATCHED}
+            for number in range(ENERGY_ROUNDS if idle is not None else 1):
+                for way in random.Random(number).sample(BATCHED, len(BATCHED)):
+                    found = window(works[way], self.device) if idle is not None else Window(0, 0.0, None)
+                    row = {"round": number, "batch": batch, "way": way, "work": found.work, "seconds": found.seconds}
+                    rows.append(row | {"joules": found.joules, "idle": idle})
+        return pd.DataFrame(rows).astype({"joules": float, "idle": float})
 
 
 def _has_validation(task: str) -> bool:
