@@ -153,3 +153,15 @@ def test_a_study_compares_each_command_with_its_neutral_sentence():
         assert (taught.wordings, taught["items"], taught.follows) == (8, 12, 100) and taught.low > 0.2
         assert untaught.low < 0 < untaught.high or abs(untaught["shift"]) < 1e-3
         assert found.loc[("taught low/high", direction, "P"), "shift"] == pytest.approx(-0.0375, abs=1e-3)
+
+
+def test_a_drop_is_paired_on_questions():
+    study = CommandStudy(items=3, samples=1, tasks=("math",), heads=HEADS, wordings=8)
+    means = {direction: [1.4, 0.6, 1.0] for direction in study.commands} | {"no randomness": [1.2, 0.2, 0.7]}
+    study.__dict__["lines"] = {
+        ("math", HEADS[1], direction, sentence): [{"item": f"{n}", "temperature": t} for n, t in enumerate(values)]
+        for direction, values in means.items()
+        for sentence in study.commands[direction]
+    }
+    e = study.drop(HEADS[1], "no randomness", study.tasks)
+    assert e.value == pytest.approx(0.3) and 0.19 < e.low < e.value < e.high < 0.41 and e.n == 3, "not of the means"

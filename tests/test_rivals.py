@@ -106,7 +106,7 @@ def _with_lines(study, lines):
 
 def test_who_is_compared_with_whom(found):
     rows = found.comparisons
-    assert len(rows) == 3 * (len(NAMES) - len(rivals.NOT_RIVALS) + 2)
+    assert len(rows) == 3 * (len(NAMES) - len(rivals.NOT_RIVALS) + 3)
     assert set(rows[rows.method == "AutoDeco"].against) == set(NAMES.values()) - {
         "AutoDeco", "heads by reward", "constant, tuned as much as by reward"}  # fmt: skip
     by_reward = rows[(rows.method == "heads by reward") & (rows.task == "qa")].set_index("against").difference

@@ -1,5 +1,7 @@
 """TOLERATOR's studies: what is compared with what, counts that must add up, kinds of errors."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -95,6 +97,25 @@ def test_the_mean_gain_is_over_tasks_and_budgets_of_the_same_items():
     }
     e, theirs = study.mean_gain("vanilla")
     assert (e.value, e.n, theirs) == (pytest.approx(100 * (3 - 2) / 8), 8, pytest.approx(25))
+
+
+def test_where_gains_are_larger_is_a_contrast_of_paired_gains():
+    study = Scores(items=4, samples=1, tasks=("qa", "math", "graded_functions_1"))
+    right = {
+        "qa": {"tolerator": ([1, 1, 1, 0], [1, 0, 0, 0]), "vanilla": ([0, 0, 1, 0], [1, 0, 0, 1])},  # +50, -25
+        "math": {"tolerator": ([1, 0, 0, 0], [0, 0, 0, 1]), "vanilla": ([0, 0, 0, 0], [0, 0, 0, 0])},  # +25, +25
+        "graded_functions_1": {"tolerator": ([0] * 4, [0, 1, 0, 0]), "vanilla": ([1, 1, 0, 0], [0] * 4)},  # -50, +25
+    }
+    study.__dict__["lines"] = {
+        (task, method, forwards): made(values)
+        for task, methods in right.items()
+        for method, budgets in methods.items()
+        for forwards, values in zip((8, 16), budgets, strict=True)
+    }
+    fewest, code = study.fewest_over_most(), study.others_over_code()
+    assert fewest.value == pytest.approx((75 + 0 - 75) / 3) and fewest.low < 0 < fewest.high
+    assert code.value == pytest.approx((12.5 + 25) / 2 - -12.5) and code.low < code.value < code.high
+    assert np.isnan(replace(study, tasks=("qa",)).others_over_code().value), "no code, no contrast"
 
 
 def test_the_mean_gain_of_tasks_of_different_sizes_is_the_mean_of_theirs():

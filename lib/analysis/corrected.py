@@ -7,6 +7,8 @@ an order of their own, which nobody looked at: these are corrected by all m (Bon
 """
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 from scipy.stats import norm
 
@@ -27,6 +29,13 @@ def simultaneous(e: Estimate, zero: float = 0.0) -> tuple[float, float]:
     if e.p is not None and e.p > ALPHA:
         low, high = min(low, zero), max(high, zero)
     return low, high
+
+
+def bonferroni(estimates: Sequence[Estimate]) -> list[Estimate]:
+    """The estimates of a table that have an interval and no test, such as ratios of totals: each at 1 / m of the
+    level, m being their count. NaN, which judges nothing, is not counted."""
+    count = max(1, sum(not math.isnan(e.value) for e in estimates))
+    return [replace(e, tests=count, step=float(count)) for e in estimates]
 
 
 def equivalence(e: Estimate, zero: float, margin: float) -> bool:

@@ -23,6 +23,7 @@ from lib.training.autodeco.commands import HELD_OUT_HIGH, HELD_OUT_LOW, QUOTED
 
 NEAR_ZERO = 0.15  # a mean temperature of at most this is called near zero
 EQUAL = 5.0  # a share within so many points of 50 % is called chance
+EQUAL_T = 0.05  # mean temperatures that differ by less are called equal
 FARTHER = "% of wordings and questions, beyond a neutral sentence"
 
 
@@ -175,6 +176,9 @@ class Study(CommandStudy):
                 # The paper's are taught low and high; those that learned what none means are a step of ours.
                 where = "section 3.3" if heads == self.heads[1] and not untaught(heads) else OWN
                 found.append(Claim(where, says, "only a modest drop", e, "T", at_least(e, NEAR_ZERO)))
+                e = self.drop(heads, "no randomness", self.tasks)
+                says = f"«no randomness» lowers T, heads {teaching(heads)}"
+                found.append(Claim(where, says, "only a modest drop", e, "T lower", more(e, margin=EQUAL_T)))
         return found
 
     def save(self) -> dict:

@@ -174,11 +174,13 @@ class Study(BaseStudy):
 
     @cached_property
     def comparisons(self) -> pd.DataFrame:
-        """AutoDeco minus each rival, and heads by reward minus their constant and AutoDeco; paired, p after Holm."""
+        """AutoDeco minus each rival, heads by reward minus their constant and AutoDeco, and min-p, which chooses by
+        the token without heads, minus the tuned constant; paired, p after Holm."""
         pairs = []
         for short in self.tasks:
             against = [("autodeco", name) for name in NAMES if name not in NOT_RIVALS]
-            for ours, other in [*against, ("reward", "tuned_reward"), ("reward", "autodeco")]:
+            more = [("reward", "tuned_reward"), ("reward", "autodeco"), ("min_p", "tuned")]
+            for ours, other in [*against, *more]:
                 labels = {"task": short, "method": NAMES[ours], "against": NAMES[other]}
                 pairs.append((labels, self.lines[short, ours], self.lines[short, other]))
         return comparison_table(pairs)

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from lib.analysis.interleaved import interleaved
@@ -77,20 +76,6 @@ class ClockedStudy(PairStudy):
         rows = self.by_clock
         sides = [rows[rows.variant == way].sort_values("round")[["work", "seconds"]] for way in (name, against)]
         return ratio_of_totals(*(side.to_numpy(dtype=float) for side in sides))
-
-    def longer(self, name: str, against: str) -> Estimate:
-        """Accepted tokens a pass of one way over those of another, over tasks together, bootstrap over items."""
-
-        def totals(way: str) -> np.ndarray:
-            found = [
-                ((task, line["item"]), line["accepted"], line["blocks"])
-                for task in self.tasks
-                for line in self.lines[task, way]
-            ]
-            table = pd.DataFrame(found, columns=["item", "accepted", "blocks"]).groupby("item").mean()
-            return table.sort_index().to_numpy()
-
-        return ratio_of_totals(totals(name), totals(against))
 
     @cached_property
     def summary(self) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from functools import cached_property
 
 import pandas as pd
 
+from lib.analysis.corrected import bonferroni
 from lib.analysis.stats import corrected
 from lib.reporting.claims import OWN, Claim, more, multiple
 from lib.reporting.result_folder import headline
@@ -113,22 +114,24 @@ class Study(ClockedStudy):
 
     def claims(self) -> list[Claim]:
         """Nobody prints such a claim: what a user of both methods asks."""
-        found = []
-        for setting in ("AutoDeco", "AutoDeco in both"):
-            for method, words in METHODS.items():
-                e = self.faster(named(setting, method), "AutoDeco")
-                says = f"{words} with {setting_words(setting)} is faster than AutoDeco alone"
-                found.append(speed_claim(OWN, says, e, multiple(e)))
         both, constant = named("AutoDeco in both", "speculative"), named("constant", "speculative")
-        e = self.faster(both, constant)
-        says = "in speculative decoding heads in both are faster than a constant at their mean"
-        found.append(speed_claim(OWN, says, e, multiple(e)))
-        for other, says in (
-            (named("AutoDeco", "speculative"), "heads on the draft raise what speculative decoding accepts"),
-            (constant, "speculative decoding accepts more with heads in both than with a constant at their mean"),
-        ):
-            e = self.longer(both, other)
-            found.append(Claim(OWN, says, "", e, "times", multiple(e)))
+        faster = {
+            f"{words} with {setting_words(setting)} is faster than AutoDeco alone": (
+                named(setting, method),
+                "AutoDeco",
+            )
+            for setting in ("AutoDeco", "AutoDeco in both")
+            for method, words in METHODS.items()
+        }
+        faster["in speculative decoding heads in both are faster than a constant at their mean"] = both, constant
+        speeds = bonferroni([self.faster(*pair) for pair in faster.values()])
+        found = [speed_claim(OWN, says, e, multiple(e)) for says, e in zip(faster, speeds, strict=True)]
+        longer = {
+            "heads on the draft raise what speculative decoding accepts": named("AutoDeco", "speculative"),
+            "speculative decoding accepts more with heads in both than with a constant at their mean": constant,
+        }
+        accepted = bonferroni([self.longer(both, other) for other in longer.values()])
+        found += [Claim(OWN, says, "", e, "times", multiple(e)) for says, e in zip(longer, accepted, strict=True)]
         pairs = [("AutoDeco", "constant"), (named("AutoDeco in both", "mtad"), named("constant", "mtad"))]
         for (a, b), e in zip(pairs, corrected([self.judged(a, b) for a, b in pairs]), strict=True):
             found.append(Claim(OWN, f"{a} scores higher than {b}, all tasks", "", e, "points", more(e)))

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
+from lib.analysis.corrected import bonferroni
 from lib.analysis.stats import corrected
 from lib.reporting import figures
 from lib.reporting.claims import OWN, Claim, more, multiple
@@ -131,10 +132,11 @@ class Study(DraftingStudy):
         """At equal tau MTAD's joint rule against the token-wise one, in quality and in cost."""
         found = []
         pairs = [(f"MTAD: tau {t:g}", f"threshold: tau {t:g}", t) for t in self.grid]
-        for (a, b, t), e in zip(pairs, corrected([self.judged(a, b) for a, b, _ in pairs]), strict=True):
+        scores = corrected([self.judged(a, b) for a, b, _ in pairs])
+        costs = bonferroni([self.cheaper(a, b) for a, b, _ in pairs])
+        for (*_, t), e, c in zip(pairs, scores, costs, strict=True):
             says = f"at tau {t:g} the joint rule scores higher than the token-wise one"
             found.append(Claim(OWN, says, "", e, "points", more(e)))
-            c = self.cheaper(a, b)
             says = f"at tau {t:g} the joint rule is cheaper a token than the token-wise one"
             found.append(Claim(OWN, says, "", c, "times", multiple(c)))
         return found

@@ -5,6 +5,7 @@ from functools import cached_property
 
 import pandas as pd
 
+from lib.analysis.stats import corrected
 from lib.reporting import figures
 from lib.reporting.claims import OWN, Claim, more
 from lib.running.run import Run
@@ -86,22 +87,24 @@ class Study(DraftingStudy):
     def claims(self) -> list[Claim]:
         """Lower perplexity than sampling, and higher scores on the task that has a counterpart among those printed;
         against greedy decoding as our control. No size is printed for the perplexity of MTJD."""
-        lower = reduction(self.likelier(self.longest, "sampling"))
+        lower, than_greedy = corrected(
+            [reduction(self.likelier(self.longest, way)) for way in ("sampling", "greedy")]
+        )
         says = f"the likeliest blocks of {max(self.blocks)} are less perplexing than token-by-token sampling"
         found = [Claim("Theorem 3.2, Corollary 3.3", says, "lower", lower, "% lower", more(lower))]
         if self.answered:
-            for task in self.answered:
-                e = self.relative(self.longest, "sampling", (task,))
+            gains = corrected([self.relative(self.longest, "sampling", (task,)) for task in self.answered])
+            for task, e in zip(self.answered, gains, strict=True):
                 of, says = PRINTED_AS.get(task), f"they score higher than sampling on {task}"
                 gain = CLAIMED.get(of, 0.0)
                 where, theirs = ("ICLR Table 4", f"+{gain:g} % on {of}") if of else (OWN, "")
                 found.append(Claim(where, says, theirs, e, "%", more(e, gain)))
-            for other in ("greedy", "beam search"):
-                e = self.judged(self.longest, other, self.answered)
+            others = ("greedy", "beam search")
+            scores = corrected([self.judged(self.longest, other, self.answered) for other in others])
+            for other, e in zip(others, scores, strict=True):
                 found.append(Claim(OWN, f"they score higher than {other}, all tasks", "", e, "points", more(e)))
-        e = reduction(self.likelier(self.longest, "greedy"))
-        found.append(Claim(OWN, "they are less perplexing than greedy decoding", "", e, "% lower", more(e)))
-        return found
+        says = "they are less perplexing than greedy decoding"
+        return [*found, Claim(OWN, says, "", than_greedy, "% lower", more(than_greedy))]
 
     def reading(self) -> str:
         lines = []

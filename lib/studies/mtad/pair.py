@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from lib.analysis.stats import Estimate
+from lib.analysis.totals import ratio_of_totals
 from lib.paths import CHECKPOINTS
 from lib.reporting.tables import accuracy_difference, difference_table
 from lib.running.run import Run, run_of
@@ -107,6 +109,20 @@ class PairStudy(BaseStudy):
             *([line for task in tasks or self.tasks for line in self.lines[task, way]] for way in (name, against))
         )
 
+    def longer(self, name: str, against: str) -> Estimate:
+        """Accepted tokens a pass of one way over those of another, over tasks together, bootstrap over items."""
+
+        def totals(way: str) -> np.ndarray:
+            found = [
+                ((task, line["item"]), line["accepted"], line["blocks"])
+                for task in self.tasks
+                for line in self.lines[task, way]
+            ]
+            table = pd.DataFrame(found, columns=["item", "accepted", "blocks"]).groupby("item").mean()
+            return table.sort_index().to_numpy()
+
+        return ratio_of_totals(totals(name), totals(against))
+
     def differences(
         self, pairs: list[tuple[str, str]], measure: str = "judged", tasks: tuple[str, ...] | None = None
     ) -> pd.DataFrame:
@@ -135,4 +151,4 @@ def repeats_itself(method: str, options: dict) -> bool:
 
 def reduction(e: Estimate) -> Estimate:
     """A change as how much less it is."""
-    return Estimate(0.0 - e.value, 0.0 - e.high, 0.0 - e.low, e.n, e.p)  # never -0.0
+    return replace(e, value=0.0 - e.value, low=0.0 - e.high, high=0.0 - e.low)  # never -0.0

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lib.analysis.corrected import bonferroni
 from lib.analysis.stats import corrected
 from lib.errors import require_known
 from lib.reporting.claims import OWN, REPEAT, Claim, more, multiple
@@ -109,10 +110,10 @@ class Study(DraftingStudy):
 
     def claims(self) -> list[Claim]:
         """Better than sampling, less perplexing, cheaper than speculative decoding; then our controls."""
-        found = []
-        for where, gain in CLAIMED.items():
-            way = "MTAD" if where == "ICLR" else "MMTAD"
-            relative = self.relative(way, "sampling")
+        found, ways = [], {"ICLR": "MTAD", "v2, ICLR": "MTAD", "v4": "MMTAD"}
+        gains = corrected([self.relative(ways[where], "sampling") for where in CLAIMED])
+        for (where, gain), relative in zip(CLAIMED.items(), gains, strict=True):
+            way = ways[where]
             says = f"{way} scores {gain:g} % higher than token-by-token sampling, all tasks"
             found.append(Claim(f"abstract, {where}", says, f"+{gain:g} %", relative, "%", more(relative, gain)))
         lower = reduction(self.likelier("MTAD", "sampling"))
@@ -126,9 +127,9 @@ class Study(DraftingStudy):
                 more(lower, 21.2),
             )
         )
-        for where, ratio in FASTER.items():
-            way = "MMTAD" if where == "v4" else "MTAD"
-            e = self.cheaper(way, "speculative")
+        costs = bonferroni([self.cheaper(ways[where], "speculative") for where in FASTER])
+        for (where, ratio), e in zip(FASTER.items(), costs, strict=True):
+            way = ways[where]
             says = f"{way} is {ratio:g} times as fast as speculative decoding, in forwards weighted by their time"
             words = f"{ratio:g}x"  # by the clock, which notebook 38 judges
             found.append(Claim(f"abstract, {where}", says, words, e, "times", multiple(e, ratio), kind=REPEAT))

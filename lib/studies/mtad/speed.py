@@ -1,11 +1,12 @@
 """How fast each way to decode is on a real pair, where the time goes, and what a batch and a joule are worth."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import pandas as pd
 
+from lib.analysis.corrected import bonferroni
 from lib.analysis.stats import Estimate
 from lib.analysis.totals import ratio_of_totals
 from lib.decoders import options_of
@@ -139,34 +140,36 @@ class Study(Rounds):
         library set itself. Of the fourth version the method is taken to be MMTAD, which it adds."""
         prompts = PROMPTS if self.elsewhere else "prompts of " + ", ".join(self.tasks)
         at = f"gamma {self.gamma}, tau {self.tau:g}"
-        published, found = (self.gamma, self.tau) == PUBLISHED, []
+        published = (self.gamma, self.tau) == PUBLISHED
+        compared: list[tuple] = []  # where, says, ways, rule, printed
         for where, way, times in (("v2, ICLR", "MTAD", 1.42), ("v4", "MMTAD", 1.26)):
-            e = self.ratio(way, BASE)
             says = f"{way} ({at}) is {times:g} times as fast as speculative decoding ({self.model}, {prompts})"
             place = f"abstract, {where}" if published else OWN
-            found.append(speed_claim(place, says, e, multiple(e, times), f"{times:g}x"))
-        for where, way, times, theirs in (("v2, ICLR", "MTAD", 1.54, "1.54x"), ("v4", "MMTAD", 1.31, "23.6 % less")):
-            e = self.energy(way)
+            compared.append((place, says, (way, BASE), partial(multiple, claimed=times), f"{times:g}x"))
+        says = f"MTAD is at least {AIM:g} times as fast as speculative decoding"
+        compared.append((OWN, says, ("MTAD", BASE), partial(at_least, bound=AIM), ""))
+        for own, theirs in PAIRS.items():
+            says = f"{own} decoding here is at least as fast as transformers' {theirs}, same pair and draft length"
+            compared.append((OWN, says, (own, theirs), partial(at_least, bound=1.0), ""))
+        greedy = "speculative, greedy"
+        compared.append((OWN, "MTAD is faster than speculative greedy decoding", ("MTAD", greedy), multiple, ""))
+        says = "drafting greedily is no faster than greedy decoding alone"
+        compared.append((OWN, says, (greedy, "greedy"), partial(at_most, bound=1.0), ""))
+        ratios = [self.ratio(*pair) for _, _, pair, _, _ in compared]
+        for against in (BASE, self.sampler("elsewhere")) if self.elsewhere else ():
+            says = f"MTAD is faster than {against} on {OTHERS}"
+            compared.append((OWN, says, ("MTAD", against), multiple, ""))
+            ratios.append(self.ratio("MTAD", against, where="elsewhere"))
+        found = [
+            speed_claim(where, says, e, rule(e), printed)
+            for (where, says, _, rule, printed), e in zip(compared, bonferroni(ratios), strict=True)
+        ]
+        saved = (("v2, ICLR", "MTAD", 1.54, "1.54x"), ("v4", "MMTAD", 1.31, "23.6 % less"))
+        energies = bonferroni([self.energy(way) for _, way, _, _ in saved])
+        for (where, way, times, theirs), e in zip(saved, energies, strict=True):
             says = f"{way} ({at}) takes {times:g} times less energy a token than speculative decoding"
             place = f"abstract, {where}" if published else OWN
             found.append(Claim(place, says, theirs, e, "times less", multiple(e, times)))
-        e = self.ratio("MTAD", BASE)
-        found.append(
-            speed_claim(OWN, f"MTAD is at least {AIM:g} times as fast as speculative decoding", e, at_least(e, AIM))
-        )
-        for own, theirs in PAIRS.items():
-            e = self.ratio(own, theirs)
-            says = f"{own} decoding here is at least as fast as transformers' {theirs}, same pair and draft length"
-            found.append(speed_claim(OWN, says, e, at_least(e, 1.0)))
-        e = self.ratio("MTAD", "speculative, greedy")
-        found.append(speed_claim(OWN, "MTAD is faster than speculative greedy decoding", e, multiple(e)))
-        e = self.ratio("speculative, greedy", "greedy")
-        found.append(
-            speed_claim(OWN, "drafting greedily is no faster than greedy decoding alone", e, at_most(e, 1.0))
-        )
-        for against in (BASE, self.sampler("elsewhere")) if self.elsewhere else ():
-            e = self.ratio("MTAD", against, where="elsewhere")
-            found.append(speed_claim(OWN, f"MTAD is faster than {against} on {OTHERS}", e, multiple(e)))
         return found
 
     def energy(self, way: str) -> Estimate:

@@ -5,6 +5,7 @@ from functools import cached_property
 
 import pandas as pd
 
+from lib.analysis.corrected import bonferroni
 from lib.analysis.stats import Estimate
 from lib.analysis.tolerated_loss import RULES, Candidate, fastest_tolerated
 from lib.errors import UserError
@@ -157,13 +158,13 @@ class Study(DraftingStudy):
 
     def claims(self) -> list[Claim]:
         """What is promised on validation items is kept on test items."""
-        found = []
-        for short in self.tasks:
-            if (short, "test: chosen") in self.lines:
-                e = self.test_loss(short)
-                says = f"the chosen setting loses at most {self.tolerated:g} points on test items of {short}"
-                found.append(Claim(OWN, says, "", e, "points lost", at_most(e, self.tolerated)))
-        return found
+        says = f"the chosen setting loses at most {self.tolerated:g} points on test items of"
+        chosen = [short for short in self.tasks if (short, "test: chosen") in self.lines]
+        losses = bonferroni([self.test_loss(short) for short in chosen])
+        return [
+            Claim(OWN, f"{says} {short}", "", e, "points lost", at_most(e, self.tolerated))
+            for short, e in zip(chosen, losses, strict=True)
+        ]
 
     def reading(self) -> str:
         lines = []
