@@ -22,7 +22,7 @@ from lib.errors import UserError
 from lib.models.registry import MODELS
 from lib.models.study import build_tokenizer
 from lib.paths import NOTEBOOKS, PARAMS
-from lib.reporting import plan
+from lib.reporting import effort, plan
 from lib.reporting.profiles import profiles_in, read, sections
 from lib.reporting.render import parameters
 from lib.running import index
@@ -77,7 +77,7 @@ def test_sizes_are_those_of_the_architectures(name):
     config = shape(name, **SHAPES[name])
     with torch.device("meta"):
         network = AutoModelForCausalLM.from_config(config)
-    size = plan.size_of(name)
+    size = effort.size_of(name)
     assert size.parameters == sum(p.numel() for p in network.parameters())
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -94,14 +94,14 @@ def test_sizes_are_those_of_the_architectures(name):
 
 def test_every_model_has_a_size_and_heads_have_their_bases(monkeypatch):
     for name in MODELS:
-        assert plan.size_of(name).parameters > 0 and plan.size_of(name).source
-    base, heads = plan.size_of("r1-qwen-7b"), plan.size_of("r1-qwen-7b-authors")
+        assert effort.size_of(name).parameters > 0 and effort.size_of(name).source
+    base, heads = effort.size_of("r1-qwen-7b"), effort.size_of("r1-qwen-7b-authors")
     assert heads.parameters - base.parameters == 1_837_314, "as the authors count their heads"
-    monkeypatch.setattr(plan, "_sizes", dict)
+    monkeypatch.setattr(effort, "_sizes", dict)
     with pytest.raises(
         UserError, match=r"lib/reporting/sizes.csv has no size of llada-8b: add a row with its source"
     ):
-        plan.size_of("llada-8b")
+        effort.size_of("llada-8b")
 
 
 # Counts
@@ -121,9 +121,9 @@ def test_forwards_of_a_diffusion_method_are_those_it_takes(method, options, prom
     run = Run.of("study-dlm", "country_facts", method, items=1, canvas=12, **options)
     ids, mask = prompts
     out = decode(tiny(), ids, run.resolved(), generator=0, family=SHIFTED, attention_mask=mask)
-    work = plan.work_of(run)
+    work = effort.work_of(run)
     assert out.trace.target_forwards.tolist() == [work.forwards] * 4 and work.tokens == 12
-    assert work.wide == plan.PROMPT + 12
+    assert work.wide == effort.PROMPT + 12
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_forwards_of_other_methods_are_at_most_those_counted(method, prompts):
     ids, mask = prompts
     given = {"draft": tiny(seed=3)} if draft else {}
     out = decode(tiny(), ids, run.resolved(), generator=0, family=CAUSAL, attention_mask=mask, **given)
-    work = plan.work_of(run)
+    work = effort.work_of(run)
     assert 0 < out.trace.target_forwards.max() <= work.forwards == 12
     if draft:
         assert 0 < out.trace.draft_forwards.max() <= work.draft_forwards
@@ -144,9 +144,9 @@ def test_forwards_of_other_methods_are_at_most_those_counted(method, prompts):
 
 def test_a_benchmark_has_no_more_rows_than_it_has():
     run = Run.of("llada-8b", "gpqa_main", "vanilla", items=17944, samples=3, canvas=256, steps=4)
-    assert plan.rows_of(run) == 448 * 3
-    assert plan.rows_of(replace(run, items=256)) == 256 * 3
-    assert plan.rows_of(Run.of("study-ar", "worded_math", "autoregressive", items=9, samples=2)) == 18
+    assert effort.rows_of(run) == 448 * 3
+    assert effort.rows_of(replace(run, items=256)) == 256 * 3
+    assert effort.rows_of(Run.of("study-ar", "worded_math", "autoregressive", items=9, samples=2)) == 18
 
 
 @pytest.mark.parametrize("stem", STUDIES)
@@ -169,12 +169,12 @@ def test_what_follows_from_responses_is_counted_without_any(stem, monkeypatch):
 def test_by_the_clock_costs_what_the_same_run_costs():
     """It had neither the draft's forwards nor the prompts."""
     run = Run.of("llama-3.1-8b", "humaneval", "speculative", 1, draft="llama-3.2-1b", max_new_tokens=128, gamma=4)
-    at_once = plan.responses_at_once(run)
+    at_once = effort.responses_at_once(run)
     same = Timed("llama-3.1-8b", 3, at_once, 128, "llama-3.2-1b", draft_steps=4)
-    assert plan.seconds_by_clock(same) == pytest.approx(plan.seconds_of(run, 3 * at_once))
+    assert effort.seconds_by_clock(same) == pytest.approx(effort.seconds_of(run, 3 * at_once))
     alone = replace(same, draft="", draft_steps=0)
-    assert plan.seconds_by_clock(alone) < 0.8 * plan.seconds_by_clock(same)
-    assert plan.seconds_by_clock(replace(alone, prompt=4096)) > 1.1 * plan.seconds_by_clock(alone)
+    assert effort.seconds_by_clock(alone) < 0.8 * effort.seconds_by_clock(same)
+    assert effort.seconds_by_clock(replace(alone, prompt=4096)) > 1.1 * effort.seconds_by_clock(alone)
     section = plan._section([], [same])
     assert section["draft_forwards"] == 3 * at_once * 128 * 4
     study = study_of("34_mtad_speed").of(parameters(NOTEBOOKS / "34_mtad_speed.ipynb", "smoke"))
@@ -198,7 +198,7 @@ def test_responses_that_sections_share_are_counted_once(monkeypatch):
     assert found["models"]["r1-qwen-7b"]["licence"] == "MIT" and not found["gated"]
     assert table_1["memory_gb"] > 2 * 7.6 and table_1["hours"] > 1
     assert table_1["kwh"] == pytest.approx(0.7 * table_1["hours"], rel=1e-3)
-    monkeypatch.setattr(plan, "BANDWIDTH", plan.BANDWIDTH / 2)
+    monkeypatch.setattr(effort, "BANDWIDTH", effort.BANDWIDTH / 2)
     half = plan.plan_of("paper", {"autodeco_table_1-r1-qwen-7b-authors": "10_autodeco_scores"})
     assert half["total"]["hours"] == pytest.approx(2 * table_1["hours"], rel=0.1), "a token waits for the weights"
 

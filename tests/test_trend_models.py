@@ -12,7 +12,7 @@ from lib.models.fingerprints import own_fingerprint
 from lib.models.registry import MODELS, describe, load
 from lib.models.study import build_model, build_tokenizer
 from lib.reporting.cards import card_texts
-from lib.reporting.plan import size_of
+from lib.reporting.effort import size_of
 from lib.training.study import __main__ as command
 from lib.training.study.loop import save_weights
 from lib.training.study.recipe import TREND

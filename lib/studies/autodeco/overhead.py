@@ -31,9 +31,9 @@ class Study(BaseStudy):
     """Heads of the published shape that say the constant's setting everywhere: the same tokens, so that what differs
     is the cost of the heads alone.
 
-    `items` is the number of rounds; each decodes `tokens` tokens by either variant at a size: every batch at the
-    shortest prompt, which the headline is made of, and with a quarter of the rounds every longer prompt at batch 1,
-    for a long prompt hides what a token costs.
+    `items` is the number of rounds; each decodes `tokens` tokens by either variant at every size: every batch at the
+    shortest prompt, which the headline is made of, and every longer prompt at batch 1, where the prompt hides what a
+    token costs.
     """
 
     items: int = 20
@@ -85,17 +85,14 @@ class Study(BaseStudy):
                 "constant": lambda b=batch, p=prompt: self._decode(model.network, constant, b, p),
                 "AutoDeco": lambda b=batch, p=prompt: self._decode(with_heads, AutoDeco(self.tokens), b, p),
             }
-            rows = interleaved(variants, self._rounds_at(prompt), self.device)
+            rows = interleaved(variants, self.items, self.device)
             found.append(rows.assign(batch=batch, prompt=prompt))
         return pd.concat(found, ignore_index=True)
 
-    def _rounds_at(self, prompt: int) -> int:
-        return self.items if prompt == self.prompts[0] else max(2, self.items // 4)
-
     def timed(self) -> list[Timed]:
         """Either variant once a round at every size, and in a first round that is not counted."""
-        often = {prompt: 2 * (1 + self._rounds_at(prompt)) for prompt in self.prompts}
-        return [Timed(self.model, often[prompt], batch, self.tokens, prompt=prompt) for batch, prompt in self.sizes]
+        often = 2 * (1 + self.items)
+        return [Timed(self.model, often, batch, self.tokens, prompt=prompt) for batch, prompt in self.sizes]
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
