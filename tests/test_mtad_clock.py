@@ -126,12 +126,12 @@ def test_a_claim_on_speed_needs_rounds_and_one_on_loss_the_whole_interval():
     fast = {"MTAD, study-draft": 15.0, "MTAD, ar-2m": 12.0, "MMTAD, ar-2m": 9.0}
     claims = lossless(fast).claims()
     verdicts = {claim.says: claim.verdict for claim in claims}
-    on = "1.42 times as fast as speculative decoding (study-ar with {}, batch 1)".format
-    assert verdicts["MTAD at tau 0.5 is " + on("study-draft")] == HOLDS
-    assert verdicts["MTAD at tau 0.5 is " + on("ar-2m")] == HOLDS
-    (less,) = [claim for claim in claims if claim.says == "MTAD at tau 0.5 is " + on("ar-2m")]
+    on = "MTAD at tau 0.5 is faster than speculative decoding (study-ar with {}, batch 1)".format
+    assert verdicts[on("study-draft")] == HOLDS
+    assert verdicts[on("ar-2m")] == HOLDS
+    (less,) = [claim for claim in claims if claim.says == on("ar-2m")]
     assert less.ruling.size == LESS and less.kind == REPEAT, "another draft counts once"
-    tree = "MMTAD at tau 0.5 is 1.26 times as fast as speculative decoding (study-ar with ar-2m, batch 1)"
+    tree = "MMTAD at tau 0.5 is faster than speculative decoding (study-ar with ar-2m, batch 1)"
     assert verdicts[tree] == REFUTED
     lost = "{} at tau 0.5 loses at most 2 points to speculative decoding ({})".format
     assert verdicts[lost("MTAD", "study-draft")] == REFUTED and verdicts[lost("MTAD", "ar-2m")] == HOLDS

@@ -17,7 +17,7 @@ from lib.running import index
 # What a headline is; differences are in points of accuracy.
 DESCRIPTIONS = {
     "autodeco_head_training_seconds": "AutoDeco: training both heads of the study model",
-    "autodeco_overhead_percent": "AutoDeco: extra time a token on SmolLM2, batch 1 and 16",
+    "autodeco_overhead_percent": "AutoDeco: extra time a token on SmolLM2, short prompt, mean of batch 1 and 16",
     "autodeco_passk_gain": "AutoDeco minus default sampling, pass@64 in math",
     "autodeco_reward_heads_vs_constant": "AutoDeco's heads by reward minus a constant tuned as much, three tasks",
     **{
@@ -30,8 +30,8 @@ DESCRIPTIONS = {
         )
     },
     "composition_autodeco_speculative_speed": "AutoDeco in speculative decoding over AutoDeco alone: tokens a second",
-    "control_high_consistency": "SmolLM2, taught heads: questions whose mean T rises behind «be diverse» (chance 50)",
-    "control_low_consistency": "SmolLM2, taught heads: questions whose mean T falls behind «do not» (chance 50)",
+    "control_high_consistency": "SmolLM2, taught heads: mean T rises behind «be diverse», against no command",
+    "control_low_consistency": "SmolLM2, taught heads: mean T falls behind «do not», against no command",
     "draft_agreement": "the draft's likeliest token is the target's",
     "fill_up_heads_vs_constant": "heads on a mask model's fill-up minus a constant at their mean, four tasks",
     "hsd_vs_speculative_speed": "hierarchical speculative decoding over speculative: tokens a second, study pair",
@@ -51,7 +51,9 @@ DESCRIPTIONS = {
     "study_ar_qa": "autoregressive study model, QA",
     "study_dlm_code": "diffusion study model, code",
     "study_dlm_qa": "diffusion study model, QA",
+    "mtad_vs_autoregressive_speed_elsewhere": "the same on prompts that the draft did not learn",
     "tolerator_batch_speedup": "TOLERATOR: a batch of 32 over one prompt at a time",
+    "tolerator_vs_vanilla_mean": "TOLERATOR minus vanilla at equal forwards, middle budget, four tasks",
     "tolerator_gain_per_capability": "TOLERATOR minus vanilla, published rates: what 10 points of capability add",
     "worded_ar_math": "autoregressive study model, math in words",
     "worded_dlm_math": "diffusion study model, math in words, one token a forward",

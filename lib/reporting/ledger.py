@@ -71,12 +71,14 @@ def page(claims: list[dict]) -> str:
         "",
         "Written by `make report` from the results. *Printed* is theirs, on their models; *here* is ours, on models "
         "of 0.6 to 135 million parameters, with the interval that the verdict is from: 95 % over all tests of its "
-        f"table (Holm). **{HOLDS}**: the interval lies above zero (of a ratio: above 1). **refuted**: below. "
-        "**equivalent**: the two differ by less than the margin, a point or 5 %. "
-        f"**{OPEN}**: none of these. *{LESS}*: the interval ends below the printed size. *needs*: items at which the "
-        "printed size, or where there is none or the interval excludes it the margin, would be told in four of five "
-        "cases. **not testable here**: measured, but these models or tasks cannot show it. **not measured**: the "
-        "papers' models or data would be needed. The rule is in `lib/reporting/claims.py`; words: "
+        "table (Holm; of ratios, which have no test, Bonferroni); n counts questions, of speeds rounds. "
+        f"**{HOLDS}**: the whole interval is on the side of the claim, of zero, of 1 for ratios, of 50 % for shares "
+        "that follow a command, or of the bound that the claim names. **refuted**: on the other side. "
+        "**equivalent**: a test of its own says that the two differ by less than the margin, a point or 5 %. "
+        f"**{OPEN}**: none of these. *{LESS}*: the interval ends below the printed size. *needs*: n at which the "
+        "table's test would detect the printed size, or, where there is none or the interval excludes it, establish "
+        "equivalence, in four of five repeats. **not testable here**: measured, but these models or tasks cannot show "
+        "it. **not measured**: the papers' models or data would be needed. The rule is in `lib/reporting/claims.py`; words: "
         "[glossary](../docs/glossary.md).",
         "",
         *count_table(claims),

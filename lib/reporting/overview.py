@@ -26,7 +26,7 @@ def overview(results: Path, entries: dict[str, dict], claims: list[dict], descri
         "found](papers.md), and the same for programs in `claims.json` and `headline.json`. "
         "Models and tasks are small: what holds here is a reason to look, not a proof for eight billion parameters.",
         "",
-        "## What holds",
+        "## Verdicts",
         "How the claims of the papers come out ([what the words mean](claims.md)); our own controls and repeats of a "
         "claim are not counted.",
         "",

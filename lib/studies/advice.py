@@ -22,7 +22,7 @@ from lib.reporting.tables import comparison_table, estimate_of, outcomes
 from lib.running.run import Run
 from lib.studies.base import SHORT, BaseStudy
 from lib.studies.mtad.lossless import TOLERATED
-from lib.studies.mtad.pair import repeats_itself
+from lib.studies.mtad.pair import LOST, repeats_itself
 from lib.studies.mtad.ways import WAYS
 from lib.studies.tolerator.base import BUDGETS, EOT, canvas_of, forwards_at, spending
 
@@ -195,7 +195,7 @@ class Study(BaseStudy):
             e, ruling = estimate_of(r), ruling_of(r)
             what = "beats" if r.why == BETTER else f"loses at most {TOLERATED:g} points to"
             says = f"{r.way}, proposed by validation items, {what} {r.against} on {r.task}: {r.asked}"
-            e, unit = (e, "points") if r.why == BETTER else (e.mirrored(), "points lost")
+            e, unit = (e, "points") if r.why == BETTER else (e.mirrored(), LOST)
             found.append(Claim(OWN, says, "", e, unit, ruling))
         return found
 

@@ -90,20 +90,21 @@ class Study(DraftingStudy):
         lower, than_greedy = corrected(
             [reduction(self.likelier(self.longest, way)) for way in ("sampling", "greedy")]
         )
-        says = f"the likeliest blocks of {max(self.blocks)} are less perplexing than token-by-token sampling"
+        ours = f"MTJD, the likeliest blocks of {max(self.blocks)},"
+        says = f"{ours} is less perplexing than token-by-token sampling"
         found = [Claim("Theorem 3.2, Corollary 3.3", says, "lower", lower, "% lower", more(lower))]
         if self.answered:
             gains = corrected([self.relative(self.longest, "sampling", (task,)) for task in self.answered])
             for task, e in zip(self.answered, gains, strict=True):
-                of, says = PRINTED_AS.get(task), f"they score higher than sampling on {task}"
+                of, says = PRINTED_AS.get(task), f"{ours} scores higher than sampling on {task}"
                 gain = CLAIMED.get(of, 0.0)
                 where, theirs = ("ICLR Table 4", f"+{gain:g} % on {of}") if of else (OWN, "")
                 found.append(Claim(where, says, theirs, e, "%", more(e, gain)))
             others = ("greedy", "beam search")
             scores = corrected([self.judged(self.longest, other, self.answered) for other in others])
             for other, e in zip(others, scores, strict=True):
-                found.append(Claim(OWN, f"they score higher than {other}, all tasks", "", e, "points", more(e)))
-        says = "they are less perplexing than greedy decoding"
+                found.append(Claim(OWN, f"{ours} scores higher than {other}, all tasks", "", e, "points", more(e)))
+        says = f"{ours} is less perplexing than greedy decoding"
         return [*found, Claim(OWN, says, "", than_greedy, "% lower", more(than_greedy))]
 
     def reading(self) -> str:

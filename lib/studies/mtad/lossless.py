@@ -12,7 +12,7 @@ from lib.reporting.claims import CLAIM, OWN, REPEAT, Claim, at_least, at_most, m
 from lib.reporting.result_folder import headline
 from lib.running.run import Run
 from lib.studies.mtad.clock import ClockedStudy, speed_claim, told
-from lib.studies.mtad.pair import reduction
+from lib.studies.mtad.pair import LOST, reduction
 from lib.studies.mtad.ways import WAYS
 
 BASE, BLOCK, HSD = "speculative", "block verification", "HSD"
@@ -116,7 +116,7 @@ class Study(ClockedStudy):
             kind = CLAIM if draft == self.draft else REPEAT  # another draft is the same finding seen again
             for rule, (where, times) in FASTER.items():
                 e = next(speeds)
-                says = f"{rule} at tau {self.tau:g} is {times:g} times as fast as speculative decoding ({pair})"
+                says = f"{rule} at tau {self.tau:g} is faster than speculative decoding ({pair})"
                 at = f"abstract, {where}" if self.tau == PUBLISHED_TAU else OWN
                 found.append(speed_claim(at, says, e, multiple(e, times), f"{times:g}x", kind))
             e = next(speeds)
@@ -129,7 +129,7 @@ class Study(ClockedStudy):
         lost = corrected([self.judged(named(rule, draft), named(BASE, draft)) for rule, draft in pairs])
         for (rule, draft), e in zip(pairs, map(reduction, lost), strict=True):
             says = f"{rule} at tau {self.tau:g} loses at most {TOLERATED:g} points to speculative decoding ({draft})"
-            found.append(Claim(OWN, says, "", e, "points lost", at_most(e, TOLERATED)))
+            found.append(Claim(OWN, says, "", e, LOST, at_most(e, TOLERATED)))
         return found
 
     def reading(self) -> str:

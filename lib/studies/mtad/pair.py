@@ -17,6 +17,7 @@ from lib.studies.base import SHORT, BaseStudy, limit
 from lib.studies.mtad.ways import PLAIN, WAYS
 from lib.tasks import get_task
 
+LOST = "points lost (below 0: gained)"
 NO_ANSWER = ("chat", "summary")  # kinds of task of which no response is right or wrong
 
 

@@ -181,7 +181,7 @@ class Study(RatedStudy):
         promised = {("abstract, ICLR", "MTAD"): 25.0, ("abstract, v4", "MMTAD"): 43.0}
         gains = corrected([self.relative(way, "sampling", tasks) for _, way in promised])
         for ((where, way), gain), e in zip(promised.items(), gains, strict=True):
-            says = f"{way} (tau {self.tau:g}) scores {gain:g} % higher than sampling, judged tasks on {self._called}"
+            says = f"{way} (tau {self.tau:g}) scores higher than sampling, judged tasks on {self._called}"
             found.append(Claim(where, says, f"+{gain:g} %", e, "%", above_floor(more(e, gain), top), kind=kind))
         e = self.judged("MTAD", "speculative", tasks)
         says = f"MTAD scores higher than speculative decoding on {self._called}"

@@ -114,7 +114,7 @@ class Study(DraftingStudy):
         gains = corrected([self.relative(ways[where], "sampling") for where in CLAIMED])
         for (where, gain), relative in zip(CLAIMED.items(), gains, strict=True):
             way = ways[where]
-            says = f"{way} scores {gain:g} % higher than token-by-token sampling, all tasks"
+            says = f"{way} scores higher than token-by-token sampling, all tasks"
             found.append(Claim(f"abstract, {where}", says, f"+{gain:g} %", relative, "%", more(relative, gain)))
         lower = reduction(self.likelier("MTAD", "sampling"))
         found.append(
@@ -130,7 +130,7 @@ class Study(DraftingStudy):
         costs = bonferroni([self.cheaper(ways[where], "speculative") for where in FASTER])
         for (where, ratio), e in zip(FASTER.items(), costs, strict=True):
             way = ways[where]
-            says = f"{way} is {ratio:g} times as fast as speculative decoding, in forwards weighted by their time"
+            says = f"{way} is faster than speculative decoding, in forwards weighted by their time"
             words = f"{ratio:g}x"  # by the clock, which notebook 38 judges
             found.append(Claim(f"abstract, {where}", says, words, e, "times", multiple(e, ratio), kind=REPEAT))
         others = [name for name in AGAINST[1:] if name in self.methods]

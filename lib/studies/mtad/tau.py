@@ -15,7 +15,7 @@ from lib.reporting.tables import accuracy_difference
 from lib.running.run import Run
 from lib.studies.base import limit
 from lib.studies.mtad.base import DraftingStudy
-from lib.studies.mtad.pair import reduction
+from lib.studies.mtad.pair import LOST, reduction
 from lib.studies.mtad.ways import WARP, WAYS
 
 BASES = ("speculative", "speculative, greedy")
@@ -162,7 +162,7 @@ class Study(DraftingStudy):
         chosen = [short for short in self.tasks if (short, "test: chosen") in self.lines]
         losses = bonferroni([self.test_loss(short) for short in chosen])
         return [
-            Claim(OWN, f"{says} {short}", "", e, "points lost", at_most(e, self.tolerated))
+            Claim(OWN, f"{says} {short}", "", e, LOST, at_most(e, self.tolerated))
             for short, e in zip(chosen, losses, strict=True)
         ]
 

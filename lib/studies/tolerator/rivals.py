@@ -248,6 +248,7 @@ class Study(DiffusionStudy):
             for name, (task, a) in pairs.items()
             if task in self.tasks
         }
+        found["tolerator_vs_vanilla_mean"] = self._over_tasks("middle", PLAIN, "TOLERATOR", EQUAL["TOLERATOR"][0])
         found["tolerator_without_penalty_vs_published"] = self._over_tasks("middle", PLAIN, BARE, "TOLERATOR")
         if self.corrector:
             found["tolerator_vs_vanilla_corrector"] = self._over_tasks("middle", CORRECTOR, "TOLERATOR", "vanilla")
