@@ -77,9 +77,9 @@ def page(claims: list[dict]) -> str:
         "**equivalent**: a test of its own says that the two differ by less than the margin, a point or 5 %. "
         f"**{OPEN}**: none of these. *{LESS}*: the interval ends below the printed size. *needs*: n at which the "
         "table's test would detect the printed size, or, where there is none or the interval excludes it, establish "
-        "equivalence, in four of five repeats. **not testable here**: measured, but these models or tasks cannot show "
-        "it. **not measured**: the papers' models or data would be needed. The rule is in `lib/reporting/claims.py`; words: "
-        "[glossary](../docs/glossary.md).",
+        "equivalence, in four of five repeats. **not testable here**: measured, but these models or tasks cannot "
+        "show it. **not measured**: the papers' models or data would be needed. The rule is in "
+        "`lib/reporting/claims.py`; words: [glossary](../docs/glossary.md).",
         "",
         *count_table(claims),
     ]
