@@ -71,11 +71,14 @@ def test_a_rate_is_judged_over_tasks_of_different_sizes():
     right = {tolerator_rate.PUBLISHED_RATE: [1, 1, 1, 0], tolerator_rate.SAME_AMOUNT: [1, 0, 0, 0]}
     costs = {"target_forwards": 1, "positions": 1, "tokens_kept": 1, "status": "ok", "seconds": 0.1, "joules": None}
     study.__dict__["lines"] = {
-        (task, name): [line | costs for line in made(right.get(name, [0] * 4)[:count])]
+        (task, name): [
+            line | costs | {"changed": [9, i % 2]} for i, line in enumerate(made([*right.get(name, [0] * 4)])[:count])
+        ]
         for task, count in (("qa", 4), ("code", 3))
         for name in study.variants()
     }
     assert study.ledger()["here"].iloc[0].startswith(f"{100 * (0.5 + 2 / 3) / 2:.1f} [")
+    assert study.unrest().value == pytest.approx(100 * 3 / 7), "what the last iteration changed, not the first"
 
 
 def test_pairs_are_of_the_samples_that_both_have():

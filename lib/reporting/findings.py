@@ -12,7 +12,7 @@ SENTENCES = {
         "Against default sampling its heads score {autodeco_vs_default_math} in math, {autodeco_vs_default_qa} in "
         "facts and {autodeco_vs_default_code} in code; against greedy decoding {autodeco_vs_greedy_math}, "
         "{autodeco_vs_greedy_qa} and {autodeco_vs_greedy_code}.",
-        "Against a constant at their own mean setting, which nobody has to train: "
+        "Against a constant at their own mean setting: "
         "{autodeco_vs_mean_constant_math} in math, {autodeco_vs_mean_constant_qa} in facts, "
         "{autodeco_vs_mean_constant_code} in code.",
         "With 64 draws at least one is right on {autodeco_passk_gain} of the math questions than with default "

@@ -69,8 +69,7 @@ def closing(results: Path, prefix: str = "") -> list[str]:
     """What stands below the findings: how their intervals are meant, and where it says what to take."""
     lines = [
         "",
-        "*Intervals here are for one comparison alone, 95 %, paired; the verdicts above correct for all of a table, "
-        "so what is told apart here can be undecided there.*",
+        "*Intervals here are for one comparison alone, 95 %, paired; verdicts are corrected for their table.*",
     ]
     for path in tightest_pages(results):
         if path.parent.name == ADVICE:
