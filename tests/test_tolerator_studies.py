@@ -297,6 +297,7 @@ def test_a_gain_is_compared_with_a_gain_on_the_same_items():
     values = {name: entry["value"] for name, entry in study.headlines().items()}
     assert values == {
         "tolerator_vs_vanilla_worded": 50,
+        "tolerator_vs_vanilla_mean": 50,
         "tolerator_vs_vanilla_terse": -25,
         "tolerator_vs_vanilla_corrector": 25,
         "tolerator_without_penalty_vs_published": -75,
