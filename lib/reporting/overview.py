@@ -74,7 +74,7 @@ def closing(results: Path, prefix: str = "") -> list[str]:
     for path in tightest_pages(results):
         if path.parent.name == ADVICE:
             place = f"{prefix}{path.parts[-3]}/{ADVICE}/{ADVICE}.ipynb"
-            lines += ["", f"What to decode with, by task and budget, and when not to bother: [advice]({place})."]
+            lines += ["", f"What to use, and when not to bother: [advice]({place})."]
     return lines
 
 
