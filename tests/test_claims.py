@@ -121,6 +121,16 @@ def test_intervals_without_a_test_err_in_one_table_of_twenty():
     assert [e.step for e in bonferroni([normal(1, 1), nothing, normal(2, 1)])] == [2, 2, 2], "of what was measured"
 
 
+def test_bounds_and_rows_that_are_not_told_apart_have_the_level_of_the_whole_table():
+    """Holm's step ranks tests of zero: it says nothing of a bound."""
+    one, other = corrected([normal(0.0, 1.0), normal(0.1, 1.0)])
+    assert one.p > 0.9 and one.step < 2 == one.tests, "the step of the largest p is one"
+    wide = float(norm.ppf(1 - 0.05 / 4))
+    for e in (one, other):
+        assert simultaneous(e) == pytest.approx((e.value - wide, e.value + wide), abs=1e-3)
+    assert at_most(other, 0.1 + 0.99 * wide).verdict == OPEN and at_most(other, 0.1 + 1.01 * wide).verdict == HOLDS
+
+
 def test_equivalence_is_two_one_sided_tests_corrected_by_the_whole_table():
     for tests, widest in ((1, 1 / norm.ppf(0.95)), (20, 1 / norm.ppf(1 - 0.05 / 20))):
         for error, expected in ((0.99 * widest, True), (1.01 * widest, False)):

@@ -285,8 +285,8 @@ def test_a_relative_difference_draws_both_sides_anew():
 
 
 def test_a_reduction_keeps_its_interval():
-    e = Estimate(-5.0, -8.0, -1.0, 10, 0.04)
-    assert reduction(e) == Estimate(5.0, 1.0, 8.0, 10, 0.04) and reduction(reduction(e)) == e
+    e = Estimate(-5.0, -8.0, -1.0, 10, 0.04, 4, 3.0)
+    assert reduction(e) == Estimate(5.0, 1.0, 8.0, 10, 0.04, 4, 3.0) and reduction(reduction(e)) == e
 
 
 # What the studies run

@@ -21,10 +21,11 @@ ALONE = float(norm.ppf(1 - ALPHA / 2))
 def simultaneous(e: Estimate, zero: float = 0.0) -> tuple[float, float]:
     """The interval of `e` at its corrected level, consistent with its test of `zero`.
 
-    Where the test, an exact one, does not reject, the values that it would not reject reach to `zero`, and so does
-    the interval.
+    The level of Holm's step is that of a rejected test; of others, and of bounds, which have no rank among the
+    tests, it is that of the whole table. Where the test, an exact one, does not reject, the values that it would not
+    reject reach to `zero`, and so does the interval.
     """
-    k = _quantile(ALPHA / 2, e.step) / ALONE
+    k = _quantile(ALPHA / 2, e.step if e.p is not None and e.p <= ALPHA else e.tests) / ALONE
     low, high = e.value - k * (e.value - e.low), e.value + k * (e.high - e.value)
     if e.p is not None and e.p > ALPHA:
         low, high = min(low, zero), max(high, zero)
@@ -32,10 +33,10 @@ def simultaneous(e: Estimate, zero: float = 0.0) -> tuple[float, float]:
 
 
 def bonferroni(estimates: Sequence[Estimate]) -> list[Estimate]:
-    """The estimates of a table that have an interval and no test, such as ratios of totals: each at 1 / m of the
-    level, m being their count. NaN, which judges nothing, is not counted."""
+    """The estimates of a table that is judged by intervals alone, such as ratios of totals, or bounds: each at 1 / m
+    of the level, m being their count. NaN, which judges nothing, is not counted."""
     count = max(1, sum(not math.isnan(e.value) for e in estimates))
-    return [replace(e, tests=count, step=float(count)) for e in estimates]
+    return [replace(e, p=None, tests=count, step=float(count)) for e in estimates]
 
 
 def equivalence(e: Estimate, zero: float, margin: float) -> bool:

@@ -121,7 +121,7 @@ def _shown(options: dict) -> int:
 
 
 def seconds_of(run: Run, rows: int) -> float:
-    """Seconds of `rows` responses of a run on one H100, at most; see ASSUMED."""
+    """Seconds of `rows` responses of a run on one H100, at most; see ASSUMED in plan.py."""
     work, size = work_of(run), size_of(run.model)
     at_once = responses_at_once(run)
     if "canvas" in dict(run.options):

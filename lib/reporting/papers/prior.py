@@ -5,7 +5,8 @@ from pathlib import Path
 
 from lib.reporting.claims import EQUIVALENT, HOLDS, OPEN, REFUTED, as_text, said
 
-EXPECTED = {"gain": HOLDS, "none": EQUIVALENT, "loss": REFUTED}  # how our row would come out if they were right here
+# How our row would come out if they were right here.
+EXPECTED = {"gain": (HOLDS,), "none": (EQUIVALENT,), "loss": (REFUTED,), "no gain": (EQUIVALENT, REFUTED)}
 AGREES, DIFFERS, UNTOLD, MISSING = "agrees", "differs", "cannot be told apart here", "not measured here"
 
 
@@ -21,7 +22,9 @@ def _beside(row: dict, claims: list[dict]) -> dict:
     if not own:
         return found | {"ours": row["claim"], "beside": MISSING, "from": "", "profile": ""}
     ours = own[0]
-    verdict = {OPEN: UNTOLD, EXPECTED[row["expects"]]: AGREES}.get(ours["verdict"], DIFFERS)
+    verdict = AGREES if ours["verdict"] in EXPECTED[row["expects"]] else DIFFERS
+    if ours["verdict"] == OPEN:
+        verdict = UNTOLD
     if ours["verdict"] not in (HOLDS, REFUTED, EQUIVALENT, OPEN):
         verdict = MISSING
     words = f"{ours['says']}: {said(ours)}, {as_text(ours)}"

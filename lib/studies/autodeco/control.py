@@ -1,6 +1,7 @@
 """Decoding by command: do words behind a prompt move temperature and top-p, and what does it cost?"""
 
 from dataclasses import dataclass
+from itertools import product
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,6 +9,8 @@ import pandas as pd
 import seaborn as sns
 import torch
 
+from lib.analysis.corrected import bonferroni
+from lib.analysis.stats import corrected
 from lib.models.registry import Model
 from lib.reporting import figures
 from lib.reporting.claims import OWN, UNTESTABLE, Claim, Ruling, at_least, at_most, more
@@ -148,26 +151,26 @@ class Study(CommandStudy):
         A command against a neutral sentence of as many words: half of the cells would move farther by chance. The two
         quoted commands, which have none, say nothing.
         """
-        table, found = self.paper(), []
-        for heads in self.heads[:2]:
+        table, found, judged = self.paper(), [], self.wordings > QUOTED
+        asked = list(product(self.heads[:2], ("low diversity", "high diversity"), SETTINGS.items()))
+        unit, measure = FARTHER, self.follows
+        if not judged:
+            unit, measure = "% of questions, against no command", self.consistency
+        shares = bonferroni([measure(heads, direction, setting) for heads, direction, (_, setting) in asked])
+        for (heads, direction, (symbol, _)), e in zip(asked, shares, strict=True):
             taught = teaching(heads) if untaught(heads) else "taught"
-            for direction in ("low diversity", "high diversity"):
-                for symbol, setting in SETTINGS.items():
-                    where = "introduction" if direction.startswith("low") else "Figure 5"
-                    says = "they follow (section 3.3: only occasionally)"
-                    if taught == "taught":  # the paper's share is against no command, and no size is compared with it
-                        where = "Table 4"
-                        says = f"{table.loc[direction, f'consistency {symbol}, %']:g} % follow, against no command"
-                    what = f"a command for {direction} moves mean {symbol} that way, {taught} heads"
-                    if self.wordings > QUOTED:
-                        e, unit = self.follows(heads, direction, setting), FARTHER
-                        ruling = more(e, zero=50, margin=EQUAL)
-                    else:
-                        e, unit = self.consistency(heads, direction, setting), "% of questions, against no command"
-                        ruling = Ruling(UNTESTABLE, e.low, e.high)
-                    found.append(Claim(where, what, says, e, unit, ruling))
-        for heads in self.heads[1:]:
-            e = self.mean_temperature(heads, "no randomness", self.tasks)
+            where = "introduction" if direction.startswith("low") else "Figure 5"
+            says = "they follow (section 3.3: only occasionally)"
+            if taught == "taught":  # the paper's share is against no command, and no size is compared with it
+                where = "Table 4"
+                says = f"{table.loc[direction, f'consistency {symbol}, %']:g} % follow, against no command"
+            what = f"a command for {direction} moves mean {symbol} that way, {taught} heads"
+            ruling = more(e, zero=50, margin=EQUAL) if judged else Ruling(UNTESTABLE, e.low, e.high)
+            found.append(Claim(where, what, says, e, unit, ruling))
+        told = self.heads[1:]
+        means = bonferroni([self.mean_temperature(heads, "no randomness", self.tasks) for heads in told])
+        drops = corrected([self.drop(heads, "no randomness", self.tasks) for heads in told])
+        for heads, e, drop in zip(told, means, drops, strict=True):
             if heads.endswith("-adapter"):
                 says = f"«no randomness» brings T near zero, heads {teaching(heads)}"
                 found.append(Claim(OWN, says, "", e, "T", at_most(e, NEAR_ZERO)))
@@ -176,9 +179,8 @@ class Study(CommandStudy):
                 # The paper's are taught low and high; those that learned what none means are a step of ours.
                 where = "section 3.3" if heads == self.heads[1] and not untaught(heads) else OWN
                 found.append(Claim(where, says, "only a modest drop", e, "T", at_least(e, NEAR_ZERO)))
-                e = self.drop(heads, "no randomness", self.tasks)
                 says = f"«no randomness» lowers T, heads {teaching(heads)}"
-                found.append(Claim(where, says, "only a modest drop", e, "T lower", more(e, margin=EQUAL_T)))
+                found.append(Claim(where, says, "only a modest drop", drop, "T lower", more(drop, margin=EQUAL_T)))
         return found
 
     def save(self) -> dict:

@@ -94,7 +94,8 @@ def over_tasks(pairs: list[tuple[list[dict], list[dict]]]) -> Estimate:
 def mean_difference(a: list[np.ndarray], b: list[np.ndarray]) -> Estimate:
     """Mean over tasks of each one's mean of a - b, both [items] in [0, 1] a task; the sizes of tasks may differ.
 
-    Bootstrap over the items within each task; p by sign flips of the items, each weighing what it has in the mean.
+    Bootstrap over the items, of tasks of different sizes within each; p by sign flips of the items, each weighing
+    what it has in the mean.
     Where no task's items differ among each other, the ends are the means of the tasks' own.
     """
     if len({len(own) for own in a}) == 1:

@@ -18,7 +18,7 @@ from lib.running.run import Run
 from lib.studies.tolerator.base import RecipeStudy, differences_in_words, over_tasks
 
 PUBLISHED_RATE, SAME_AMOUNT = "0.8 to 0.4, cosine", "0.6 throughout"
-UNREST = 50.0  # % of responses: where more than so many still change, refinement is called not at rest
+UNREST = 50.0  # % of responses; ours, set after pages on an earlier bed had shown 26 to 93
 
 
 @dataclass(frozen=True)

@@ -29,11 +29,11 @@ from lib.studies.tolerator.base import (
     DiffusionStudy,
     differences_in_words,
     forwards_at,
-    mean_difference,
     over_tasks,
     shared,
     spending,
 )
+from lib.studies.tolerator.contrasts import difference_of_gains
 
 # Method -> decoder and options, as published but for ReMDM's scheme for LLaDA, which its authors draw at 1.
 METHODS = {
@@ -262,9 +262,3 @@ class Study(DiffusionStudy):
         tables = {"summary": self.summary, "comparisons": self.comparisons, "pooled": self.pooled}
         tables["contrasts"] = self.contrasts
         return self.write(tables, {f"gains_{budget}": self.figure_gains(budget) for budget in self.all_budgets})
-
-
-def difference_of_gains(a: list[np.ndarray], b: list[np.ndarray]) -> Estimate:
-    """Mean over tasks of the gains a minus the gains b, in points, both [items] in [-1, 1] of the same items."""
-    e = mean_difference(*([(1 + own) / 2 for own in gains] for gains in (a, b)))  # shares, as that asks for
-    return Estimate(200 * e.value, 200 * e.low, 200 * e.high, e.n, e.p)

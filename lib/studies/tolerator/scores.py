@@ -1,6 +1,6 @@
 """TOLERATOR's main table: task x method x forwards, every method at the same number of forwards."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -23,6 +23,7 @@ from lib.reporting.tables import (
 from lib.running.run import Run
 from lib.studies.base import SHORT, BaseStudy, limit
 from lib.studies.tolerator.base import budgets, canvas_of, mean_difference, middle, recipe_of, spending
+from lib.studies.tolerator.contrasts import fewest_over_most, others_over_code
 from lib.tasks import get_task
 
 # The mean gain that reviews quote, as a share of the score; over which baseline is not known. The study models fill
@@ -174,8 +175,10 @@ class Study(BaseStudy):
 
     def claims(self) -> list[Claim]:
         """A mean gain of 15 % over tasks and budgets; then cell by cell, of which the paper's own differ too."""
-        (e, theirs), by_budget, by_task = self.mean_gain("vanilla"), self.fewest_over_most(), self.others_over_code()
-        e, by_budget, by_task = corrected([e, by_budget, by_task])
+        e, theirs = self.mean_gain("vanilla")
+        sides = self._right("tolerator"), self._right("vanilla")
+        code = [task for task in self.tasks if get_task(SHORT.get(task, task)).kind == "code"]
+        e, by_budget, by_task = corrected([e, fewest_over_most(*sides), others_over_code(*sides, code)])
         says = "TOLERATOR beats vanilla decoding at equal forwards, mean of all tasks and budgets"
         share, whose = RELATIVES.get(self.model, (RELATIVE, "LLaDA"))
         printed_gain = f"{100 * share:.1f} % of the score ({whose}; over which baseline is not known)"
@@ -207,27 +210,10 @@ class Study(BaseStudy):
         theirs = np.mean([own.mean() for own in means[method]])
         return percent(mean_difference(means["tolerator"], means[method])), 100 * theirs
 
-    def _gains(self, task: str) -> np.ndarray:
-        """TOLERATOR minus vanilla of a task's items, [budgets, items] in [-1, 1], the fewest forwards first."""
-        sides = [
-            [outcomes(self.lines[key]).mean(1) for key in sorted(k for k in self.lines if k[:2] == (task, method))]
-            for method in ("tolerator", "vanilla")
-        ]
-        return np.subtract(*map(np.array, sides))
-
-    def fewest_over_most(self) -> Estimate:
-        """The gain at the fewest forwards minus that at the most, in points, mean of the tasks, paired on items."""
-        return _contrast([gains[0] - gains[-1] for gains in map(self._gains, self.tasks)], 2)
-
-    def others_over_code(self) -> Estimate:
-        """The gain on other tasks, their mean, minus that on code, in points, budgets together; each on its own
-        items. NaN where there is no code, or nothing else."""
-        code = [task for task in self.tasks if get_task(SHORT.get(task, task)).kind == "code"]
-        others = [task for task in self.tasks if task not in code]
-        if not code or not others:
-            return Estimate(np.nan, np.nan, np.nan, 0)
-        weights = dict.fromkeys(others, 1 / len(others)) | dict.fromkeys(code, -1 / len(code))
-        return _contrast([weight * self._gains(task).mean(0) for task, weight in weights.items()], 1, len(weights))
+    def _right(self, method: str) -> dict[str, np.ndarray]:
+        """By task the shares right of the items, [budgets, items], the fewest forwards first."""
+        keys = {task: sorted(key for key in self.lines if key[:2] == (task, method)) for task in self.tasks}
+        return {task: np.array([outcomes(self.lines[k]).mean(1) for k in own]) for task, own in keys.items()}
 
     def reading(self) -> str:
         """The answer in words, every number from the table."""
@@ -263,10 +249,3 @@ class Study(BaseStudy):
         tables = {"summary": self.summary, "comparisons": self.comparisons}
         figures = {"quality": self.figure_quality(), "gain": self.figure_gain()}
         return self.write(tables, figures)
-
-
-def _contrast(parts: list[np.ndarray], reach: float, times: float = 1.0) -> Estimate:
-    """`times` the mean over tasks of each one's mean over items, values within +-`reach`, in points."""
-    sides = [[np.clip(sign * part / reach, 0, 1) for part in parts] for sign in (1, -1)]
-    e, scale = percent(mean_difference(*sides)), reach * times
-    return replace(e, value=scale * e.value, low=scale * e.low, high=scale * e.high)
