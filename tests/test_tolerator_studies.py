@@ -162,6 +162,22 @@ def test_the_mean_gain_of_tasks_of_different_sizes_is_the_mean_of_theirs():
     assert (e.value, e.n, theirs) == (pytest.approx(50), 10, 0)
 
 
+def test_the_penalty_is_one_claim_over_the_tasks_and_repeats_by_task():
+    study = tolerator_eot.Study(items=4, samples=1, tasks=("qa", "math"))
+    costs = {"target_forwards": 1, "positions": 1, "tokens_kept": 1, "status": "ok", "seconds": 0.1, "joules": None}
+    better = {("tolerator", "logit_div"): [1, 1, 1, 0], ("draft", "prob_div"): [1, 0, 0, 1]}
+    study.__dict__["lines"] = {
+        key: [line | costs for line in made(better.get(key[1:3], [1, 0, 0, 0]) if key[3] < 2 else [0] * 4)]
+        for key in study.runs()
+    }
+    claims = {(claim.says, claim.kind): claim.here for claim in study.claims()}
+    assert [kind for _, kind in claims].count("claim") == 2 and len(claims) == 3 + 3 * 2
+    answers = claims["the EoT penalty improves TOLERATOR's answers over all tasks", "claim"]
+    assert (answers.value, answers.n, answers.tests) == (50, 8, 3)
+    assert claims["the EoT penalty by the paper's formula improves drafts over all tasks", "claim"].value == 25
+    assert claims["the EoT penalty by the paper's code improves drafts on qa", "repeat"].value == 0
+
+
 @pytest.mark.parametrize("recipe", [{}, {"temperature": 1.0, "top_p": 0.9}], ids=["llada", "dream"])
 def test_the_drafts_whose_penalty_is_judged_are_what_tolerator_refines(recipe):
     runs = tolerator_eot.Study(items=2, tasks=("qa", "math"), **recipe).runs()

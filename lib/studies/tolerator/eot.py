@@ -5,11 +5,12 @@ from functools import cached_property
 
 import pandas as pd
 
+from lib.analysis.stats import Estimate, corrected
 from lib.reporting import figures
 from lib.reporting.claims import CLAIM, REPEAT, Claim, above_floor, more
 from lib.reporting.tables import comparison_table, estimate_of
 from lib.running.run import Run
-from lib.studies.tolerator.base import FILL_UP, RecipeStudy, differences_in_words, forwards_at, spending
+from lib.studies.tolerator.base import FILL_UP, RecipeStudy, differences_in_words, forwards_at, over_tasks, spending
 from lib.studies.tolerator.scores import DIFFUSION_METHODS
 from lib.studies.tolerator.scores import NAMES as METHOD_NAMES
 
@@ -19,6 +20,7 @@ DRAFT = "draft"  # what TOLERATOR's fill-up alone gives, with as many forwards a
 STRENGTH = FILL_UP["eot_lambda"]
 NAMES = METHOD_NAMES | {DRAFT: "TOLERATOR's drafts"}
 METHODS = (*DIFFUSION_METHODS, DRAFT)
+JUDGED = (("tolerator", FILL_UP["eot_form"]), *((DRAFT, form) for form in FORMS))
 
 
 @dataclass(frozen=True)
@@ -106,25 +108,34 @@ class Study(RecipeStudy):
         return figure
 
     def claims(self) -> list[Claim]:
-        """The published penalty improves drafts, by the paper's formula and by its code, and the final answers."""
-        found = []
-        accuracy = self.summary.set_index(["label", "method", "form", "strength"]).accuracy
-        rows = self.comparisons[self.comparisons["lambda"] == STRENGTH]
-        for row in rows.itertuples():
-            method = {NAMES[DRAFT]: DRAFT, NAMES["tolerator"]: "tolerator"}.get(row.method)
-            if method is None or (method == "tolerator" and row.form != FILL_UP["eot_form"]):
-                continue
-            e, by = estimate_of(row), "formula" if row.form == "prob_div" else "code"
-            both = [accuracy[row.task, method, *key] for key in ((OFF, 1.0), (row.form, STRENGTH))]
-            if method == DRAFT:
-                where, printed = "section 3.3", "better drafts"
-                says = f"the EoT penalty by the paper's {by} improves drafts on {row.task}"
-            else:
-                where, printed = "Table 3 (number inferred)", "substantial improvements (a review)"
-                says = f"the EoT penalty improves TOLERATOR's answers on {row.task}"
-            kind = REPEAT if by == "code" and method == DRAFT else CLAIM
-            found.append(Claim(where, says, printed, e, "points", above_floor(more(e), *both), kind=kind))
+        """The published penalty improves drafts, by the paper's formula and by its code, and the final answers: over
+        all tasks together, then by task."""
+        plain, found = (OFF, 1.0), []
+        judged = [(method, form) for method, form in JUDGED if (self.tasks[0], method, form, STRENGTH) in self.lines]
+        pairs = {
+            key: [(self.lines[t, key[0], key[1], STRENGTH], self.lines[t, key[0], *plain]) for t in self.tasks]
+            for key in judged
+        }
+        for (method, form), e in zip(judged, corrected([over_tasks(own) for own in pairs.values()]), strict=True):
+            again = method == DRAFT and form != FORMS[0]  # the code's form is the formula's finding seen again
+            found.append(self._claim(method, form, self.tasks, e, REPEAT if again else CLAIM))
+        methods, rows = {name: method for method, name in NAMES.items()}, self.comparisons
+        for row in rows[rows["lambda"] == STRENGTH].itertuples() if len(self.tasks) > 1 else ():
+            if (methods[row.method], row.form) in judged:
+                found.append(self._claim(methods[row.method], row.form, (row.task,), estimate_of(row), REPEAT))
         return found
+
+    def _claim(self, method: str, form: str, tasks: tuple[str, ...], e: Estimate, kind: str) -> Claim:
+        accuracy = self.summary.set_index(["label", "method", "form", "strength"]).accuracy
+        both = [accuracy[task, method, *key] for task in tasks for key in ((OFF, 1.0), (form, STRENGTH))]
+        on = f"on {tasks[0]}" if len(tasks) == 1 else "over all tasks"
+        where, printed = "Table 3 (number inferred)", "substantial improvements (a review)"
+        says = f"the EoT penalty improves TOLERATOR's answers {on}"
+        if method == DRAFT:
+            where, printed = "section 3.3", "better drafts"
+            by = "formula" if form == "prob_div" else "code"
+            says = f"the EoT penalty by the paper's {by} improves drafts {on}"
+        return Claim(where, says, printed, e, "points", above_floor(more(e), *both), kind=kind)
 
     def reading(self) -> str:
         """What either form does to score and length, and whether one of the methods gains from it."""
