@@ -80,8 +80,8 @@ bench: env ## how fast the engine is on this machine, beside its peers: results/
 torture: env ## kills, hostile programs, bad input, damaged results: results/bench/reliability.md (half an hour; goes on)
 	ALLOW_CODE_EXECUTION=1 $(RUN) lib.bench.reliability.run
 
-test: env ## run the tests (CPU, no network), a process a core
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto
+test: env ## run the tests (CPU, no network), a process a core; SLOW=1: also those that take seconds each
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto $(if $(SLOW),,-m "not slow")
 
 env-vllm: env ## make .venv-vllm for ENGINE=vllm: this project beside vLLM, which has a torch of its own (VLLM=<package>)
 	build/uv/bin/uv venv --allow-existing --python $(PYTHON) .venv-vllm

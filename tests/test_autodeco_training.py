@@ -202,6 +202,7 @@ def test_the_ranking_loss_by_hand():
     assert ranking_loss(plain, low, high, 0.1).item() == pytest.approx((0 + 0.08 + 0.2) / 2)
 
 
+@pytest.mark.slow
 def test_teaching_moves_the_means_the_way_of_the_commands(tmp_path):
     """A command is a shift of one hidden number; after teaching new questions follow it by about the margin.
 
@@ -318,6 +319,7 @@ class Letters:
         return [1 + ord(letter) % 23 for letter in text]
 
 
+@pytest.mark.slow
 def test_an_adapter_learns_what_no_randomness_means(adapted):
     last = adapted.curve[-1]
     plain, none, neutral = (last[f"temperature_{name}"] for name in ("plain", "none", "neutral"))

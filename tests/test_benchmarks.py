@@ -742,6 +742,7 @@ def test_a_summary_has_its_rouge_and_an_article_is_cut():
     assert task.score(item, "").detail["rougeLsum"] == 0
 
 
+@pytest.mark.slow
 def test_ifeval_gives_the_same_scores_in_another_process(folder):
     """Signs that are no letters, and the language of a text that could be several, were once decided by chance."""
     code = """

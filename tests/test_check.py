@@ -166,6 +166,7 @@ def test_a_folder_that_no_notebook_made_is_named(site):
     assert line.startswith(f"{PROFILE}/99_unknown: ")
 
 
+@pytest.mark.slow
 def test_the_changes_of_the_reliability_harness_are_many_and_each_is_noticed(tmp_path):
     """A few of each kind here, and one that ended in a raw error; `make torture` makes all of them."""
     cases = list(changes.cases())

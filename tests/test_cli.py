@@ -274,6 +274,7 @@ def test_options_out_of_range(site, refused, monkeypatch, method, options, words
     assert words in refused(*reproduce("smoke"))
 
 
+@pytest.mark.slow
 def test_exit_status_of_the_process():
     """As `make` calls it: nothing but the one line is printed, and the shell sees the failure."""
     command = [sys.executable, "-W", "ignore", "-m", "lib", *reproduce("smok")]

@@ -265,6 +265,7 @@ def test_sections_run_apart_from_each_other_and_the_last_line_counts_them(tmp_pa
     assert json.loads((tmp_path / "build" / "dryrun.json").read_text()) == found
 
 
+@pytest.mark.slow
 def test_what_was_started_ends_with_the_dry_run(tmp_path):
     body = "import os, pathlib, time\npathlib.Path('id').write_text(str(os.getpid()))\ntime.sleep(60)"
     tree = small_tree(tmp_path / "tree", body)

@@ -168,6 +168,7 @@ def test_a_draw_is_that_from_the_whole_distribution(setting, size):
     assert torch.equal(draw(logits, uniform, *setting), categorical(warp(logits, *setting), uniform))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no compiler")
 def test_a_compiled_step_gives_the_same_tokens_and_knows_of_changed_weights(prompts, monkeypatch):
     network = tiny()

@@ -385,6 +385,7 @@ def test_bad_runs_name_their_cure():
         Run.of("tiny", "countries", "vanilla", 5, steps=4)
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_same_lines(tmp_path, monkeypatch):
     """Real worker processes: they load the model by name, so this needs a committed checkpoint."""
     from lib.models.registry import CHECKPOINTS, describe, load

@@ -79,10 +79,12 @@ def ours(model, options, family=AR, repeat=1, **given) -> list:
     return torch.cat([ids, out.responses], -1).tolist()
 
 
+@pytest.mark.slow
 def test_there_is_no_library_in_the_child(said):
     assert said["lib"] is None and said["modules"] == []
 
 
+@pytest.mark.slow
 def test_folders_decode_as_the_library_does(said):
     pair = {"draft": llama(seed=1, layers=1)}
     mtad = ours(llama(), Mtad(12, tau=0.3), **pair)
@@ -99,6 +101,7 @@ def test_folders_decode_as_the_library_does(said):
     assert said["several"] == ours(llama(), Mtad(6, tau=0.3), repeat=2, **pair)
 
 
+@pytest.mark.slow
 def test_a_generation_config_is_read(said):
     options = Mtad(6, tau=0.3, temperature=0.7, top_k=5)
     ids, mask = prompts()
@@ -111,16 +114,19 @@ def test_a_generation_config_is_read(said):
     assert [row[7:] for row in said["a config"]] == wanted.tolist()
 
 
+@pytest.mark.slow
 def test_without_a_seed_the_draws_are_torchs(said):
     again, moved = said["torch's generator"]
     assert again and not moved
 
 
+@pytest.mark.slow
 def test_a_streamer_is_given_the_text(said):
     streamed, row, ended = said["streamed"]
     assert ended and streamed[: len(row)] == row
 
 
+@pytest.mark.slow
 def test_a_model_stays_as_it_was(said):
     training, learning, has_heads = said["as it was"]
     assert training and learning and not has_heads
@@ -154,11 +160,13 @@ def test_a_model_stays_as_it_was(said):
     }.items(),
     ids=str,
 )
+@pytest.mark.slow
 def test_what_cannot_be_done_is_one_line(said, case, line):
     found = said[f"bad: {case}"]
     assert re.match(rf"UserError: .*{line}", found) and "\n" not in found, found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", hub.METHODS)
 def test_the_example_of_a_card_runs(said, name):
     found = said[f"example: {name}"]

@@ -55,6 +55,7 @@ def files(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_two_executions_give_the_same_bytes(site, tmp_path, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "Agg")  # a user's setting does not reach the kernel
     notebook = tmp_path / "notebooks/good.ipynb"
@@ -212,6 +213,7 @@ def test_an_editors_files_beside_a_result_are_no_part_of_it(tmp_path):
     assert committed.file_hashes(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_a_home_that_cannot_be_written_is_not_needed(site, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", "/proc/none")
     for name in ("JUPYTER_RUNTIME_DIR", "MPLCONFIGDIR", "HF_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):

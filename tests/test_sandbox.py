@@ -88,6 +88,7 @@ ENDS = {
 }
 
 
+@pytest.mark.slow
 def test_outcomes(level):
     assert dict(zip(ENDS, runs(list(ENDS), timeout=1.0), strict=True)) == ENDS
 

@@ -128,6 +128,7 @@ def site(tmp_path_factory):
     return root / "site", found
 
 
+@pytest.mark.slow
 def test_the_site_of_the_committed_results_is_whole_and_light(site):
     folder, (pages, requests, errors) = site
     assert pages >= 15 and requests == 0 and errors == []
@@ -193,6 +194,7 @@ def _complaints(path, folder, dark: bool) -> list:
     return violations
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs Chromium")
 def test_no_page_has_an_accessibility_fault(site, tmp_path):
     """axe of Deque on every kind of page, light and dark; on a page with faults it finds them."""
@@ -213,6 +215,7 @@ def test_no_page_has_an_accessibility_fault(site, tmp_path):
     assert {"color-contrast", "image-alt"} <= {name for name, _ in _complaints(faulty, tmp_path, False)}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs Chromium")
 def test_a_browser_shows_it_without_a_complaint(site):
     """Headless Chromium: nothing on its console, and the choice of a verdict hides the other rows by style alone."""

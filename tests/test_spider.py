@@ -55,6 +55,7 @@ def test_every_given_query_runs_and_most_find_something():
     assert sum(found) / len(found) > 0.95
 
 
+@pytest.mark.slow
 def test_the_given_query_is_right_however_it_is_written(items):
     changed = 0
     for item in items:

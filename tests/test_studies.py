@@ -290,14 +290,14 @@ def test_headlines_and_claims_come_from_the_tightest_profile(tmp_path):
 
 def test_what_was_found_is_said_by_the_numbers_alone():
     entry = {"unit": "points", "n": 9, "profile": "night", "from": "10_autodeco_scores"}
-    names = [f"autodeco_vs_default_{task}" for task in ("math", "qa", "code")]
-    values = ((1.25, 0.5, 2), (-0.5, -2, 1), (-3, -4, -2))
+    names = [f"autodeco_vs_{other}_{task}" for other in ("default", "greedy") for task in ("math", "qa", "code")]
+    values = ((1.25, 0.5, 2), (-0.5, -2, 1), (-3, -4, -2), (2.5, 1, 4), (0.1, -0.3, 0.5), (-1, -2, -0.5))
     found = {
         n: entry | dict(zip(("value", "low", "high"), v, strict=True)) for n, v in zip(names, values, strict=True)
     }
     (line,) = findings(found, "results/")
     assert "score 1.25 points more [0.5, 2] in math, 0.5 points fewer [-2, 1] (not told apart) in facts" in line
-    assert "3 points fewer [-4, -2] in code" in line
+    assert "3 points fewer [-4, -2] in code; against greedy decoding 2.5 points more [1, 4]" in line
     assert line.endswith("(Notebooks [10](results/night/10_autodeco_scores/10_autodeco_scores.ipynb).)")
     assert findings({names[0]: found[names[0]]}) == [], "a sentence that lacks a number is left out"
     cases = {

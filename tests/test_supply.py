@@ -174,6 +174,7 @@ def committed_texts() -> list[Path]:
     return [ROOT / name for name in listed.splitlines() if Path(name).suffix in kinds and (ROOT / name).is_file()]
 
 
+@pytest.mark.slow
 def test_no_committed_file_holds_a_secret():
     for path in committed_texts():
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()

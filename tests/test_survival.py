@@ -140,6 +140,7 @@ def test_samples_are_refined_apart_and_the_least_confident_can_be_masked():
         refined_once(*given[:-1], 0.0, OPTIONS, generator)
 
 
+@pytest.mark.slow
 def test_the_committed_model():
     """Answers of few items: the milder the rate, the more survive; the answers' tokens decide one another."""
     from lib.models.registry import load

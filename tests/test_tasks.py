@@ -226,6 +226,7 @@ def test_humaneval_needs_consent_before_anything_runs(folder, monkeypatch):
         TASKS["humaneval"].score(TASKS["humaneval"].items("test")[0], "    return 6")
 
 
+@pytest.mark.slow
 def test_all_of_humaneval_judges_its_own_solutions_right_and_one_object_wrong(monkeypatch):
     monkeypatch.delenv("DATA_DIR", raising=False)
     items = TASKS["humaneval"].items("test")

@@ -167,6 +167,7 @@ def tiny_training(monkeypatch, tmp_path):
     return tokenizer, recipe
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_equals_uninterrupted(tiny_training, tmp_path, monkeypatch):
     tokenizer, recipe = tiny_training
     whole = loop.train(recipe, tokenizer, tmp_path / "whole", load=None)
@@ -189,6 +190,7 @@ def test_killed_and_resumed_equals_uninterrupted(tiny_training, tmp_path, monkey
     assert (tmp_path / "whole" / "curve.jsonl").read_text() == (tmp_path / "killed" / "curve.jsonl").read_text()
 
 
+@pytest.mark.slow
 def test_a_fast_training_resumed_in_a_later_epoch_equals_the_uninterrupted(tiny_training, tmp_path, monkeypatch):
     """Rows are added for one shape of all batches, and draws depend on the shape: it must be that of the epoch."""
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
@@ -218,6 +220,7 @@ def test_a_fast_training_resumed_in_a_later_epoch_equals_the_uninterrupted(tiny_
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
 
 
+@pytest.mark.slow
 def test_a_state_of_another_recipe_is_refused(tiny_training, tmp_path):
     tokenizer, recipe = tiny_training
     loop.train(replace(recipe, steps=10), tokenizer, tmp_path, load=None)
@@ -326,6 +329,7 @@ def test_a_corrector_is_shown_its_own_draws_and_asked_for_every_token():
     assert torch.allclose(torch.bincount(drawn[:, 1], minlength=16) / 4000, law, atol=0.025)
 
 
+@pytest.mark.slow
 def test_a_compiled_step_has_the_loss_and_the_gradients_of_the_plain_one():
     batch, gradients, losses = batch_of(ROWS * 4, True, 16, at_least=8), [], []
     for each in (token_losses, torch.compile(token_losses, dynamic=False)):
@@ -338,6 +342,7 @@ def test_a_compiled_step_has_the_loss_and_the_gradients_of_the_plain_one():
     assert losses[0] == pytest.approx(losses[1], rel=1e-5) and torch.allclose(*gradients, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_fast_training_goes_down(tiny_training, tmp_path):
     tokenizer, recipe = tiny_training
     loop.train(recipe, tokenizer, tmp_path, load=None, fast=True)

@@ -39,6 +39,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_workers_end_with_their_parent(tmp_path, number):
     script = tmp_path / "parent.py"
@@ -128,6 +129,7 @@ def full(monkeypatch):
     return at
 
 
+@pytest.mark.slow
 @needs_study
 def test_a_batch_that_does_not_fit_is_halved_and_the_answers_are_the_same(tmp_path, full):
     run = Run.of(*RUN, items=12, samples=2, temperature=1.0, max_new_tokens=6)
