@@ -1,7 +1,7 @@
 """MTAD's own settings: draft length gamma, beams W, threshold tau, and what its code leaves open."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -96,17 +96,23 @@ class Study(DraftingStudy):
         e = self.cheaper(tree, PUBLISHED_SETTING)
         says = "verifying all beams (MMTAD) is faster, in forwards weighted by their time"
         found.append(Claim("abstract, v4", says, "better", e, "times", multiple(e)))
-        higher = {
-            "verifying all beams (MMTAD) raises scores": (tree, PUBLISHED_SETTING),
-            f"a higher tau keeps more quality: {highest} above {lowest}": (highest, lowest),
-            "four beams score higher than one drawn draft": (PUBLISHED_SETTING, "W 1"),
-            f"{longest} costs less than 2 points against gamma 4": (PUBLISHED_SETTING, longest),
-        }
-        higher = {says: pair for says, pair in higher.items() if len({*pair} & {*self.variants()}) == 2}
-        for says, e in zip(higher, corrected([self.judged(*pair) for pair in higher.values()]), strict=True):
-            where, printed = ("abstract, v4", "better") if "MMTAD" in says else (OWN, "")
-            ruling = at_most(e, 2) if "costs less" in says else more(e)
-            found.append(Claim(where, says, printed, e, "points", ruling))
+        costs_little = partial(at_most, bound=2)
+        asked = [  # where, says, printed, ways, rule
+            ("abstract, v4", "verifying all beams (MMTAD) raises scores", "better", (tree, PUBLISHED_SETTING), more),
+            (OWN, f"a higher tau keeps more quality: {highest} above {lowest}", "", (highest, lowest), more),
+            (OWN, "four beams score higher than one drawn draft", "", (PUBLISHED_SETTING, "W 1"), more),
+            (
+                OWN,
+                f"{longest} costs less than 2 points against gamma 4",
+                "",
+                (PUBLISHED_SETTING, longest),
+                costs_little,
+            ),
+        ]
+        asked = [row for row in asked if len({*row[3]} & {*self.variants()}) == 2]
+        differences = corrected([self.judged(*pair) for *_, pair, _ in asked])
+        for (where, says, printed, _, rule), e in zip(asked, differences, strict=True):
+            found.append(Claim(where, says, printed, e, "points", rule(e)))
         return found
 
     def reading(self) -> str:
