@@ -128,6 +128,9 @@ def test_a_result_that_differs_in_its_times_alone_is_left_as_it_is(tmp_path):
     assert files(target) == before and len(files(tmp_path / "c")) == 5, "who wants the new times finds them"
     replayed = {"manifest": {"runs": {"a": {"code": "one"}}, "versions": {"python": "3.13"}}}
     assert publish(staged(tmp_path / "d", **SLOWER, **replayed), target).startswith("unchanged")
+    decoded, rendered = ({"page": f"reuse = {again}; 0.25 s"} for again in (False, True))
+    publish(staged(tmp_path / "r", **rendered), other := tmp_path / "results/smoke/two")
+    assert publish(staged(tmp_path / "s", **decoded), other).startswith("unchanged but for times")
     assert publish(staged(tmp_path / "e", **SLOWER), target, again=True) == "changed: summary.csv (seconds)"
     assert (target / "page.html").read_text() == SLOWER["page"], (
         "a rendering measures nothing: all that differs counts"

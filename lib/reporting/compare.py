@@ -21,6 +21,7 @@ DECIDE = ("parameters", "sources", "measures", "device", "responses")  # of a ma
 NUMBERS = ("value", "low", "high")  # of a claim or a headline
 PICTURE = re.compile(r"data:image/[^\"')\s]+|\"image/(png|svg\+xml)\": *(\"[^\"]*\"|\[[^\]]*\])|<svg.*?</svg>", re.S)
 NUMBER = re.compile(r"[-+\u2212]?(\d[\d.,]*(e[-+]?\d+)?|\b(nan|inf)\b)")
+REUSED = re.compile(r"\breuse = (True|False)\b")  # rendered or decoded: injected, and no part of a result
 ITEMS = "items.jsonl.gz"
 
 
@@ -127,7 +128,8 @@ def _without(entry: dict | None) -> dict | None:
 
 def _words(page: Path) -> str:
     """A page without its pictures and numbers, in which spaces only pad."""
-    return re.sub(r"[\s\-]+", " ", NUMBER.sub("#", PICTURE.sub("", page.read_text(encoding="utf-8"))))
+    text = REUSED.sub("", PICTURE.sub("", page.read_text(encoding="utf-8")))
+    return re.sub(r"[\s\-]+", " ", NUMBER.sub("#", text))
 
 
 def _json(path: Path):

@@ -110,19 +110,20 @@ class Study(ClockedStudy):
         """The printed speed-ups by either draft; then what lossless rules give, and what the lossy ones lose."""
         found, compared = [], [*((rule, BASE) for rule in (*FASTER, HSD)), ("MTAD", HSD)]
         ways = [(named(a, draft), named(b, draft)) for draft in self.drafts for a, b in compared]
-        speeds = iter(bonferroni([self.faster(*pair) for pair in ways]))
+        speeds = dict(zip(ways, bonferroni([self.faster(*pair) for pair in ways]), strict=True))
         for draft in self.drafts:
             pair = f"{self.model} with {draft}, batch 1"
             kind = CLAIM if draft == self.draft else REPEAT  # another draft is the same finding seen again
+            base, hsd = named(BASE, draft), named(HSD, draft)
             for rule, (where, times) in FASTER.items():
-                e = next(speeds)
+                e = speeds[named(rule, draft), base]
                 says = f"{rule} at tau {self.tau:g} is faster than speculative decoding ({pair})"
                 at = f"abstract, {where}" if self.tau == PUBLISHED_TAU else OWN
                 found.append(speed_claim(at, says, e, multiple(e, times), f"{times:g}x", kind))
-            e = next(speeds)
+            e = speeds[hsd, base]
             says = f"HSD is at least as fast as speculative decoding ({pair})"
             found.append(speed_claim(OWN, says, e, at_least(e, 1.0)))
-            e = next(speeds)
+            e = speeds[named("MTAD", draft), hsd]
             says = f"MTAD is faster than HSD, which loses nothing ({pair})"
             found.append(speed_claim(OWN, says, e, multiple(e)))
         pairs = [(rule, draft) for draft in self.drafts for rule in ("MTAD", "MMTAD")]

@@ -145,24 +145,25 @@ class Study(Rounds):
         for where, way, times in (("v2, ICLR", "MTAD", 1.42), ("v4", "MMTAD", 1.26)):
             says = f"{way} ({at}) is faster than speculative decoding ({self.model}, {prompts})"
             place = f"abstract, {where}" if published else OWN
-            compared.append((place, says, (way, BASE), partial(multiple, claimed=times), f"{times:g}x"))
+            compared.append((place, says, self.ratio(way, BASE), partial(multiple, claimed=times), f"{times:g}x"))
         says = f"MTAD is at least {AIM:g} times as fast as speculative decoding"
-        compared.append((OWN, says, ("MTAD", BASE), partial(at_least, bound=AIM), ""))
+        compared.append((OWN, says, self.ratio("MTAD", BASE), partial(at_least, bound=AIM), ""))
         for own, theirs in PAIRS.items():
             says = f"{own} decoding here is at least as fast as transformers' {theirs}, same pair and draft length"
-            compared.append((OWN, says, (own, theirs), partial(at_least, bound=1.0), ""))
+            compared.append((OWN, says, self.ratio(own, theirs), partial(at_least, bound=1.0), ""))
         greedy = "speculative, greedy"
-        compared.append((OWN, "MTAD is faster than speculative greedy decoding", ("MTAD", greedy), multiple, ""))
+        says = "MTAD is faster than speculative greedy decoding"
+        compared.append((OWN, says, self.ratio("MTAD", greedy), multiple, ""))
         says = "drafting greedily is no faster than greedy decoding alone"
-        compared.append((OWN, says, (greedy, "greedy"), partial(at_most, bound=1.0), ""))
-        ratios = [self.ratio(*pair) for _, _, pair, _, _ in compared]
+        compared.append((OWN, says, self.ratio(greedy, "greedy"), partial(at_most, bound=1.0), ""))
         for against in (BASE, self.sampler("elsewhere")) if self.elsewhere else ():
             says = f"MTAD is faster than {against} on {OTHERS}"
-            compared.append((OWN, says, ("MTAD", against), multiple, ""))
-            ratios.append(self.ratio("MTAD", against, where="elsewhere"))
+            compared.append((OWN, says, self.ratio("MTAD", against, where="elsewhere"), multiple, ""))
         found = [
             speed_claim(where, says, e, rule(e), printed)
-            for (where, says, _, rule, printed), e in zip(compared, bonferroni(ratios), strict=True)
+            for (where, says, _, rule, printed), e in zip(
+                compared, bonferroni([row[2] for row in compared]), strict=True
+            )
         ]
         saved = (("v2, ICLR", "MTAD", 1.54, "1.54x"), ("v4", "MMTAD", 1.31, "23.6 % less"))
         energies = bonferroni([self.energy(way) for _, way, _, _ in saved])
