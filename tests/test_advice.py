@@ -116,19 +116,42 @@ def test_a_cheaper_way_must_lose_little_and_a_better_one_must_win(won, lost, why
     assert ruling_of(compared(won, lost, why)).verdict == verdict
 
 
+def test_two_budgets_that_are_one_are_asked_once():
+    own = study(canvases=("math", "logic"), budgets=("eight", "middle"))
+    cells = [cell for cell in own.cells() if cell[1] not in TEXT]
+    assert sorted(cells) == [("logic", "middle"), ("math", "eight"), ("math", "middle")]
+
+
 @pytest.mark.parametrize(
-    ("why", "verdict", "saved", "words"),
+    ("why", "better", "little", "saved", "taken", "words"),
     [
-        (PLAIN, "", 0, "Nothing led by more than its error"),
-        (BETTER, HOLDS, 40, "It saves 40 %"),
-        (BETTER, HOLDS, -200, "It takes 200 % more"),
-        (BETTER, REFUTED, 40, "Do not bother with X: it led on validation items; on test items that is refuted"),
-        (CHEAPER, HOLDS, 40, "It saves 40 % of the forwards and loses at most 2 points"),
-        (CHEAPER, OPEN, 40, "X saves 40 % of the forwards; that it loses at most 2 points is undecided"),
+        (PLAIN, "", "", 0, False, "Nothing led by more than its error"),
+        (BETTER, HOLDS, HOLDS, 40, True, "It is better and saves 40 %"),
+        (BETTER, HOLDS, HOLDS, -200, True, "takes 200 % more"),
+        (
+            BETTER,
+            OPEN,
+            HOLDS,
+            40,
+            True,
+            "It saves 40 % of the forwards and loses at most 2 points; that it is better",
+        ),
+        (BETTER, OPEN, HOLDS, 4, False, "X saves 4 % of the forwards; that it is better is undecided on test items"),
+        (
+            BETTER,
+            REFUTED,
+            OPEN,
+            40,
+            False,
+            "better is refuted on test items, that it loses at most 2 points undecided",
+        ),
+        (CHEAPER, OPEN, HOLDS, 40, True, "It saves 40 % of the forwards and loses at most 2 points"),
+        (CHEAPER, OPEN, OPEN, 40, False, "that it loses at most 2 points undecided"),
     ],
 )
-def test_advice_follows_from_the_verdict_on_test_items(why, verdict, saved, words):
-    assert words in advised(why, verdict, "X", saved)
+def test_advice_follows_from_the_verdicts_on_test_items(why, better, little, saved, taken, words):
+    found, told = advised(why, "X", better, little, saved)
+    assert found == taken and words in told
 
 
 def test_settings_are_those_that_differ_from_the_published_ones():

@@ -33,6 +33,7 @@ from lib.reporting.claims import (
     multiple,
     records,
     said,
+    with_room,
     within,
 )
 from lib.reporting.ledger import NAMES, counts, ledger, page, unjudged
@@ -79,7 +80,29 @@ def test_bounds_are_decided_by_the_whole_interval():
 
 def test_what_is_near_zero_or_unfit_decides_nothing():
     refuted = more(Estimate(-3, -5, -1, 9))
-    assert above_floor(refuted, 3.0, 9.9).verdict == UNTESTABLE and above_floor(refuted, 3.0, 10.0) == refuted
+    assert above_floor(refuted, 3.0, 19.9).verdict == UNTESTABLE and above_floor(refuted, 3.0, 20.0) == refuted
+
+
+def test_a_printed_effect_that_has_no_room_says_nothing_of_the_size():
+    """A score of 76 % can rise by 31 % and no more: that is no evidence against a printed gain of 130 %."""
+    rose, unsure = more(Estimate(20, 10, 30, 9), 130), more(Estimate(1, -4, 6, 9), 130)
+    assert (rose.size, unsure.size) == (LESS, LESS)
+    assert [(r.verdict, r.size) for r in (with_room(rose, 31), with_room(unsure, 31))] == [
+        (HOLDS, ""), (UNTESTABLE, "")
+    ]  # fmt: skip
+    assert with_room(unsure, 130) == unsure and with_room(more(Estimate(1, -4, 6, 9)), 0).verdict == OPEN
+    lost = more(Estimate(-5, -8, -2, 9), 130)
+    assert with_room(lost, 31).verdict == REFUTED, "a loss shows all the same"
+
+
+def test_no_row_asks_for_items_that_there_were_or_that_would_not_help():
+    row = ("Table 1", "a beats b", "", Estimate(1.4, -0.1, 2.9, 300, 0.06), "points")
+    (short,) = records([Claim(*row, more(row[3]))])
+    assert short["needed"] > 300
+    (enough,) = records([Claim(*row, more(row[3], 2.8))])
+    assert enough["verdict"] == OPEN and enough["needed"] is None
+    (wordings,) = records([Claim(*row, more(row[3]), by_items=False)])
+    assert wordings["needed"] is None
 
 
 def normal(value, error, n=100):

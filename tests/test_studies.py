@@ -270,6 +270,8 @@ def test_headlines_and_claims_come_from_the_tightest_profile(tmp_path):
         (folder / "headline.json").write_text(json.dumps(entries))
         ruling = more(estimate, 2)
         claims = [Claim(where, f"at {profile}", "2 points", estimate, "points", ruling) for where in ("Table 1", OWN)]
+        own = Estimate(value, 0, 5, 9)
+        claims.append(Claim(OWN, "of the headline", "", own, "points", more(own)))
         (folder / "claims.json").write_text(json.dumps(records(claims)))
     readme = tmp_path / "README.md"
     readme.write_text(README)
@@ -277,8 +279,9 @@ def test_headlines_and_claims_come_from_the_tightest_profile(tmp_path):
         merged = write_all(results, readme)
     assert (merged["a"]["value"], merged["b"]["value"]) == (3, 2)
     assert json.loads((results / "headline.json").read_text()) == merged
+    assert merged["a"]["verdict"] == "undecided" and "verdict" not in merged["b"], "a claim on the very same number"
     claims = json.loads((results / "claims.json").read_text())
-    assert [row["says"] for row in claims if row["from"]] == ["at night"] * 2
+    assert [row["says"] for row in claims if row["from"]] == ["at night"] * 2 + ["of the headline"]
     text = readme.read_text()
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "stale" not in text
     listed = (results / "README.md").read_text()
@@ -309,6 +312,8 @@ def test_what_was_found_is_said_by_the_numbers_alone():
     }
     for (unit, value, low, high), words in cases.items():
         assert in_words(entry | {"unit": unit, "value": value, "low": low, "high": high}) == words
+    corrected = entry | {"value": -4.0, "low": -7.3, "high": -1.3, "verdict": "undecided"}
+    assert in_words(corrected) == "4 points fewer [-7.3, -1.3] (undecided once corrected)"
     assert {name for paper in SENTENCES.values() for s in paper for name in BRACED.findall(s)} <= set(DESCRIPTIONS)
 
 

@@ -10,13 +10,15 @@ that alone decides, so that no row can contradict its interval. Of a claim «mor
 - **undecided**: none of these; then the row says with how many items the printed effect would be seen in four of
   five cases; the margin, where none is printed or the interval excludes it.
 - *less than printed*, of the first, third and fourth: the interval ends below c.
-- **not testable here**: the models or tasks cannot show it. **not measured**: nothing was.
+- **not testable here**: every method compared is right on less than FLOOR % (`above_floor`), or the printed effect is
+  more than there is room for (`with_room`) and the direction is not decided. **not measured**: nothing was.
 """
 
 import math
 from dataclasses import asdict, dataclass, field, replace
 
 from lib.analysis.corrected import equivalence, items_needed, power, simultaneous
+from lib.analysis.fitness import LOWEST
 from lib.analysis.stats import Estimate
 
 HOLDS, REFUTED, EQUIVALENT, OPEN = "holds", "refuted", "equivalent", "undecided"
@@ -26,6 +28,7 @@ LESS = "less than printed"
 OWN = "our control"  # no claim of the paper, but what it leaves unasked
 CLAIM, CONTROL, REPEAT = "claim", "control", "repeat"  # the last: a finding that another row has, seen again
 MARGIN, RATIO = 1.0, 0.05
+FLOOR = LOWEST  # the rule of notebook 00 has a ceiling too; here `with_room` says what a high score can still show
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Claim:
     """One claim. where: table, figure or section, or OWN. says: in our words. printed: its value, as printed.
 
     here: our value with its interval alone and n, in `unit`; its p and tests are of its table. kind: CLAIM or
-    REPEAT; a row of OWN is a CONTROL.
+    REPEAT; a row of OWN is a CONTROL. by_items: whether more of what n counts would narrow the interval.
     """
 
     where: str
@@ -57,6 +60,7 @@ class Claim:
     unit: str
     ruling: Ruling
     kind: str = field(default=CLAIM, kw_only=True)
+    by_items: bool = field(default=True, kw_only=True)
 
     @property
     def verdict(self) -> str:
@@ -104,9 +108,18 @@ def within(e: Estimate, least: float, most: float) -> Ruling:
     return Ruling(verdict, low, high)
 
 
-def above_floor(ruling: Ruling, *accuracies: float, floor: float = 10.0) -> Ruling:
-    """The ruling, unless every method compared answers less than `floor` % right: then nothing could be told."""
-    return ruling if max(accuracies) >= floor else replace(ruling, verdict=UNTESTABLE, size="")
+def above_floor(ruling: Ruling, *accuracies: float) -> Ruling:
+    """The ruling, unless every method compared answers less than FLOOR % right: then nothing could be told."""
+    return ruling if max(accuracies) >= FLOOR else replace(ruling, verdict=UNTESTABLE, size="")
+
+
+def with_room(ruling: Ruling, room: float) -> Ruling:
+    """The ruling, unless the printed effect is more than `room`, the largest that any method could have here: then
+    it says nothing of the size, and a direction that is not decided is not testable."""
+    if not ruling.claimed > room:
+        return ruling
+    decided = ruling.verdict in (HOLDS, REFUTED, UNMEASURED)
+    return replace(ruling, verdict=ruling.verdict if decided else UNTESTABLE, size="")
 
 
 def records(claims: list[Claim]) -> list[dict]:
@@ -124,8 +137,9 @@ def _record(claim: Claim) -> dict:
     row |= {"alone_low": _number(e.low), "alone_high": _number(e.high), "margin": ruling.margin}
     effect = abs(ruling.claimed)
     row["power"] = _number(power(e, effect)) if effect else None
-    decided = ruling.verdict != OPEN or ruling.margin is None
-    row["needed"] = None if decided else items_needed(e, 0 if ruling.size else effect, ruling.margin)
+    asked = ruling.verdict == OPEN and ruling.margin is not None and claim.by_items
+    needed = items_needed(e, 0 if ruling.size else effect, ruling.margin) if asked else None
+    row["needed"] = needed if needed and needed > e.n else None  # no more than there were: chance alone was missing
     return row
 
 

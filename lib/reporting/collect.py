@@ -30,6 +30,8 @@ DESCRIPTIONS = {
         )
     },
     "composition_autodeco_speculative_speed": "AutoDeco in speculative decoding over AutoDeco alone: tokens a second",
+    "composition_heads_in_target_speed": "the same with heads in the target alone",
+    "composition_heads_vs_constant_speed": "speculative decoding with heads in both over a constant at their mean",
     "control_high_consistency": "SmolLM2, taught heads: mean T rises behind «be diverse», against no command",
     "control_low_consistency": "SmolLM2, taught heads: mean T falls behind «do not», against no command",
     "draft_agreement": "the draft's likeliest token is the target's",
@@ -46,6 +48,7 @@ DESCRIPTIONS = {
     "mtad_vs_speculative_speed_published_tau_ar_2m": "MTAD over speculative, larger draft",
     "mtad_vs_speculative_score": "MTAD minus speculative decoding on SmolLM2, five judged tasks",
     "mtad_vs_speculative_speed": "MTAD (gamma 3, tau 0.05) over speculative: tokens a second, SmolLM2, its domain",
+    "perplexity_least_change_percent": "sampled texts against a text without any surprise: the room for the last",
     "speculative_vs_hf_assisted_speed": "our speculative decoding over transformers' assisted, greedy, same pair",
     "study_ar_code": "autoregressive study model, code",
     "study_ar_qa": "autoregressive study model, QA",
@@ -54,6 +57,7 @@ DESCRIPTIONS = {
     "mtad_vs_autoregressive_speed_elsewhere": "the same on prompts that the draft did not learn",
     "tolerator_batch_speedup": "TOLERATOR: a batch of 32 over one prompt at a time",
     "tolerator_vs_vanilla_mean": "TOLERATOR minus vanilla at equal forwards, middle budget, four tasks",
+    "tolerator_vs_vanilla_but_logic": "the same without Sudoku",
     "tolerator_gain_per_capability": "TOLERATOR minus vanilla, published rates: what 10 points of capability add",
     "worded_ar_math": "autoregressive study model, math in words",
     "worded_dlm_math": "diffusion study model, math in words, one token a forward",
@@ -95,12 +99,21 @@ def collected(results: Path = RESULTS, readme: Path = ROOT / "README.md") -> dic
 
 
 def headlines(results: Path = RESULTS) -> dict[str, dict]:
-    """Each name from the tightest profile that has it."""
+    """Each name from the tightest profile that has it; with the verdict of a claim that its page has on it."""
     merged: dict[str, dict] = {}
     for path in tightest_first(results, "headline.json"):
+        claims = path.with_name("claims.json")
+        judged = {_place(row): row["verdict"] for row in json.loads(claims.read_text())} if claims.exists() else {}
         for name, entry in json.loads(path.read_text()).items():
-            merged.setdefault(name, entry)
+            place = tuple(entry[key] for key in ("value", "low", "high", "n"))
+            merged.setdefault(name, entry | ({"verdict": judged[place]} if place in judged else {}))
     return merged
+
+
+def _place(row: dict) -> tuple:
+    """Of a claim what a headline is told by: the value and its interval alone as headlines round them, and n."""
+    numbers = (row["value"], row.get("alone_low"), row.get("alone_high"))
+    return *(number if number is None else round(number, 2) for number in numbers), row["n"]
 
 
 def _between(text: str, name: str, rows: list[str]) -> str:

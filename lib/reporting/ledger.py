@@ -7,7 +7,20 @@ from collections import Counter
 from pathlib import Path
 
 from lib.paths import RESULTS
-from lib.reporting.claims import CLAIM, CONTROL, HOLDS, LESS, OPEN, OWN, REPEAT, UNMEASURED, VERDICTS, as_text, said
+from lib.reporting.claims import (
+    CLAIM,
+    CONTROL,
+    FLOOR,
+    HOLDS,
+    LESS,
+    OPEN,
+    OWN,
+    REPEAT,
+    UNMEASURED,
+    VERDICTS,
+    as_text,
+    said,
+)
 from lib.reporting.inert import markdown_cell
 from lib.reporting.tightest import tightest_first
 
@@ -76,11 +89,12 @@ def page(claims: list[dict]) -> str:
         "that follow a command, or of the bound that the claim names. **refuted**: on the other side. "
         "**equivalent**: a test of its own says that the two differ by less than the row's margin, mostly a point or "
         "5 %. "
-        f"**{OPEN}**: none of these. *{LESS}*: the interval ends below the printed size. *needs*: n at which the "
-        "table's test would detect the printed size, or, where there is none or the interval excludes it, establish "
-        "equivalence, in four of five repeats. **not testable here**: measured, but these models or tasks cannot "
-        "show it. **not measured**: the papers' models or data would be needed. The rule is in "
-        "`lib/reporting/claims.py`; words: [glossary](../docs/glossary.md).",
+        f"**{OPEN}**: none of these. *{LESS}*: the interval ends below the printed size. *needs*: the n at which "
+        "the table's test would detect the printed size, or, where there is none or the interval excludes it, "
+        "establish equivalence, in four of five repeats; empty where more questions would not help. **not testable "
+        f"here**: measured, but every method compared is right on less than {FLOOR:.0f} %, or the printed effect is "
+        "more than these models leave room for. **not measured**: the papers' models or data would be needed. The "
+        "rule is in `lib/reporting/claims.py`; words: [glossary](../docs/glossary.md).",
         "",
         *count_table(claims),
     ]

@@ -3,8 +3,8 @@
 In a cell every way is tried on validation items and held against the plain one, paired. Proposed is the way with the
 largest lead, if that is more than its standard error; else the cheapest of those that save SAVES and are not more
 than one standard error behind; else the plain way itself. A proposal is no proof, for the best of many leads by
-chance as well. So it answers test items beside the plain way, and is taken only if it is better there, or, proposed
-as cheaper, loses at most TOLERATED points.
+chance as well. So it answers test items beside the plain way, and is taken only if it is better there, or if it saves
+SAVES there and loses at most TOLERATED points: one interval, corrected for all cells, decides both.
 """
 
 from dataclasses import dataclass, replace
@@ -77,7 +77,14 @@ class Study(BaseStudy):
     def cells(self) -> dict[Cell, dict[str, Way]]:
         """(task, what is asked for) -> the ways that are tried; the plain one first."""
         text = {(short, asked): ways for short in self.tasks for asked, ways in TEXT.items()}
-        return text | {(short, budget): CANVAS for short in self.canvases for budget in self.budgets}
+        spends = {(short, forwards_at(budget, canvas_of(short))): budget
+                  for short in self.canvases for budget in self.budgets}  # fmt: skip
+        return text | {
+            (short, budget): CANVAS
+            for short in self.canvases
+            for budget in self.budgets
+            if spends[short, forwards_at(budget, canvas_of(short))] == budget  # two may be one: the last is asked
+        }
 
     def _run(self, cell: Cell, name: str) -> Run:
         """On test items."""
@@ -166,24 +173,24 @@ class Study(BaseStudy):
         judged, rows = {(r.task, r.asked): r for r in self.comparisons.itertuples()}, []
         for row in self.choices.to_dict("records"):
             found = judged.get((row["task"], row["asked"]))
-            ruling = None if found is None else ruling_of(found)
-            holds = ruling is not None and ruling.verdict == HOLDS
             saved = 100 * (1 - row["forwards, proposed"] / row["forwards, plain"])
             e = None if found is None else estimate_of(found)
             low, high = simultaneous(e) if e else (np.nan, np.nan)
+            better, little = (more(e).verdict, at_most(e.mirrored(), TOLERATED).verdict) if e else ("", "")
+            taken, so = advised(row["why"], row["proposed"], better, little, saved)
             rows.append(
                 {
                     "task": row["task"],
                     "asked": row["asked"],
-                    "take": row["proposed"] if holds else row["plain"],
-                    "settings": row["settings"] if holds else "as published",
-                    "right, %": round(row["test, proposed" if holds else "test, plain"], 1),
+                    "take": row["proposed"] if taken else row["plain"],
+                    "settings": row["settings"] if taken else "as published",
+                    "right, %": round(row["test, proposed" if taken else "test, plain"], 1),
                     "proposed": row["proposed"],
                     "points": round(e.value, 1) if e else np.nan,
                     "low": round(low, 1),
                     "high": round(high, 1),
                     "forwards saved, %": round(saved, 1) + 0.0,
-                    "so": advised(row["why"], ruling.verdict if ruling else "", row["proposed"], saved),
+                    "so": so,
                 }
             )
         return pd.DataFrame(rows)
@@ -246,16 +253,18 @@ def ruling_of(row) -> Ruling:
     return more(e) if row.why == BETTER else at_most(e.mirrored(), TOLERATED)
 
 
-def advised(why: str, verdict: str, way: str, saved: float) -> str:
-    """What to do, by why a way was proposed, its verdict on test items, and the forwards that it saves in %."""
+def advised(why: str, way: str, better: str, little: str, saved: float) -> tuple[bool, str]:
+    """Whether to take a proposed way, and why in words: by the verdicts on test items that it is better and that it
+    loses little, and by the forwards that it saves there, in %."""
     if why == PLAIN:
-        return "Nothing led by more than its error, and nothing as good was cheaper"
+        return False, "Nothing led by more than its error, and nothing as good was cheaper"
     costs = f"saves {saved:.0f} % of the forwards" if saved >= 0 else f"takes {-saved:.0f} % more forwards"
-    if verdict == HOLDS:
-        return f"It {costs}" + ("" if why == BETTER else f" and loses at most {TOLERATED:g} points")
-    if why == BETTER:
-        return f"Do not bother with {way}: it led on validation items; on test items that is {verdict}"
-    return f"{way} {costs}; that it loses at most {TOLERATED:g} points is {verdict}"
+    if better == HOLDS:
+        return True, f"It is better and {costs}"
+    if little == HOLDS and saved >= 100 * SAVES:
+        return True, f"It {costs} and loses at most {TOLERATED:g} points; that it is better is {better}"
+    told = f"that it is better is {better} on test items, that it loses at most {TOLERATED:g} points {little}"
+    return False, f"{way} {costs}; {told}"
 
 
 def settings_of(options: dict) -> str:

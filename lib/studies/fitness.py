@@ -15,13 +15,12 @@ from lib.analysis.survival import canvases_of, survival_and_repair
 from lib.decoding.randomness import RowGenerator
 from lib.decoding.trace import Decoded, Trace
 from lib.models.registry import Model
-from lib.reporting.claims import UNTESTABLE
 from lib.reporting.tables import percent
 from lib.tasks import get_task
 from lib.tasks.base import Item
 from lib.tasks.sandbox import require_consent
 
-FIT = "fit"
+FIT, UNFIT = "fit", "not fit"
 
 
 def refinements(model: Model, task: str, items: list[Item], texts: list[str], rates: Sequence[float]) -> list[dict]:
@@ -64,12 +63,12 @@ def cells_of(summary: pd.DataFrame, survival: pd.DataFrame, effects: Sequence[fl
     rows = []
     for row, effect in zip(summary.itertuples(), effects, strict=True):
         key, found = (row.label, row.which), to_compare(row.accuracy)
-        cell = {"task": row.label, "which": row.which, "compare": FIT if found.fit else UNTESTABLE, "remask": ""}
+        cell = {"task": row.label, "which": row.which, "compare": FIT if found.fit else UNFIT, "remask": ""}
         if key in mild.index:
             share = mild.loc[key]
             whole = Estimate(share.survival, share.survival_low, share.survival_high, int(share.right))
             found = to_remask(row.accuracy, whole if share.right else None)
-            cell["remask"] = FIT if found.fit else UNTESTABLE
+            cell["remask"] = FIT if found.fit else UNFIT
         rows.append(cell | {"why": found.why, "effect": effect, **_power(row.accuracy, effect, row.items)})
     return pd.DataFrame(rows).astype({"power": float, "needed": "Int64"})
 

@@ -9,7 +9,7 @@ import pandas as pd
 from lib.analysis.fitness import RATES
 from lib.analysis.stats import Estimate
 from lib.paths import CHECKPOINTS
-from lib.reporting.claims import OWN, UNTESTABLE, Claim, at_least, within
+from lib.reporting.claims import HOLDS, OPEN, OWN, REFUTED, Claim, at_least, within
 from lib.reporting.inert import inert
 from lib.reporting.result_folder import headline
 from lib.reporting.tables import accuracy_cells, summary_row
@@ -219,7 +219,11 @@ class Study(BaseStudy):
             found.append(Claim(OWN, f"{model} is right on {ends} of {short}", "", e, "%", verdict))
         says = f"the second best task of {DIFFUSION} at four tokens a forward is above {AT_FOUR} %"
         second = self._second_at_four()
-        return [*found, Claim(OWN, says, "", second, "%", at_least(second, AT_FOUR))]
+        found.append(Claim(OWN, says, "", second, "%", at_least(second, AT_FOUR)))
+        for name, e in self.agreement.items():
+            says = f"{name} agrees with the target on {AGREEMENT[0]} to {AGREEMENT[1]} % of the tokens"
+            found.append(Claim(OWN, says, "", e, "%", within(e, *AGREEMENT)))
+        return found
 
     def _accuracy(self, short: str, which: str) -> Estimate:
         row = self.summary.set_index(["label", "which"]).loc[short, which]
@@ -230,49 +234,31 @@ class Study(BaseStudy):
         return sorted((self._accuracy(short, DIFFUSION + FOUR) for short in SHORT), key=lambda e: e.value)[-2]
 
     def reading(self) -> str:
-        """What was wanted and by how much it is met or missed; what is fit, and for what."""
+        """What was wanted and whether it is met, by the verdicts of `claims`; what is fit, and for what."""
+        words = {HOLDS: "met", REFUTED: "missed", OPEN: "undecided"}
         lines = [
-            f"- **{model}** on {short}: {self._accuracy(short, model).value:.1f} %, wanted "
-            f"{f'{low} % or more' if high == 100 else f'{low} to {high} %'}: "
-            f"{_by_how_much(self._accuracy(short, model).value, low, high)}."
-            for model, short, low, high in WANTED
+            f"- {claim.says}: **{words[claim.verdict]}**, {claim.here.value:.1f} % [{claim.ruling.low:.1f}, "
+            f"{claim.ruling.high:.1f}]."
+            for claim in self.claims()
         ]
-        second = self._second_at_four().value
-        lines.append(
-            f"- At four tokens a forward the second best task has {second:.1f} %, wanted {AT_FOUR} % or more: "
-            f"{_by_how_much(second, AT_FOUR, 100)}."
-        )
         drops = [
             f"{short} {self._accuracy(short, DIFFUSION + FOUR).value - self._accuracy(short, DIFFUSION).value:+.1f}"
             for short in SHORT
         ]
         lines.append(f"- Four tokens a forward instead of one, {DIFFUSION}, in points: {', '.join(drops)}.")
-        for name, e in self.agreement.items():
-            lines.append(
-                f"- The greedy token of {name} is the target's at {e.value:.1f} % [{e.low:.1f}, {e.high:.1f}] of "
-                f"positions (wanted of a draft: {AGREEMENT[0]} to {AGREEMENT[1]} %; mean over {e.n} items)."
-            )
         for column, what in (("compare", "to compare methods"), ("remask", "to judge a method that masks again")):
             asked = self.cells[self.cells[column] != ""]
             unfit = [f"{row.task} by {row.which} ({row.why})" for row in asked[asked[column] != "fit"].itertuples()]
-            said = f"; {UNTESTABLE}: {'; '.join(unfit)}" if unfit else ""
+            said = f"; not: {'; '.join(unfit)}" if unfit else ""
             lines.append(f"- Fit {what}: {len(asked) - len(unfit)} of {len(asked)} cells{said}.")
         return "\n".join(lines)
 
     def headlines(self) -> dict[str, dict]:
         found = {name: self._accuracy(*key) for name, key in HEADLINES.items()}
-        found["draft_agreement"] = self.agreement[DRAFTS[0]]
-        return {
-            name: headline(e.value, e.low, e.high, e.n, "%", self.profile, self.notebook) for name, e in found.items()
-        }
+        given, e = (self.profile, self.notebook), self.agreement[DRAFTS[0]]
+        entries = {name: headline(e.value, e.low, e.high, e.n, "%", *given) for name, e in found.items()}
+        return entries | {"draft_agreement": headline(e.value, e.low, e.high, e.n, "% of tokens", *given)}
 
     def save(self) -> dict:
         tables = {"summary": self.summary, "survival": self.survival, "fitness": self.cells}
         return self.write(tables, {"curves": self.figure_learning(), "survival": self.figure_survival()})
-
-
-def _by_how_much(value: float, low: float, high: float) -> str:
-    """In words, how far a value in % is inside of what is wanted, or outside."""
-    if low <= value <= high:
-        return f"met by {min(value - low, high - value) if high < 100 else value - low:.1f} points"
-    return f"missed by {max(low - value, value - high):.1f} points"

@@ -119,11 +119,9 @@ def _losses(paper: str, cells: pd.DataFrame, words: str) -> list[Erratum]:
             if getattr(row, method) < getattr(row, other)
         ]
         if below:
-            told = f"below in {len(below)} of the {len(wide)} cells that could be recovered: {'; '.join(below)}"
+            told = f"below in {len(below)} of the {len(wide)} cells that are known: {'; '.join(below)}"
             if len(below) == len(wide):  # reviews quote what goes against the claim
-                told = (
-                    f"all {len(wide)} single cells that could be recovered are below; they are from reviews, which "
-                )
+                told = f"all {len(wide)} single cells that are known are below; they are from reviews, which "
                 told += f"quote losses: {'; '.join(below)}"
             so = "a printed loss is tested like a printed gain"
             found.append(Erratum(paper, str(table), words, told, so))

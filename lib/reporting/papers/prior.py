@@ -8,6 +8,7 @@ from lib.reporting.claims import EQUIVALENT, HOLDS, OPEN, REFUTED, as_text, said
 # How our row would come out if they were right here.
 EXPECTED = {"gain": (HOLDS,), "none": (EQUIVALENT,), "loss": (REFUTED,), "no gain": (EQUIVALENT, REFUTED)}
 AGREES, DIFFERS, UNTOLD, MISSING = "agrees", "differs", "cannot be told apart here", "not measured here"
+ANOTHER, NEAREST = "another rule", "the nearest that we have; not the same rule"
 
 
 def prior(claims: list[dict]) -> list[dict]:
@@ -22,10 +23,21 @@ def _beside(row: dict, claims: list[dict]) -> dict:
     if not own:
         return found | {"ours": row["claim"], "beside": MISSING, "from": "", "profile": ""}
     ours = own[0]
-    verdict = AGREES if ours["verdict"] in EXPECTED[row["expects"]] else DIFFERS
-    if ours["verdict"] == OPEN:
-        verdict = UNTOLD
-    if ours["verdict"] not in (HOLDS, REFUTED, EQUIVALENT, OPEN):
-        verdict = MISSING
     words = f"{ours['says']}: {said(ours)}, {as_text(ours)}"
-    return found | {"ours": words, "beside": verdict, "from": ours["from"], "profile": ours["profile"]}
+    return found | {
+        "ours": words,
+        "beside": _agreement(ours["verdict"], row["expects"]),
+        "from": ours["from"],
+        "profile": ours["profile"],
+    }
+
+
+def _agreement(verdict: str, expects: str) -> str:
+    """Whether our verdict is what another's finding lets expect."""
+    if verdict not in (HOLDS, REFUTED, EQUIVALENT, OPEN):
+        return MISSING
+    if expects == ANOTHER:
+        return NEAREST
+    if verdict == OPEN:
+        return UNTOLD
+    return AGREES if verdict in EXPECTED[expects] else DIFFERS

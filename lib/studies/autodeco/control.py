@@ -1,6 +1,6 @@
 """Decoding by command: do words behind a prompt move temperature and top-p, and what does it cost?"""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import matplotlib.pyplot as plt
@@ -13,7 +13,7 @@ from lib.analysis.corrected import bonferroni
 from lib.analysis.stats import corrected
 from lib.models.registry import Model
 from lib.reporting import figures
-from lib.reporting.claims import OWN, UNTESTABLE, Claim, Ruling, at_least, at_most, more
+from lib.reporting.claims import CLAIM, OWN, REPEAT, UNTESTABLE, Claim, Ruling, at_least, at_most, more
 from lib.reporting.inert import label_text
 from lib.reporting.papers import printed
 from lib.running.identity import items_of
@@ -36,6 +36,11 @@ class Study(CommandStudy):
 
     notebook = "14_autodeco_control"
     printed_in = "autodeco"
+
+    @property
+    def kind(self) -> str:
+        """A study model knows no prose but that of its tasks: of a model of language the same finding counts."""
+        return REPEAT if self.heads[0].startswith("study-") else CLAIM
 
     def table(self) -> pd.DataFrame:
         """Mean T and P, their shift, and consistency in % with its 95 % interval; accuracy beside."""
@@ -166,21 +171,24 @@ class Study(CommandStudy):
                 says = f"{table.loc[direction, f'consistency {symbol}, %']:g} % follow, against no command"
             what = f"a command for {direction} moves mean {symbol} that way, {taught} heads"
             ruling = more(e, zero=50, margin=EQUAL) if judged else Ruling(UNTESTABLE, e.low, e.high)
-            found.append(Claim(where, what, says, e, unit, ruling))
+            ruling = replace(ruling, low=max(ruling.low, 0.0), high=min(ruling.high, 100.0))  # of a share
+            # It varies by wording more than by question, and there are no more wordings.
+            found.append(Claim(where, what, says, e, unit, ruling, kind=self.kind, by_items=False))
         told = self.heads[1:]
         means = bonferroni([self.mean_temperature(heads, "no randomness", self.tasks) for heads in told])
         drops = corrected([self.drop(heads, "no randomness", self.tasks) for heads in told])
         for heads, e, drop in zip(told, means, drops, strict=True):
             if heads.endswith("-adapter"):
-                says = f"«no randomness» brings T near zero, heads {teaching(heads)}"
+                says = f"«no randomness» brings T near zero ({NEAR_ZERO:g}), heads {teaching(heads)}"
                 found.append(Claim(OWN, says, "", e, "T", at_most(e, NEAR_ZERO)))
             else:
-                says = f"«no randomness» does not bring T near zero, heads {teaching(heads)}"
+                says = f"«no randomness» does not bring T near zero ({NEAR_ZERO:g}), heads {teaching(heads)}"
                 # The paper's are taught low and high; those that learned what none means are a step of ours.
                 where = "section 3.3" if heads == self.heads[1] and not untaught(heads) else OWN
-                found.append(Claim(where, says, "only a modest drop", e, "T", at_least(e, NEAR_ZERO)))
+                found.append(Claim(where, says, "only a modest drop", e, "T", at_least(e, NEAR_ZERO), kind=self.kind))
                 says = f"«no randomness» lowers T, heads {teaching(heads)}"
-                found.append(Claim(where, says, "only a modest drop", drop, "T lower", more(drop, margin=EQUAL_T)))
+                ruling = more(drop, margin=EQUAL_T)
+                found.append(Claim(where, says, "only a modest drop", drop, "T lower", ruling, kind=self.kind))
         return found
 
     def save(self) -> dict:

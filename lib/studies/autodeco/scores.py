@@ -8,7 +8,20 @@ import pandas as pd
 
 from lib.errors import UserError, require_known
 from lib.reporting import figures
-from lib.reporting.claims import CLAIM, OWN, REPEAT, Claim, above_floor, more
+from lib.reporting.claims import (
+    CLAIM,
+    EQUIVALENT,
+    HOLDS,
+    OPEN,
+    OWN,
+    REFUTED,
+    REPEAT,
+    UNTESTABLE,
+    Claim,
+    above_floor,
+    more,
+    with_room,
+)
 from lib.reporting.papers import printed
 from lib.reporting.result_folder import headline
 from lib.reporting.tables import accuracy_cells, accuracy_difference, comparison_table, estimate_of, summary_row
@@ -169,22 +182,27 @@ class Study(BaseStudy):
         its general tasks, and repeats what `qa` says of these.
         """
         method_of, found = {name: method for method, name in NAMES.items()}, []
-        accuracy = self.summary.set_index(["label", "method"]).accuracy
         for row in self.comparisons.itertuples():
-            e, method = estimate_of(row), method_of[row.against]
-            both = [accuracy[row.task, name] for name in (NAMES["autodeco"], row.against)]
+            e, method, both = estimate_of(row), method_of[row.against], self._accuracies(row)
             says = f"AutoDeco beats {row.against} on {row.task}"
             if method in ("default", "greedy"):
-                where, gain = printed_gain(row.task, method, self.model)
+                (where, gain), base = printed_gain(row.task, method, self.model), both[1]
                 if gain < 0:
-                    e, gain, says = e.mirrored(), -gain, f"{row.against} beats AutoDeco on {row.task}"
+                    e, gain, base = e.mirrored(), -gain, both[0]
+                    says = f"{row.against} beats AutoDeco on {row.task}"
                 words = f"{gain:+.2f} points" + ("" if row.task in PRINTED_ROWS else ", mean of its general tasks")
                 kind = CLAIM if row.task in PRINTED_ROWS or row.task == "qa" else REPEAT
                 kind = REPEAT if row.task == "aime25" and "aime24" in self.tasks else kind  # one cell for both years
-                found.append(Claim(where, says, words, e, "points", above_floor(more(e, gain), *both), kind=kind))
+                ruling = with_room(above_floor(more(e, gain), *both), 100 - base)
+                found.append(Claim(where, says, words, e, "points", ruling, kind=kind))
             elif method in ("constant", "shuffled"):
                 found.append(Claim(OWN, says, "", e, "points", above_floor(more(e), *both)))
         return found
+
+    def _accuracies(self, row) -> list[float]:
+        """In % of the two that a row of `comparisons` is of."""
+        accuracy = self.summary.set_index(["label", "method"]).accuracy
+        return [accuracy[row.task, name] for name in (NAMES["autodeco"], row.against)]
 
     def reading(self) -> str:
         """The answer first: is token-level control better than the right constant?"""
@@ -208,18 +226,24 @@ class Study(BaseStudy):
     def answer(self) -> str:
         """The first paragraph of the report, from the comparison with the constant."""
         rows = self.comparisons[self.comparisons.against == NAMES["constant"]]
-        words = {"higher": "yes", "lower": "no, worse", "tied": "no difference found"}
-        parts = [
-            f"{words[row.verdict]} on {row.task} ({row.difference:+.1f} points [{row.low:.1f}, {row.high:.1f}], "
-            f"{row.items} items)"
-            for row in rows.itertuples()
-        ]
-        return (
+        words = {HOLDS: "yes", REFUTED: "no, worse", EQUIVALENT: "no, equal within a point", OPEN: "undecided"}
+        parts, most = [], []
+        for row in rows.itertuples():
+            ruling = above_floor(more(estimate_of(row)), *self._accuracies(row))
+            told = f"{row.difference:+.1f} points [{ruling.low:.1f}, {ruling.high:.1f}], {row.items} items"
+            parts.append(f"{words.get(ruling.verdict, ruling.verdict)} on {row.task} ({told})")
+            most += [] if ruling.verdict == UNTESTABLE else [ruling.high]
+        samples = f"{self.samples} sample{'s' if self.samples > 1 else ''} an item"
+        text = (
             f"**Is token-level control better than the right constant?** {'; '.join(parts).capitalize()}. AutoDeco "
-            f"against ordinary sampling at its own mean temperature and top-p, {self.samples} samples an item, "
-            "paired on items, p < 0.05 after Holm. The intervals leave room for a gain of at most "
-            f"{rows.high.max():.1f} points on any of these tasks."
+            f"against ordinary sampling at its own mean temperature and top-p, {samples}, paired on items; intervals "
+            "are corrected for the table."
         )
+        if most:
+            text += (
+                f" They leave room for a gain of at most {max(most):.1f} points on any task that is testable here."
+            )
+        return text
 
     def headlines(self) -> dict[str, dict]:
         found = {}

@@ -10,7 +10,7 @@ import seaborn as sns
 
 from lib.errors import UserError, require_known
 from lib.reporting import figures
-from lib.reporting.claims import OWN, Claim, at_least, more
+from lib.reporting.claims import HOLDS, OPEN, OWN, REFUTED, Claim, at_least, more
 from lib.reporting.tables import accuracy_cells, comparison_table, estimate_of, summary_row
 from lib.running.run import Run
 from lib.studies.autodeco.scores import mean_setting
@@ -173,11 +173,10 @@ class Study(BaseStudy):
             ]
             lines.append(f"- AutoDeco minus the constant **{against}**, in points: {'; '.join(parts)}.")
         oracle = self.comparisons[self.comparisons.against.str.startswith("oracle")]
-        inside = [r.task for r in oracle.itertuples() if r.low > -1]
-        beyond = [r.task for r in oracle.itertuples() if r.high < -1]
-        open_ = [task for task in self.tasks if task not in inside + beyond]
-        words = (("within it", inside), ("more than it", beyond), ("open", open_))
-        said = "; ".join(f"{word} on {', '.join(tasks)}" for word, tasks in words if tasks)
+        verdicts = {r.task: at_least(estimate_of(r), -1).verdict for r in oracle.itertuples()}
+        words = {HOLDS: "within it", REFUTED: "more than it", OPEN: OPEN}
+        tasks = {verdict: [task for task, own in verdicts.items() if own == verdict] for verdict in words}
+        said = "; ".join(f"{words[verdict]} on {', '.join(own)}" for verdict, own in tasks.items() if own)
         lines.append(f"- The paper says that AutoDeco falls less than one point short of the oracle. Here: {said}.")
         return "\n".join(lines)
 

@@ -172,6 +172,17 @@ class DraftingStudy(PairStudy):
         p = None if np.isnan(e.value) else self.judged(name, against, tasks).p
         return percent(Estimate(e.value - 1, e.low - 1, e.high - 1, e.n, p))
 
+    def room_above(self, against: str, tasks: tuple[str, ...] | None = None) -> float:
+        """The largest `relative` that there is over it, in %: that of a way which is always right."""
+        share = np.concatenate([outcomes(self.lines[task, against]).mean(1) for task in tasks or self.tasks]).mean()
+        return 100 * (1 / share - 1) if share else np.inf
+
+    def room_below(self, against: str) -> float:
+        """By how many % a perplexity can be lower than that of its texts, all tasks: down to 1, a text without any
+        surprise."""
+        rows = self.summary[self.summary.name == against]
+        return 100 * (1 - float(np.exp(-np.log(rows.perplexity).mean())))
+
     def cheaper(self, name: str, against: str, tasks: tuple[str, ...] | None = None) -> Estimate:
         """Tokens a unit of cost of one way over those of another, over tasks together, bootstrap over items."""
 

@@ -157,9 +157,14 @@ class Study(ClockedStudy):
         return "\n".join(lines)
 
     def headlines(self) -> dict[str, dict]:
-        e = self.faster(named("AutoDeco in both", "speculative"), "AutoDeco")
-        given = (self.profile, self.notebook)
-        return {"composition_autodeco_speculative_speed": headline(e.value, e.low, e.high, e.n, "times", *given)}
+        both, given = named("AutoDeco in both", "speculative"), (self.profile, self.notebook)
+        pairs = {
+            "composition_autodeco_speculative_speed": (both, "AutoDeco"),
+            "composition_heads_in_target_speed": (named("AutoDeco", "speculative"), "AutoDeco"),
+            "composition_heads_vs_constant_speed": (both, named("constant", "speculative")),
+        }
+        found = {name: self.faster(*pair) for name, pair in pairs.items()}
+        return {name: headline(e.value, e.low, e.high, e.n, "times", *given) for name, e in found.items()}
 
     def save(self) -> dict:
         """Everything into the results folder; the manifest in short."""

@@ -14,7 +14,7 @@ from lib.analysis.totals import difference_of_shares
 from lib.errors import require_known
 from lib.paths import CHECKPOINTS
 from lib.reporting import figures
-from lib.reporting.claims import CLAIM, OWN, REPEAT, Claim, above_floor, more
+from lib.reporting.claims import CLAIM, OWN, REPEAT, Claim, above_floor, more, with_room
 from lib.reporting.papers import printed
 from lib.reporting.result_folder import headline
 from lib.reporting.tables import difference_table, percent
@@ -182,7 +182,8 @@ class Study(RatedStudy):
         gains = corrected([self.relative(way, "sampling", tasks) for _, way in promised])
         for ((where, way), gain), e in zip(promised.items(), gains, strict=True):
             says = f"{way} (tau {self.tau:g}) scores higher than sampling, judged tasks on {self._called}"
-            found.append(Claim(where, says, f"+{gain:g} %", e, "%", above_floor(more(e, gain), top), kind=kind))
+            ruling = with_room(above_floor(more(e, gain), top), self.room_above("sampling", tasks))
+            found.append(Claim(where, says, f"+{gain:g} %", e, "%", ruling, kind=kind))
         e = self.judged("MTAD", "speculative", tasks)
         says = f"MTAD scores higher than speculative decoding on {self._called}"
         found.append(Claim(OWN, says, "", e, "points", more(e)))

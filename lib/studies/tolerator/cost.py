@@ -92,7 +92,7 @@ class Study(RecipeStudy):
     def reach(self) -> pd.DataFrame:
         """The fewest forwards (mean spent) from which on a method is as good as vanilla at one token a forward.
 
-        As good: the interval of the difference lies above -5 points, at this and every larger budget. `not decided`
+        As good: the interval of the difference lies above -5 points, at this and every larger budget. `undecided`
         where no budget is, but for some the interval holds -5; `no` where all lie below it.
         """
         spent = self.summary.set_index(["label", "method", "shape", "budget"]).forwards
@@ -108,7 +108,7 @@ class Study(RecipeStudy):
                 elif method == "vanilla":
                     row[name] = f"{self.canvas(task)}"
                 else:
-                    row[name] = "not decided" if (here.high > -5).any() else "no"
+                    row[name] = "undecided" if (here.high > -5).any() else "no"
             rows.append(row)
         return pd.DataFrame(rows).set_index("task")
 
