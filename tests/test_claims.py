@@ -90,6 +90,8 @@ def test_a_printed_effect_that_has_no_room_says_nothing_of_the_size():
     assert [(r.verdict, r.size) for r in (with_room(rose, 31), with_room(unsure, 31))] == [
         (HOLDS, ""), (UNTESTABLE, "")
     ]  # fmt: skip
+    equal = more(Estimate(0, -0.5, 0.5, 9), 130)
+    assert with_room(equal, 31).verdict == EQUIVALENT and with_room(equal, 31).size == "", "that asks for no room"
     assert with_room(unsure, 130) == unsure and with_room(more(Estimate(1, -4, 6, 9)), 0).verdict == OPEN
     lost = more(Estimate(-5, -8, -2, 9), 130)
     assert with_room(lost, 31).verdict == REFUTED, "a loss shows all the same"

@@ -8,9 +8,13 @@ import pytest
 from scipy.stats import t
 
 from lib.analysis.crossed import components, crossed_mean
+from lib.analysis.stats import Estimate
 from lib.errors import UserError
+from lib.reporting.claims import CLAIM, HOLDS, OWN, REPEAT, UNTESTABLE
 from lib.studies.autodeco.commands import CommandStudy
 from lib.studies.autodeco.commands import commands as sentences_of
+from lib.studies.autodeco.control import Study as ControlStudy
+from lib.studies.autodeco.control_real import Study as ControlOnLanguage
 from lib.training.autodeco.commands import (
     HELD_OUT_HIGH,
     HELD_OUT_LOW,
@@ -165,3 +169,20 @@ def test_a_drop_is_paired_on_questions():
     }
     e = study.drop(HEADS[1], "no randomness", study.tasks)
     assert e.value == pytest.approx(0.3) and 0.19 < e.low < e.value < e.high < 0.41 and e.n == 3, "not of the means"
+
+
+def test_untaught_heads_of_a_study_model_say_nothing_of_language_and_a_share_stays_one(monkeypatch):
+    share = Estimate(97.0, 90.0, 104.0, 12)
+    monkeypatch.setattr(ControlStudy, "follows", lambda *_: share)
+    monkeypatch.setattr(ControlStudy, "mean_temperature", lambda *_: share)
+    monkeypatch.setattr(ControlStudy, "drop", lambda *_: share)
+    for names, verdict in (
+        ((HEADS[0], HEADS[1]), UNTESTABLE),
+        (("r1-qwen-7b-autodeco", "r1-qwen-7b-control"), HOLDS),
+    ):
+        claims = ControlStudy(heads=names, wordings=8).claims()
+        untaught, taught = ([c for c in claims if f"{word} heads" in c.says] for word in (" untaught", " taught"))
+        assert {c.verdict for c in untaught} == {verdict} and {c.verdict for c in taught} == {HOLDS}
+        assert len(untaught) == len(taught) == 4 and {c.ruling.high for c in taught} == {100}
+        assert not any(c.by_items for c in untaught + taught) and {c.kind for c in claims} == {CLAIM}
+    assert {c.kind for c in ControlOnLanguage(heads=HEADS[:2]).claims() if c.where != OWN} == {REPEAT}

@@ -238,8 +238,9 @@ def test_heads_in_a_run_change_its_texts_and_every_way_is_in_the_tables(pair):
     rows = s.summary.set_index("name")
     assert (rows.accepted[[name for name in rows.index if "," in name]] > 0).all()
     entries = s.headlines()
-    assert "composition_autodeco_speculative_speed" in entries and {e["n"] for e in entries.values()} == {2}
-    assert entries.keys() <= DESCRIPTIONS.keys()
+    names = ("autodeco_speculative", "heads_in_target", "heads_vs_constant")
+    assert entries.keys() == {f"composition_{name}_speed" for name in names} <= DESCRIPTIONS.keys()
+    assert {e["n"] for e in entries.values()} == {2}
 
 
 @pytest.mark.parametrize("stem", ["34_mtad_speed", "35_mtad_real", "38_mtad_lossless", "39_composition"])

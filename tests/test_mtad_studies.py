@@ -284,6 +284,22 @@ def test_a_relative_difference_draws_both_sides_anew():
     assert math.isnan(never.value) and math.isnan(never.low) and never.n == 2
 
 
+def test_the_room_for_a_printed_effect_is_that_of_the_way_it_is_over():
+    """Of 5 right of 6 a score can rise by a fifth; a perplexity e^0.5 can fall to 1, means over items."""
+    lines = {
+        ("qa", "a"): made([1, 0]),
+        ("qa", "b"): made([[1, 1], [1, 0]]),
+        ("math", "a"): made([0]),
+        ("math", "b"): made([1]),
+    }
+    s = study(lines)
+    assert s.room_above("b", ("qa",)) == pytest.approx(100 / 3) and s.room_above("b") == pytest.approx(20)
+    assert s.room_above("a") == pytest.approx(200) and s.room_above("a", ("math",)) == math.inf
+    surprise = {("qa", "b"): [[0.5], [1.5], [math.nan]], ("math", "b"): [[0.1, 0.3]]}
+    s = study({key: [] for key in surprise}, surprise)
+    assert s.room_below("b") == pytest.approx(100 * (1 - math.exp(-(0.5 + 1.5 + 0.2) / 3)))
+
+
 def test_a_reduction_keeps_its_interval():
     e = Estimate(-5.0, -8.0, -1.0, 10, 0.04, 4, 3.0)
     assert reduction(e) == Estimate(5.0, 1.0, 8.0, 10, 0.04, 4, 3.0) and reduction(reduction(e)) == e

@@ -12,7 +12,7 @@ from lib.errors import UserError
 from lib.paths import RESULTS, ROOT
 from lib.reporting import check
 from lib.reporting.claims import OWN, VERDICTS, Claim, more, records
-from lib.reporting.collect import DESCRIPTIONS, write_all
+from lib.reporting.collect import DESCRIPTIONS, verdict_on, write_all
 from lib.reporting.findings import NAME as BRACED
 from lib.reporting.findings import SENTENCES, findings, in_words
 from lib.reporting.render import parameters
@@ -256,6 +256,17 @@ def test_a_result_made_twice_is_the_same_but_for_what_was_measured(small):
     assert {"items.jsonl.gz", "summary.csv", "manifest.json", "quality.svg", "quality.png"} <= set(first)
 
 
+def test_a_headline_has_the_verdict_of_the_claim_on_its_very_number():
+    entry = headline(10.125, 9.0, 11.25, 9, "points", "night", "x")
+    row = {"value": 10.1251, "alone_low": 9.0, "alone_high": 11.25, "n": 9, "unit": "points", "margin": 1.0}
+    held, refuted = row | {"verdict": "holds"}, row | {"verdict": "refuted"}
+    assert verdict_on(entry, [held, held]) == {"verdict": "holds"}
+    others = [
+        held | other for other in ({"margin": None}, {"unit": "%"}, {"n": 8}, {"value": 10.14}, {"alone_low": None})
+    ]
+    assert verdict_on(entry, others) == {} and verdict_on(entry, [held, refuted]) == {}
+
+
 README = "before\n<!-- found -->\nstale\n<!-- /found -->\nafter\n"
 
 
@@ -314,6 +325,11 @@ def test_what_was_found_is_said_by_the_numbers_alone():
         assert in_words(entry | {"unit": unit, "value": value, "low": low, "high": high}) == words
     corrected = entry | {"value": -4.0, "low": -7.3, "high": -1.3, "verdict": "undecided"}
     assert in_words(corrected) == "4 points fewer [-7.3, -1.3] (undecided once corrected)"
+    cases = {("points", -0.2, 0.4, "undecided"): " (not told apart)", ("points", 1, 9, "not testable here"): None,
+             ("times", 0.98, 1.03, "equivalent"): " (equal within 5 %)", ("points", 1, 2, "holds"): ""}  # fmt: skip
+    for (unit, low, high, verdict), words in cases.items():
+        told = in_words(entry | {"unit": unit, "value": 1.5, "low": low, "high": high, "verdict": verdict})
+        assert told.endswith(f"{high:g}]{' (not testable here)' if words is None else words}"), "as the ledger has it"
     assert {name for paper in SENTENCES.values() for s in paper for name in BRACED.findall(s)} <= set(DESCRIPTIONS)
 
 

@@ -3,7 +3,7 @@
 A cell is fit to compare methods where its reference is right on 20 to 80 % of the items: below there is nothing to
 lose, above nothing to gain. To judge a method that masks again what stands there, a right answer must also survive
 one refinement at the mildest rate in half of the cases or more: where nearly none does, every such method is at the
-floor, and the page says of the model what it seems to say of the method. What is not fit is not testable here.
+floor, and the page says of the model what it seems to say of the method. What is not fit cannot show a gain.
 
 Power is no part of the rule, for it is of the number of items: too few leave a claim undecided. Of McNemar's test on
 n items with an effect d and a share s of items on which the two differ (Connor 1987, Biometrics 43, 207),

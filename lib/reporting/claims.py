@@ -8,10 +8,12 @@ that alone decides, so that no row can contradict its interval. Of a claim «mor
 - **equivalent**: neither, and the interval of two one-sided tests lies within the margin, which is stated beforehand:
   MARGIN for what is in points or percent, RATIO for what is in times. Whoever is told so need not choose.
 - **undecided**: none of these; then the row says with how many items the printed effect would be seen in four of
-  five cases; the margin, where none is printed or the interval excludes it.
+  five cases; the margin, where none is printed or the interval excludes it. Not where there were as many, of a bound,
+  or where more items would not help.
 - *less than printed*, of the first, third and fourth: the interval ends below c.
-- **not testable here**: every method compared is right on less than FLOOR % (`above_floor`), or the printed effect is
-  more than there is room for (`with_room`) and the direction is not decided. **not measured**: nothing was.
+- **not testable here**: every method compared is right on less than FLOOR % of every task (`above_floor`); or the
+  printed effect is more than there is room for (`with_room`) and nothing else is decided; or a study has nothing to
+  judge the claim by. **not measured**: nothing was.
 """
 
 import math
@@ -109,17 +111,17 @@ def within(e: Estimate, least: float, most: float) -> Ruling:
 
 
 def above_floor(ruling: Ruling, *accuracies: float) -> Ruling:
-    """The ruling, unless every method compared answers less than FLOOR % right: then nothing could be told."""
+    """The ruling, unless every method compared answers less than FLOOR % right: then nothing is told, not even a
+    direction, for what is found there is of the model."""
     return ruling if max(accuracies) >= FLOOR else replace(ruling, verdict=UNTESTABLE, size="")
 
 
 def with_room(ruling: Ruling, room: float) -> Ruling:
     """The ruling, unless the printed effect is more than `room`, the largest that any method could have here: then
-    it says nothing of the size, and a direction that is not decided is not testable."""
+    it says nothing of the size, and what is not decided is not testable."""
     if not ruling.claimed > room:
         return ruling
-    decided = ruling.verdict in (HOLDS, REFUTED, UNMEASURED)
-    return replace(ruling, verdict=ruling.verdict if decided else UNTESTABLE, size="")
+    return replace(ruling, verdict=UNTESTABLE if ruling.verdict == OPEN else ruling.verdict, size="")
 
 
 def records(claims: list[Claim]) -> list[dict]:
@@ -139,7 +141,7 @@ def _record(claim: Claim) -> dict:
     row["power"] = _number(power(e, effect)) if effect else None
     asked = ruling.verdict == OPEN and ruling.margin is not None and claim.by_items
     needed = items_needed(e, 0 if ruling.size else effect, ruling.margin) if asked else None
-    row["needed"] = needed if needed and needed > e.n else None  # no more than there were: chance alone was missing
+    row["needed"] = needed if needed and needed > e.n else None  # as many had their chance
     return row
 
 

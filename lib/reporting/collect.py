@@ -14,6 +14,7 @@ from lib.reporting.papers.page import page as papers_page
 from lib.reporting.tightest import tightest_first
 from lib.running import index
 
+HALF = 0.00511  # what two roundings of one number, to two digits and to four, can be apart
 # What a headline is; differences are in points of accuracy.
 DESCRIPTIONS = {
     "autodeco_head_training_seconds": "AutoDeco: training both heads of the study model",
@@ -103,17 +104,24 @@ def headlines(results: Path = RESULTS) -> dict[str, dict]:
     merged: dict[str, dict] = {}
     for path in tightest_first(results, "headline.json"):
         claims = path.with_name("claims.json")
-        judged = {_place(row): row["verdict"] for row in json.loads(claims.read_text())} if claims.exists() else {}
+        rows = json.loads(claims.read_text()) if claims.exists() else []
         for name, entry in json.loads(path.read_text()).items():
-            place = tuple(entry[key] for key in ("value", "low", "high", "n"))
-            merged.setdefault(name, entry | ({"verdict": judged[place]} if place in judged else {}))
+            merged.setdefault(name, entry | verdict_on(entry, rows))
     return merged
 
 
-def _place(row: dict) -> tuple:
-    """Of a claim what a headline is told by: the value and its interval alone as headlines round them, and n."""
-    numbers = (row["value"], row.get("alone_low"), row.get("alone_high"))
-    return *(number if number is None else round(number, 2) for number in numbers), row["n"]
+def verdict_on(entry: dict, claims: list[dict]) -> dict[str, str]:
+    """The verdict of the claims that ask whether a headline's very number is more than none, told by unit, n and
+    interval; nothing where there is no such claim, or two say otherwise."""
+
+    def same(row: dict) -> bool:
+        if (row["unit"], row["n"]) != (entry["unit"], entry["n"]) or row.get("margin") is None:
+            return False
+        pairs = [(entry[a], row[b]) for a, b in (("value", "value"), ("low", "alone_low"), ("high", "alone_high"))]
+        return all(None not in pair and abs(pair[0] - pair[1]) < HALF for pair in pairs)
+
+    found = {row["verdict"] for row in claims if same(row)}
+    return {"verdict": found.pop()} if len(found) == 1 else {}
 
 
 def _between(text: str, name: str, rows: list[str]) -> str:

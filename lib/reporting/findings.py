@@ -5,7 +5,7 @@ A sentence that names a headline which no result has is left out. In braces stan
 
 import re
 
-from lib.reporting.claims import MARGIN, OPEN
+from lib.reporting.claims import EQUIVALENT, MARGIN, OPEN, UNTESTABLE
 
 SENTENCES = {
     "AutoDeco": (
@@ -88,8 +88,11 @@ def _told(low: float, high: float, unit: str, verdict: str | None) -> str:
     zero = {"points": 0.0, "%": 0.0, "times": 1.0}.get(unit)
     if zero is None:
         return ""
-    if low > zero or high < zero:
+    apart, equal = low > zero or high < zero, unit == "points" and -MARGIN < low and high < MARGIN
+    if verdict == UNTESTABLE:
+        return f" ({UNTESTABLE})"
+    if apart:
         return f" ({OPEN} once corrected)" if verdict == OPEN else ""
-    if unit == "points" and -MARGIN < low and high < MARGIN:
-        return " (equal within a point)"
+    if equal if verdict is None else verdict == EQUIVALENT:
+        return " (equal within a point)" if unit == "points" else " (equal within 5 %)"
     return " (not told apart)"

@@ -91,10 +91,11 @@ def page(claims: list[dict]) -> str:
         "5 %. "
         f"**{OPEN}**: none of these. *{LESS}*: the interval ends below the printed size. *needs*: the n at which "
         "the table's test would detect the printed size, or, where there is none or the interval excludes it, "
-        "establish equivalence, in four of five repeats; empty where more questions would not help. **not testable "
-        f"here**: measured, but every method compared is right on less than {FLOOR:.0f} %, or the printed effect is "
-        "more than these models leave room for. **not measured**: the papers' models or data would be needed. The "
-        "rule is in `lib/reporting/claims.py`; words: [glossary](../docs/glossary.md).",
+        "establish equivalence, in four of five repeats; empty for bounds, where as many were asked, and where more "
+        f"would not help. **not testable here**: every method compared is right on less than {FLOOR:.0f} % of every "
+        "task; or the printed effect is more than there is room for, and nothing else is decided; or nothing is "
+        "there to judge by, as of commands without neutral sentences. **not measured**: the papers' models or data "
+        "would be needed. The rule is in `lib/reporting/claims.py`; words: [glossary](../docs/glossary.md).",
         "",
         *count_table(claims),
     ]

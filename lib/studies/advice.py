@@ -4,7 +4,7 @@ In a cell every way is tried on validation items and held against the plain one,
 largest lead, if that is more than its standard error; else the cheapest of those that save SAVES and are not more
 than one standard error behind; else the plain way itself. A proposal is no proof, for the best of many leads by
 chance as well. So it answers test items beside the plain way, and is taken only if it is better there, or if it saves
-SAVES there and loses at most TOLERATED points: one interval, corrected for all cells, decides both.
+SAVES there and loses at most TOLERATED points: both by intervals that are corrected for all cells.
 """
 
 from dataclasses import dataclass, replace
@@ -196,14 +196,19 @@ class Study(BaseStudy):
         return pd.DataFrame(rows)
 
     def claims(self) -> list[Claim]:
-        """What validation items propose is better on test items; where it was proposed as cheaper, loses little."""
-        found = []
+        """What validation items propose is better on test items; where it was proposed as cheaper, or saves, loses
+        little."""
+        found, saved = [], self.advice.set_index(["task", "asked"])["forwards saved, %"]
         for r in self.comparisons.itertuples():
             e, ruling = estimate_of(r), ruling_of(r)
             what = "beats" if r.why == BETTER else f"loses at most {TOLERATED:g} points to"
             says = f"{r.way}, proposed by validation items, {what} {r.against} on {r.task}: {r.asked}"
             e, unit = (e, "points") if r.why == BETTER else (e.mirrored(), LOST)
             found.append(Claim(OWN, says, "", e, unit, ruling))
+            if r.why == BETTER and saved[r.task, r.asked] >= 100 * SAVES:
+                says = f"{r.way}, proposed by validation items, loses at most {TOLERATED:g} points to {r.against} on "
+                e = estimate_of(r).mirrored()
+                found.append(Claim(OWN, f"{says}{r.task}: {r.asked}", "", e, LOST, at_most(e, TOLERATED)))
         return found
 
     def figure_advice(self):
@@ -264,6 +269,7 @@ def advised(why: str, way: str, better: str, little: str, saved: float) -> tuple
     if little == HOLDS and saved >= 100 * SAVES:
         return True, f"It {costs} and loses at most {TOLERATED:g} points; that it is better is {better}"
     told = f"that it is better is {better} on test items, that it loses at most {TOLERATED:g} points {little}"
+    told += f", but less than {100 * SAVES:.0f} % saved is not cheaper" if little == HOLDS else ""
     return False, f"{way} {costs}; {told}"
 
 

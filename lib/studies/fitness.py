@@ -1,4 +1,4 @@
-"""Which cells of the study are fit to judge a claim, and what one refinement does to answers, which that asks for.
+"""Which cells of the study are fit to show a gain, and what one refinement does to answers, which that asks for.
 
 The rule itself is in lib/analysis/fitness.py.
 """
@@ -55,7 +55,7 @@ def cells_of(summary: pd.DataFrame, survival: pd.DataFrame, effects: Sequence[fl
     """A row a row of `summary`: what it is fit for, and why.
 
     summary: label, which, accuracy (%) and items. survival: rows of `refinements` by label and which. effects: in
-    points, what a paper prints over such a reference. compare, remask: «fit» or «not testable here», nothing where
+    points, what a paper prints over such a reference. compare, remask: «fit» or «not fit», nothing where
     no answers were refined. power: to see the effect with these items, in %, the least; needed: items that give 80 %.
     Neither is there where the reference is at an end, or the effect leads beyond it.
     """

@@ -1,4 +1,4 @@
-"""The study models: how they learned, what they can do, and which cells are fit to judge a claim."""
+"""The study models: how they learned, what they can do, and which cells are fit to show a gain."""
 
 from dataclasses import dataclass
 from functools import cached_property

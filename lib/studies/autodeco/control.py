@@ -13,7 +13,7 @@ from lib.analysis.corrected import bonferroni
 from lib.analysis.stats import corrected
 from lib.models.registry import Model
 from lib.reporting import figures
-from lib.reporting.claims import CLAIM, OWN, REPEAT, UNTESTABLE, Claim, Ruling, at_least, at_most, more
+from lib.reporting.claims import CLAIM, OWN, UNTESTABLE, Claim, Ruling, at_least, at_most, more
 from lib.reporting.inert import label_text
 from lib.reporting.papers import printed
 from lib.running.identity import items_of
@@ -36,11 +36,7 @@ class Study(CommandStudy):
 
     notebook = "14_autodeco_control"
     printed_in = "autodeco"
-
-    @property
-    def kind(self) -> str:
-        """A study model knows no prose but that of its tasks: of a model of language the same finding counts."""
-        return REPEAT if self.heads[0].startswith("study-") else CLAIM
+    kind = CLAIM
 
     def table(self) -> pd.DataFrame:
         """Mean T and P, their shift, and consistency in % with its 95 % interval; accuracy beside."""
@@ -170,7 +166,10 @@ class Study(CommandStudy):
                 where = "Table 4"
                 says = f"{table.loc[direction, f'consistency {symbol}, %']:g} % follow, against no command"
             what = f"a command for {direction} moves mean {symbol} that way, {taught} heads"
-            ruling = more(e, zero=50, margin=EQUAL) if judged else Ruling(UNTESTABLE, e.low, e.high)
+            # A study model saw no prose but that of its tasks: what it does untaught says nothing of language.
+            foreign = untaught(heads) and heads.startswith("study-")
+            ruling = more(e, zero=50, margin=EQUAL)
+            ruling = ruling if judged and not foreign else Ruling(UNTESTABLE, ruling.low, ruling.high)
             ruling = replace(ruling, low=max(ruling.low, 0.0), high=min(ruling.high, 100.0))  # of a share
             # It varies by wording more than by question, and there are no more wordings.
             found.append(Claim(where, what, says, e, unit, ruling, kind=self.kind, by_items=False))

@@ -119,10 +119,10 @@ def framed_claim(task: str, lines: dict[tuple, list[dict]]) -> Claim:
     found, differences = framed_agreement(task, lines), framed_differences(task, lines)
     told = flips(differences)[1]
     verdict = HOLDS if told else REFUTED if found.low > 0.8 else OPEN
-    best = framed_scores(task, lines).mean(-1).max(-1)  # of each frame
+    best = np.sort(framed_scores(task, lines).mean(-1).max(-1))  # of each frame; two of them make a flip
     e = Estimate(found.tau, found.low, found.high, found.n, found.p)
     says = "the order of decoders flips with the prompt template"
-    ruling = above_floor(Ruling(verdict, found.low, found.high), 100 * best.min())
+    ruling = above_floor(Ruling(verdict, found.low, found.high), 100 * best[-2])
     return Claim(OWN, says, f"it does ({WHERE})", e, "Kendall's tau", ruling)
 
 

@@ -180,8 +180,8 @@ class DraftingStudy(PairStudy):
     def room_below(self, against: str) -> float:
         """By how many % a perplexity can be lower than that of its texts, all tasks: down to 1, a text without any
         surprise."""
-        rows = self.summary[self.summary.name == against]
-        return 100 * (1 - float(np.exp(-np.log(rows.perplexity).mean())))
+        each = np.concatenate([np.nanmean(self._surprise_tables[task, against], 1) for task in self.tasks])
+        return 100 * (1 - float(np.exp(-np.nanmean(each))))
 
     def cheaper(self, name: str, against: str, tasks: tuple[str, ...] | None = None) -> Estimate:
         """Tokens a unit of cost of one way over those of another, over tasks together, bootstrap over items."""
