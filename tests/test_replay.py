@@ -203,6 +203,12 @@ def test_a_counter_altered_by_hand_is_found_out(result, counter):
     assert all(len(one.differ) == one.responses for one in result.replay(4).values())
 
 
+def test_a_measure_that_came_later_is_no_difference_and_one_that_differs_is():
+    then, now = {"text": "a", "positions": 3}, {"text": "a", "positions": 3, "overshoot": 0.5}
+    assert module._same(then, now) and not module._same(then, now | {"text": "b"})
+    assert not module._same(then | {"overshoot": 0.6}, now) and not module._same({"text": "a"}, now)
+
+
 def test_a_folder_whose_files_were_changed_counts_for_nothing(result):
     result.rewrite(lambda line: line | {"correct": 1}, forged=False)
     before = result.manifest()
