@@ -23,23 +23,23 @@ SENTENCES = {
         "{composition_heads_vs_constant_speed} as fast as a constant at their mean there.",
     ),
     "TOLERATOR": (
-        "At equal forwards (16, in Sudoku and functions 8), against vanilla decoding, it scores "
-        "{tolerator_vs_vanilla_worded} in math in sentences, {tolerator_vs_vanilla_terse} on the same questions as "
+        "Against vanilla decoding at equal forwards it scores {tolerator_vs_vanilla_worded} in math in sentences, "
+        "{tolerator_vs_vanilla_terse} on the same questions as "
         "bare chains, {tolerator_vs_vanilla_logic} in Sudoku; in the mean of math, Sudoku, facts and functions "
         "{tolerator_vs_vanilla_mean}, without Sudoku {tolerator_vs_vanilla_but_logic}.",
-        "Without its penalty on the end of text and at vanilla's temperature it scores "
-        "{tolerator_without_penalty_vs_published} than as published; the two are changed together.",
+        "Without its penalty on the end of text, at vanilla's temperature: "
+        "{tolerator_without_penalty_vs_published} than as published.",
         "On a model that learned to mend wrong tokens: {tolerator_vs_vanilla_corrector}.",
         "WINO, which takes tokens back too, against greedy vanilla decoding: {wino_vs_vanilla_worded} in math.",
         "Learned temperatures in the fill-up against a constant at their mean: {fill_up_heads_vs_constant}.",
     ),
     "MTAD": (
         "At tau 0.5, as released, it writes {mtad_vs_speculative_speed_published_tau} as fast as speculative "
-        "decoding, {mtad_vs_speculative_speed_published_tau_ar_2m} with a larger draft; the smaller agrees with its "
-        "target on {draft_agreement} already.",
-        "On SmolLM2 with a weak draft, draft length 3 and tau 0.05, which is not the paper's setting: "
-        "{mtad_vs_speculative_speed} as fast on prompts like those that the draft learned from; on others "
-        "{mtad_vs_autoregressive_speed_elsewhere} as fast as sampling without a draft.",
+        "decoding, {mtad_vs_speculative_speed_published_tau_ar_2m} with a larger draft; the smaller agrees with the "
+        "target on {draft_agreement}.",
+        "On SmolLM2, at tau 0.05, which is not the paper's setting: {mtad_vs_speculative_speed} as fast where its "
+        "weak draft is at home; elsewhere {mtad_vs_autoregressive_speed_elsewhere} as fast as sampling without a "
+        "draft.",
         "Against sampled texts the perplexity of its texts changes by {mtad_perplexity_change_percent}; printed is "
         "-21.2 %, and a text without any surprise would have {perplexity_least_change_percent} here.",
     ),
