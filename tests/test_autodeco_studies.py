@@ -15,8 +15,8 @@ from lib.running import identity, one_batch
 from lib.running.evaluation import run_all
 from lib.studies import STUDIES, base, study_of
 from lib.studies.autodeco import control, overhead, tokens
+from lib.studies.autodeco.printed_gains import printed_gain
 from lib.studies.autodeco.scores import Study as Scores
-from lib.studies.autodeco.scores import printed_gain
 from lib.tasks import get_task
 
 QA = {"items": 3, "samples": 2, "tasks": ("qa",)}

@@ -24,9 +24,9 @@ SENTENCES = {
     ),
     "TOLERATOR": (
         "Against vanilla decoding at equal forwards it scores {tolerator_vs_vanilla_worded} in math in sentences, "
-        "{tolerator_vs_vanilla_terse} on the same questions as "
-        "bare chains, {tolerator_vs_vanilla_logic} in Sudoku; in the mean of math, Sudoku, facts and functions "
-        "{tolerator_vs_vanilla_mean}, without Sudoku {tolerator_vs_vanilla_but_logic}.",
+        "{tolerator_vs_vanilla_terse} on the same questions as bare chains, {tolerator_vs_vanilla_logic} in Sudoku; "
+        "in the mean of math, Sudoku, facts and functions {tolerator_vs_vanilla_mean}, without Sudoku "
+        "{tolerator_vs_vanilla_but_logic}.",
         "Without its penalty on the end of text, at vanilla's temperature: "
         "{tolerator_without_penalty_vs_published} than as published.",
         "On a model that learned to mend wrong tokens: {tolerator_vs_vanilla_corrector}.",
@@ -88,11 +88,12 @@ def _told(low: float, high: float, unit: str, verdict: str | None) -> str:
     zero = {"points": 0.0, "%": 0.0, "times": 1.0}.get(unit)
     if zero is None:
         return ""
-    apart, equal = low > zero or high < zero, unit == "points" and -MARGIN < low and high < MARGIN
     if verdict == UNTESTABLE:
         return f" ({UNTESTABLE})"
-    if apart:
+    if low > zero or high < zero:
         return f" ({OPEN} once corrected)" if verdict == OPEN else ""
-    if equal if verdict is None else verdict == EQUIVALENT:
+    if verdict is None and unit == "points" and -MARGIN < low and high < MARGIN:
+        verdict = EQUIVALENT
+    if verdict == EQUIVALENT:
         return " (equal within a point)" if unit == "points" else " (equal within 5 %)"
     return " (not told apart)"

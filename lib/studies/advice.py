@@ -77,14 +77,12 @@ class Study(BaseStudy):
     def cells(self) -> dict[Cell, dict[str, Way]]:
         """(task, what is asked for) -> the ways that are tried; the plain one first."""
         text = {(short, asked): ways for short in self.tasks for asked, ways in TEXT.items()}
-        spends = {(short, forwards_at(budget, canvas_of(short))): budget
-                  for short in self.canvases for budget in self.budgets}  # fmt: skip
-        return text | {
-            (short, budget): CANVAS
+        canvases = {  # two budgets may be one: the last is asked
+            (short, forwards_at(budget, canvas_of(short))): (short, budget)
             for short in self.canvases
             for budget in self.budgets
-            if spends[short, forwards_at(budget, canvas_of(short))] == budget  # two may be one: the last is asked
         }
+        return text | dict.fromkeys(canvases.values(), CANVAS)
 
     def _run(self, cell: Cell, name: str) -> Run:
         """On test items."""
@@ -173,10 +171,10 @@ class Study(BaseStudy):
         judged, rows = {(r.task, r.asked): r for r in self.comparisons.itertuples()}, []
         for row in self.choices.to_dict("records"):
             found = judged.get((row["task"], row["asked"]))
-            saved = 100 * (1 - row["forwards, proposed"] / row["forwards, plain"])
+            saved = saved_by(row)
             e = None if found is None else estimate_of(found)
             low, high = simultaneous(e) if e else (np.nan, np.nan)
-            better, little = (more(e).verdict, at_most(e.mirrored(), TOLERATED).verdict) if e else ("", "")
+            better, little = (ruling_of(found._replace(why=why)).verdict if e else "" for why in (BETTER, CHEAPER))
             taken, so = advised(row["why"], row["proposed"], better, little, saved)
             rows.append(
                 {
@@ -198,17 +196,15 @@ class Study(BaseStudy):
     def claims(self) -> list[Claim]:
         """What validation items propose is better on test items; where it was proposed as cheaper, or saves, loses
         little."""
-        found, saved = [], self.advice.set_index(["task", "asked"])["forwards saved, %"]
+        found, saved = [], {(row["task"], row["asked"]): saved_by(row) for row in self.choices.to_dict("records")}
         for r in self.comparisons.itertuples():
-            e, ruling = estimate_of(r), ruling_of(r)
-            what = "beats" if r.why == BETTER else f"loses at most {TOLERATED:g} points to"
-            says = f"{r.way}, proposed by validation items, {what} {r.against} on {r.task}: {r.asked}"
-            e, unit = (e, "points") if r.why == BETTER else (e.mirrored(), LOST)
-            found.append(Claim(OWN, says, "", e, unit, ruling))
-            if r.why == BETTER and saved[r.task, r.asked] >= 100 * SAVES:
-                says = f"{r.way}, proposed by validation items, loses at most {TOLERATED:g} points to {r.against} on "
-                e = estimate_of(r).mirrored()
-                found.append(Claim(OWN, f"{says}{r.task}: {r.asked}", "", e, LOST, at_most(e, TOLERATED)))
+            saves = r.why == BETTER and saved[r.task, r.asked] >= 100 * SAVES
+            for why in (r.why, CHEAPER) if saves else (r.why,):
+                e, what, unit = estimate_of(r), "beats", "points"
+                if why == CHEAPER:
+                    e, what, unit = e.mirrored(), f"loses at most {TOLERATED:g} points to", LOST
+                says = f"{r.way}, proposed by validation items, {what} {r.against} on {r.task}: {r.asked}"
+                found.append(Claim(OWN, says, "", e, unit, ruling_of(r._replace(why=why))))
         return found
 
     def figure_advice(self):
@@ -250,6 +246,11 @@ def spent(lines: list[dict], text: bool) -> float:
     """Mean forwards a response; of a text a token, its end counted, for a shorter text is not a cheaper way."""
     forwards = sum(line["target_forwards"] for line in lines)
     return forwards / (sum(line["tokens_kept"] + 1 for line in lines) if text else len(lines))
+
+
+def saved_by(choice: dict) -> float:
+    """Forwards that the proposed way of a row of `choices` saves on test items, in %."""
+    return 100 * (1 - choice["forwards, proposed"] / choice["forwards, plain"])
 
 
 def ruling_of(row) -> Ruling:

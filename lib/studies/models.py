@@ -18,7 +18,7 @@ from lib.running.identity import items_of
 from lib.running.one_batch import model_of
 from lib.running.run import Run
 from lib.studies.agreement import agreement
-from lib.studies.autodeco.scores import printed_gain
+from lib.studies.autodeco.printed_gains import printed_gain
 from lib.studies.base import SHORT, BaseStudy
 from lib.studies.checkpoints import learning_curve
 from lib.studies.fitness import cells_of, refinements

@@ -12,7 +12,8 @@ from lib.reporting.papers import printed
 from lib.reporting.result_folder import headline
 from lib.reporting.tables import difference_table, estimate_of, percent
 from lib.running.run import Run
-from lib.studies.autodeco.scores import NAMES, PRINTED_MODELS, PRINTED_ROWS, mean_setting
+from lib.studies.autodeco.printed_gains import PRINTED_MODELS, PRINTED_ROWS
+from lib.studies.autodeco.scores import NAMES, mean_setting
 from lib.studies.base import SHORT, BaseStudy, limit
 from lib.studies.pass_at_k import PassAtK
 

@@ -26,6 +26,7 @@ from lib.reporting.papers import printed
 from lib.reporting.result_folder import headline
 from lib.reporting.tables import accuracy_cells, accuracy_difference, comparison_table, estimate_of, summary_row
 from lib.running.run import Run
+from lib.studies.autodeco.printed_gains import PRINTED_ROWS, printed_gain
 from lib.studies.base import SHORT, BaseStudy, limit
 
 NAMES = {
@@ -201,8 +202,11 @@ class Study(BaseStudy):
 
     def _accuracies(self, row) -> list[float]:
         """In % of the two that a row of `comparisons` is of."""
-        accuracy = self.summary.set_index(["label", "method"]).accuracy
-        return [accuracy[row.task, name] for name in (NAMES["autodeco"], row.against)]
+        return [self._accuracy[row.task, name] for name in (NAMES["autodeco"], row.against)]
+
+    @cached_property
+    def _accuracy(self) -> pd.Series:
+        return self.summary.set_index(["label", "method"]).accuracy
 
     def reading(self) -> str:
         """The answer first: is token-level control better than the right constant?"""
@@ -257,40 +261,6 @@ class Study(BaseStudy):
         """Everything into the results folder; the manifest in short."""
         tables = {"summary": self.summary, "comparisons": self.comparisons}
         return self.write(tables, {"differences": self.figure_differences()})
-
-
-# Task -> the paper's table and row that speak of it; other tasks are compared with the mean of general tasks.
-PRINTED_ROWS = {
-    "math": ("Table 1", "mean"),
-    "aime24": ("Table 1", "AIME"),  # both years in one cell
-    "aime25": ("Table 1", "AIME"),
-    "brumo25": ("Table 1", "BRUMO25"),
-    "hmmt25": ("Table 1", "HMMT25"),
-    "beyondaime": ("Table 1", "BeyondAIME"),
-    "code": ("Table 2", "LiveCodeBench"),
-    "livecodebench": ("Table 2", "LiveCodeBench"),
-    "gpqa_diamond": ("Table 2", "GPQA-Diamond"),
-    "mmlu_pro_100": ("Table 2", "MMLU-Pro"),
-    "ifeval": ("Table 2", "IFEval"),
-}
-PRINTED_MODELS = {
-    "llama-nemotron-8b": "Llama-Nemotron-8B",
-    "r1-qwen-7b": "R1-Distill-Qwen-7B",
-    "qwen3-30b": "Qwen3-30B-A3B",
-    "gpt-oss-20b": "GPT-OSS-20B",
-}
-
-
-def printed_gain(task: str, method: str, model: str = "") -> tuple[str, float]:
-    """The paper's table, and AutoDeco minus a method there, in points: of that model where the paper has it, else
-    the mean over its models. A mean of tasks is that of the printed cells: the printed means of Table 2 do not follow
-    from them."""
-    where, row = PRINTED_ROWS.get(task, ("Table 2", "mean"))
-    found = printed("autodeco", where)
-    found = found[found.task != "mean"] if row == "mean" else found[found.task == row]
-    found = found.groupby(["model", "method"]).value.mean().unstack()
-    gain = found.autodeco - found[method]
-    return where, float(gain.get(PRINTED_MODELS.get(model), gain.mean()))
 
 
 def mean_setting(lines: list[dict]) -> dict[str, float]:

@@ -164,17 +164,18 @@ class DraftingStudy(PairStudy):
     def relative(self, name: str, against: str, tasks: tuple[str, ...] | None = None) -> Estimate:
         """Accuracy of one way over that of another minus 1, in %, over tasks together: both sides are drawn anew
         with the same items. p is that of the difference."""
-        a, b = (
-            np.concatenate([outcomes(self.lines[task, way]).mean(1) for task in tasks or self.tasks])
-            for way in (name, against)
-        )
+        a, b = (self._shares_right(way, tasks) for way in (name, against))
         e = ratio_of_totals(*(np.stack([side, np.ones(len(side))], 1) for side in (a, b)))
         p = None if np.isnan(e.value) else self.judged(name, against, tasks).p
         return percent(Estimate(e.value - 1, e.low - 1, e.high - 1, e.n, p))
 
+    def _shares_right(self, way: str, tasks: tuple[str, ...] | None) -> np.ndarray:
+        """Of each item of some tasks the share of its samples that is right."""
+        return np.concatenate([outcomes(self.lines[task, way]).mean(1) for task in tasks or self.tasks])
+
     def room_above(self, against: str, tasks: tuple[str, ...] | None = None) -> float:
         """The largest `relative` that there is over it, in %: that of a way which is always right."""
-        share = np.concatenate([outcomes(self.lines[task, against]).mean(1) for task in tasks or self.tasks]).mean()
+        share = self._shares_right(against, tasks).mean()
         return 100 * (1 / share - 1) if share else np.inf
 
     def room_below(self, against: str) -> float:

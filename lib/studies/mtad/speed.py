@@ -159,11 +159,10 @@ class Study(Rounds):
         for against in (BASE, self.sampler("elsewhere")) if self.elsewhere else ():
             says = f"MTAD is faster than {against} on {OTHERS}"
             compared.append((OWN, says, self.ratio("MTAD", against, where="elsewhere"), multiple, ""))
+        ratios = bonferroni([ratio for _, _, ratio, _, _ in compared])
         found = [
             speed_claim(where, says, e, rule(e), printed)
-            for (where, says, _, rule, printed), e in zip(
-                compared, bonferroni([row[2] for row in compared]), strict=True
-            )
+            for (where, says, _, rule, printed), e in zip(compared, ratios, strict=True)
         ]
         saved = (("v2, ICLR", "MTAD", 1.54, "1.54x"), ("v4", "MMTAD", 1.31, "23.6 % less"))
         energies = bonferroni([self.energy(way) for _, way, _, _ in saved])

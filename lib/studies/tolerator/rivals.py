@@ -3,6 +3,7 @@
 Every method is compared with vanilla decoding at its own temperature, and with TOLERATOR.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -169,8 +170,9 @@ class Study(DiffusionStudy):
         ]
         return difference_table(found)
 
-    def _over_tasks(self, budget: str, network: str, a: str, b: str) -> Estimate:
-        return over_tasks([self.pair(task, budget, network, a, b) for task in self.own_tasks])
+    def _over_tasks(self, budget: str, network: str, a: str, b: str, tasks: Sequence[str] = ()) -> Estimate:
+        """`a` minus `b`, mean of `tasks`, by default of those that count."""
+        return over_tasks([self.pair(task, budget, network, a, b) for task in tasks or self.own_tasks])
 
     def gains(self, tasks: list[str], budget: str, network: str, a: str) -> list[np.ndarray]:
         """Of each task the gain of `a` over vanilla decoding at its temperature, [items] in [-1, 1]."""
@@ -250,8 +252,7 @@ class Study(DiffusionStudy):
         found["tolerator_vs_vanilla_mean"] = self._over_tasks("middle", PLAIN, "TOLERATOR", EQUAL["TOLERATOR"][0])
         rest = [task for task in self.own_tasks if task != "logic"]
         if 0 < len(rest) < len(self.own_tasks):
-            pairs = [self.pair(task, "middle", PLAIN, *SEVERAL[::-1]) for task in rest]
-            found["tolerator_vs_vanilla_but_logic"] = over_tasks(pairs)
+            found["tolerator_vs_vanilla_but_logic"] = self._over_tasks("middle", PLAIN, *SEVERAL[::-1], rest)
         found["tolerator_without_penalty_vs_published"] = self._over_tasks("middle", PLAIN, BARE, "TOLERATOR")
         if self.corrector:
             found["tolerator_vs_vanilla_corrector"] = self._over_tasks("middle", CORRECTOR, "TOLERATOR", "vanilla")
