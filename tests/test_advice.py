@@ -1,6 +1,7 @@
 """What is advised: nothing that noise may be, the cheaper of what is as good, the truth where validation misled."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from lib.errors import UserError
@@ -152,6 +153,25 @@ def test_two_budgets_that_are_one_are_asked_once():
 def test_advice_follows_from_the_verdicts_on_test_items(why, better, little, saved, taken, words):
     found, told = advised(why, "X", better, little, saved)
     assert found == taken and words in told
+
+
+@pytest.mark.parametrize(
+    ("forwards", "taken", "verdicts"), [(0.3, "typical", [OPEN, HOLDS]), (0.96, "greedy", [OPEN])]
+)
+def test_what_led_by_chance_is_taken_where_it_saves_and_loses_little(forwards, taken, verdicts):
+    """Two wins and one loss of 200: no lead, and no loss of two points."""
+    own, labels = study(), {"task": "qa", "asked": "few passes", "why": BETTER}
+    a, b = lines([1, 1] + [0] * 198, 1), lines([0, 0, 1] + [0] * 197, 1)
+    choice = labels | {"plain": "greedy", "proposed": "typical", "settings": "as published", "budget": "few"}
+    choice |= {"test, plain": 0.5, "test, proposed": 1.0, "forwards, plain": 1.0, "forwards, proposed": forwards}
+    table = comparison_table([(labels | {"way": "typical", "against": "greedy"}, a, b)])
+    own.__dict__.update(choices=pd.DataFrame([choice]), comparisons=table)
+    claims = own.claims()
+    assert [claim.verdict for claim in claims] == verdicts and [c.here.value for c in claims] == [0.5, -0.5][
+        : len(claims)
+    ]
+    (row,) = own.advice.to_dict("records")
+    assert row["take"] == taken and "better is undecided" in row["so"]
 
 
 def test_settings_are_those_that_differ_from_the_published_ones():
