@@ -107,6 +107,11 @@ def test_no_row_asks_for_items_that_there_were_or_that_would_not_help():
     assert wordings["needed"] is None
 
 
+def test_a_row_has_no_negative_zero():
+    (row,) = records([Claim("Table 1", "a beats b", "", e := Estimate(-0.0, -0.0, 0.0, 9, 1.0), "points", more(e))])
+    assert [str(row[key]) for key in ("value", "low", "alone_low")] == ["0.0"] * 3
+
+
 def normal(value, error, n=100):
     half = norm.ppf(0.975) * error
     return Estimate(value, value - half, value + half, n, float(2 * norm.sf(abs(value) / error)))

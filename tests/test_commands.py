@@ -186,3 +186,16 @@ def test_untaught_heads_of_a_study_model_say_nothing_of_language_and_a_share_sta
         assert len(untaught) == len(taught) == 4 and {c.ruling.high for c in taught} == {100}
         assert not any(c.by_items for c in untaught + taught) and {c.kind for c in claims} == {CLAIM}
     assert {c.kind for c in ControlOnLanguage(heads=HEADS[:2]).claims() if c.where != OWN} == {REPEAT}
+
+
+def test_a_mean_that_stays_follows_by_half():
+    """Of four questions one follows, one goes the other way, two stand at the end of the scale."""
+    study = CommandStudy(items=4, samples=1, tasks=("math",), heads=HEADS, wordings=2)
+    means = dict.fromkeys(study.commands, [1.0, 0.5, 1.0, 0.5]) | {"low diversity": [0.9, 0.6, 1.0, 0.5]}
+    study.__dict__["lines"] = {
+        ("math", HEADS[1], direction, sentence): [{"item": f"{n}", "top_p": p} for n, p in enumerate(values)]
+        for direction, values in means.items()
+        for sentence in study.commands[direction]
+    }
+    assert study.consistency(HEADS[1], "low diversity", "top_p").value == 50
+    assert study.consistency(HEADS[1], "high diversity", "top_p").value == 50

@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 
 from lib.reporting import figures
 from lib.studies.autodeco.scores import NAMES as AUTODECO
-from lib.studies.mtad.frontier import KINDS_OF_RULE
+from lib.studies.mtad.frontier import KINDS_OF_RULE, LEFT_OUT
 from lib.studies.mtad.frontier import Study as Frontier
 from lib.studies.mtad.ways import WAYS
 from lib.studies.tolerator.cost import METHOD_NAMES as COST
@@ -74,7 +74,7 @@ def test_two_settings_of_one_method_in_a_panel_are_told_apart():
 
 
 def test_every_curve_of_the_frontier_has_a_column():
-    assert sorted(sum(map(list, KINDS_OF_RULE.values()), [])) == sorted(Frontier().curves())
+    assert sorted([LEFT_OUT, *sum(map(list, KINDS_OF_RULE.values()), [])]) == sorted(Frontier().curves())
 
 
 @pytest.mark.parametrize("crowd", [[0.5] * 6, [0.1, 0.11, 0.5, 0.9], [0.9, 0.2, 0.21, 0.22, 0.2]])
@@ -85,6 +85,13 @@ def test_names_keep_their_order_and_their_distance(crowd):
     gaps = np.diff([found[name] for name in inside])
     assert (gaps >= figures.APART - 1e-9).all()
     assert np.mean(list(found.values())) == pytest.approx(np.mean(crowd))  # none pushed farther than it must
+
+
+@pytest.mark.parametrize("crowd", [[0.0] * 9, [1.0] * 13, [0.5, 1.0, 1.0]])
+def test_names_at_an_edge_stay_beside_the_panel(crowd):
+    found = sorted(figures._apart({f"line {i}": at for i, at in enumerate(crowd)}).values())
+    assert (np.diff(found) >= figures.APART - 1e-9).all() and found[0] >= 0 and found[-1] <= 1 + 1e-9
+    assert {0.0, 0.5} & {found[0]} or found[-1] == pytest.approx(1), "as near as that goes to where they were"
 
 
 def test_a_name_far_from_others_stays_at_its_line():

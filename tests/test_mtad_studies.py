@@ -402,6 +402,7 @@ def test_a_rival_is_the_best_of_those_that_are_as_cheap():
         ("MMTAD: tau 0.5", 1.6, 90.0),
         ("threshold: tau 0.5", 1.5, 50.0),  # as cheap
         ("BiLD: rollback 2", 2.0, 45.0),  # cheaper
+        ("BiLD, greedy: rollback 2", 2.0, 95.0),  # and best, at another temperature
         ("typical: epsilon 0.09", 1.4, 99.0),  # dearer, and best of all
     ]
     right = {"MTAD: tau 0.5": [1, 1, 0, 0], "threshold: tau 0.5": [0, 1, 1, 1], "MMTAD: tau 0.5": [1, 1, 1, 1]}
@@ -446,10 +447,9 @@ def tau_lines(s, seed=0, most=10):
             gamma, tau = (float(part.split()[1]) for part in name.split(": ")[1].split(", "))
             lost = round(most * (1 - tau))
             found[short, name] = made([0] * lost + [1] * (40 - lost), **counts(10 * int(gamma), 5 + round(10 * tau)))
-        elif name.startswith("test"):
-            found[short, name] = made(chooser.integers(0, 2, 40), **counts(int(chooser.integers(1, 40)), 3))
-        else:
-            found[short, name] = made([1] * 40, **counts(10, 10))
+        else:  # the base, faster with longer drafts
+            found[short, name] = made([1] * 40, **counts(2 * int(name.split()[-1]), 10))
+        found[short, "test: base"] = made(chooser.integers(0, 2, 40), **counts(int(chooser.integers(1, 40)), 3))
     return found
 
 
@@ -468,10 +468,13 @@ def test_tau_is_chosen_on_validation_items_alone():
     seen = {key: value for key, value in lines.items() if key[1].startswith("validation")}
     for given in (lines, tau_lines(s, seed=1), seen):
         later = s.later_runs(given)
-        assert set(later) == {(short, "test: chosen") for short in s.tasks}
-        for run in later.values():
+        assert set(later) == {(short, f"test: {name}") for short in s.tasks for name in ("base", "chosen")}
+        for (_, name), run in later.items():
             options = dict(run.options)
-            assert (options["gamma"], options["tau"]) == (8, 0.2) and (run.split, run.items) == ("test", s.items)
+            assert (run.split, run.items, options["gamma"]) == ("test", s.items, 8), (
+                "of the base too, for it is faster"
+            )
+            assert name == "test: base" or options["tau"] == 0.2
     s = tau_study(lines, tolerated=20.0)
     assert set(s.chosen.chosen) == {"gamma 8, tau 0.2"}
     assert (s.chosen["loss, test"] == 0).all() and (s.chosen["tokens a unit, ratio"] == 1).all(), "of the same lines"
@@ -485,7 +488,8 @@ def test_where_none_fits_and_is_faster_nothing_is_run_on_test_items(given):
     lines = tau_lines(s, **given)
     if given["most"] == 0:
         assert s.later_runs(lines), "all settings fit"
-        lines |= {(short, "validation: base"): made([1] * 40, **counts(99, 1)) for short in s.tasks}
+        fast = made([1] * 40, **counts(99, 1))
+        lines |= {(short, f"validation: base, gamma {n}"): fast for short in s.tasks for n in s.gammas}
     assert s.later_runs(lines) == {}
     s = tau_study(lines, tolerated=5.0)
     assert set(s.chosen.chosen) == {mtad_tau.NONE} and s.claims() == []
@@ -498,14 +502,16 @@ def test_losses_are_against_the_base_and_speeds_by_counting():
     own = made(
         [0, 1, 0, 0], accepted=[3, 5, 7, 9], bonus=2, target_forwards=[1, 2, 3, 4], draft_forwards=[2, 4, 6, 8]
     )
-    (c,) = s.candidates("qa", {("qa", "validation: base"): base, ("qa", "validation: gamma 4, tau 0.2"): own})
+    (c,) = s.candidates(
+        "qa", {("qa", "validation: base, gamma 4"): base, ("qa", "validation: gamma 4, tau 0.2"): own}
+    )
     assert (c.name, c.loss.value, c.speed) == ("gamma 4, tau 0.2", pytest.approx(25), pytest.approx(32 / (10 + 10)))
 
 
 @pytest.mark.parametrize("base_name", mtad_tau.BASES)
 def test_validation_and_test_items_never_meet(base_name):
     s = mtad_tau.Study(items=60, validation_items=50, base=base_name)
-    every = s.runs() | s.later_runs(tau_lines(s))
+    every = s.runs() | s.later_runs(tau_lines(s, most=0))
     assert all(name.startswith(f"{run.split}: ") for (_, name), run in every.items())
     runs = list(every.values())
     assert {(run.split, run.items) for run in runs} == {("test", 60), ("validation", 50)}
@@ -847,7 +853,7 @@ def test_scores_and_speeds_are_of_one_setting():
     base_run = mtad_real.Study(tasks=("instructions",), tokens=96, items=chosen.items).runs()[
         "instructions", "speculative"
     ]
-    assert chosen.runs()["instructions", "test: base"] == base_run
+    assert chosen._base("test", "instructions", *chosen.gammas) == base_run
 
 
 def test_the_setting_is_what_was_chosen_on_validation_items():

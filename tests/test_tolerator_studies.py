@@ -6,6 +6,7 @@ import pytest
 from lib.analysis.stats import paired_difference, paired_mean_difference
 from lib.errors import UserError
 from lib.models.registry import FAMILIES
+from lib.reporting.claims import CLAIM, HOLDS, REPEAT
 from lib.running.run import Run
 from lib.studies.tolerator import answer_errors, pass_at_k, rivals, steps
 from lib.studies.tolerator import (
@@ -78,6 +79,11 @@ def test_a_rate_is_judged_over_tasks_of_different_sizes():
     }
     assert study.ledger()["here"].iloc[0].startswith(f"{100 * (0.5 + 2 / 3) / 2:.1f} [")
     assert study.unrest().value == pytest.approx(100 * 3 / 7), "what the last iteration changed, not the first"
+    assert [claim.verdict for claim in study.claims()][1] == HOLDS, "some responses still change: no bound of ours"
+    for lines in study.lines.values():
+        for line in lines:
+            line["changed"] = [9, 0]
+    assert [claim.verdict for claim in study.claims()][1] != HOLDS
 
 
 def test_pairs_are_of_the_samples_that_both_have():
@@ -390,8 +396,19 @@ def test_a_trend_is_the_mean_of_the_items_slopes():
         for point in ("published", "mild")
         for n, values in right.items()
     }
-    e = study.slope("qa", "published")
+    e = study.slope(("qa",), "published")
     assert e.value == pytest.approx(100 * np.mean([0.5, 0.5, 0.0, 0.0])) and e.low <= e.value <= e.high
+    both = tolerator_split.Study(items=4, samples=1, tasks=("qa", "math"), rhos=(0.5,), added=(0, 2, 4, 8))
+    fell = {("math", "added", p, canvas_of("math") // 2 + n, n): made([int(n == 2)] * 4)
+            for p in ("published", "mild") for n in right}  # fmt: skip
+    both.__dict__["lines"] = study.lines | fell
+    alone = both.slope(("math",), "published").value
+    assert both.slope(both.tasks, "published").value == pytest.approx((25 + alone) / 2) and alone < 0
+    costs = {"target_forwards": 1, "positions": 1, "tokens_kept": 1, "status": "ok", "seconds": 0.1, "joules": None}
+    both.__dict__["lines"] = {key: [line | costs for line in made([1, 0, 1, 0])] for key in both.runs()}
+    claims = both.claims()
+    assert [c.kind for c in claims] == [CLAIM] * 2 + [REPEAT] * 4 and "over all tasks" in claims[0].says
+    assert [c.where for c in claims].count("Table 2") == 3, "of the published rate: all tasks, and two by task"
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """The claims ledger: what a paper says, and the verdict that our results give on it, computed and never written.
 
 One rule for all rows. A row has one interval, corrected for the tests of its table (lib/analysis/corrected.py), and
-that alone decides, so that no row can contradict its interval. Of a claim «more than zero, by about c»:
+that alone decides, so that no row can contradict its interval; only «equivalent» is decided by a narrower one, of
+two one-sided tests, and the interval shown may reach a little beyond the margin. Of «more than zero, by about c»:
 
 - **holds**: the interval lies above zero.
 - **refuted**: it lies below zero.
@@ -167,7 +168,7 @@ def _shown(value: float | None) -> str:
 
 def _number(value: float | None) -> float | None:
     """Rounded; None for what was not measured, which JSON has no number for."""
-    return round(float(value), 4) if value is not None and math.isfinite(value) else None
+    return round(float(value), 4) + 0.0 if value is not None and math.isfinite(value) else None  # and no -0.0
 
 
 def _p(value: float | None) -> float | None:

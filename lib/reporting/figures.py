@@ -151,7 +151,8 @@ def _ends(axis: Axes) -> dict[str, tuple[tuple[float, float], str]]:
 
 
 def _apart(heights: Mapping[str, float]) -> dict[str, float]:
-    """The same in their order, each at least APART from the next, as near as that goes to where they were."""
+    """The same in their order, each at least APART from the next and within the panel, as near as that goes to
+    where they were."""
     names = sorted(heights, key=heights.get)
     # Least squares under an order: pool what crowds, as isotonic regression does.
     pools: list[list] = []
@@ -162,7 +163,8 @@ def _apart(heights: Mapping[str, float]) -> dict[str, float]:
             pools[-1][0] += values
             pools[-1][1] += members
     flat = [(name, np.mean(values)) for values, members in pools for name in members]
-    return {name: float(base + APART * i) for i, (name, base) in enumerate(flat)}
+    most = max(0.0, 1 - APART * (len(flat) - 1))  # so that the last is still beside the panel
+    return {name: float(np.clip(base, 0.0, most) + APART * i) for i, (name, base) in enumerate(flat)}
 
 
 def forest(

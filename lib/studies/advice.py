@@ -1,10 +1,11 @@
 """What to decode with, for a kind of task and a budget: validation items propose, test items decide.
 
-In a cell every way is tried on validation items and held against the plain one, paired. Proposed is the way with the
-largest lead, if that is more than its standard error; else the cheapest of those that save SAVES and are not more
-than one standard error behind; else the plain way itself. A proposal is no proof, for the best of many leads by
-chance as well. So it answers test items beside the plain way, and is taken only if it is better there, or if it saves
-SAVES there and loses at most TOLERATED points: both by intervals that are corrected for all cells.
+In a cell every way is tried on validation items and held against the plain one, paired. On a canvas the ways of all
+budgets stand in each cell that they do not exceed, because whoever has many forwards may take a way of few. Proposed
+is the way with the largest lead, if that is more than its standard error; else the cheapest of those that save SAVES
+and are not more than one standard error behind; else the plain way itself. A proposal is no proof, for the best of
+many leads by chance as well. So it answers test items beside the plain way, and is taken only if it is better there,
+or if it saves SAVES there and loses at most TOLERATED points: both by intervals that are corrected for all cells.
 """
 
 from dataclasses import dataclass, replace
@@ -24,10 +25,10 @@ from lib.studies.base import SHORT, BaseStudy
 from lib.studies.mtad.lossless import TOLERATED
 from lib.studies.mtad.pair import LOST, repeats_itself
 from lib.studies.mtad.ways import WAYS
-from lib.studies.tolerator.base import BUDGETS, EOT, canvas_of, forwards_at, spending
+from lib.studies.tolerator.base import EOT, canvas_of, forwards_at, spending
 
 Way = tuple[str, dict]  # a decoder and its options
-Cell = tuple[str, str]  # a task, and what is asked for: of TEXT, or a budget of a canvas
+Cell = tuple[str, str]  # a task, and what is asked for: of TEXT, or a canvas within so many forwards
 # What is asked for -> the ways that are tried, the plain one first. Options left out are the published ones.
 ANSWER: dict[str, Way] = {
     "greedy": ("autoregressive", {}),
@@ -48,7 +49,7 @@ CANVAS: dict[str, Way] = {
     "Settle (ours)": ("settle", {}),
 }
 BETTER, CHEAPER, PLAIN = "better", "cheaper", "plain"  # why a way is proposed
-SAVES = 0.05  # of the forwards: less is not cheaper
+SAVES = 0.05  # of the cost: less is not cheaper
 TEXT = {"one answer": ANSWER, "few passes of the model": FAST}  # what may be asked of a model of text
 
 
@@ -76,19 +77,22 @@ class Study(BaseStudy):
 
     def cells(self) -> dict[Cell, dict[str, Way]]:
         """(task, what is asked for) -> the ways that are tried; the plain one first."""
-        text = {(short, asked): ways for short in self.tasks for asked, ways in TEXT.items()}
-        canvases = {  # two budgets may be one: the last is asked
-            (short, forwards_at(budget, canvas_of(short))): (short, budget)
-            for short in self.canvases
-            for budget in self.budgets
-        }
-        return text | dict.fromkeys(canvases.values(), CANVAS)
+        found = {(short, asked): ways for short in self.tasks for asked, ways in TEXT.items()}
+        for short in self.canvases:
+            sizes = list(dict.fromkeys(forwards_at(budget, canvas_of(short)) for budget in self.budgets))
+            for own in sizes:
+                found[short, f"at most {own} forwards"] = {
+                    name if given == own else f"{name}, given {given}": (method, spending(method, given) | options)
+                    for given in sorted(sizes, key=lambda n: n != own)
+                    for name, (method, options) in CANVAS.items()
+                }
+        return found
 
     def _run(self, cell: Cell, name: str) -> Run:
         """On test items."""
         (short, asked), (method, options) = cell, self.cells()[cell][name]
         if asked not in TEXT:
-            model, options = self.diffusion, spending(method, forwards_at(asked, canvas_of(short))) | options
+            model = self.diffusion
         else:
             model = self.heads if method == "autodeco" else self.model
             options = options | ({"draft": self.draft} if decoder_of(method).drafts else {})
@@ -118,27 +122,31 @@ class Study(BaseStudy):
         tried = {name: lines[*cell, "validation", name] for name in self.cells()[cell]}
         plain, *others = tried
         right = {name: outcomes(own).mean(1) for name, own in tried.items()}
-        cost = {name: spent(own, cell[1] in TEXT) for name, own in tried.items()}
-        leads = {name: lead(right[name], right[plain]) for name in others}
+        cost = {name: self._cost(cell, own, tried[plain]) for name, own in tried.items()}
+        leads = {
+            name: lead(right[name], right[plain]) for name in others if cell[1] in TEXT or cost[name] <= cost[plain]
+        }
         better = [name for name, (mean, error) in leads.items() if mean > error]
         if better:
             return max(better, key=lambda name: leads[name][0]), BETTER
         cheaper = [n for n, (mean, error) in leads.items() if mean >= -error and cost[n] <= (1 - SAVES) * cost[plain]]
         return (min(cheaper, key=cost.get), CHEAPER) if cheaper else (plain, PLAIN)
 
+    def _cost(self, cell: Cell, lines: list[dict], plain: list[dict]) -> float:
+        return a_token(lines) if cell[1] in TEXT else a_response(lines, plain)
+
     @cached_property
     def choices(self) -> pd.DataFrame:
         """A row a cell: the plain way and the proposed one, on validation and on test items, and what they cost.
 
-        Accuracy in %; forwards of the model that answers, on test items: a token made of a text, a response of a
-        canvas.
+        Accuracy in %; cost on test items, see `a_token` and `a_response`.
         """
         rows = []
         for cell, ways in self.cells().items():
             plain, (name, why) = next(iter(ways)), self.proposed(self.lines, cell)
             row = {
                 "task": cell[0],
-                "asked": BUDGETS.get(cell[1], cell[1]),
+                "asked": cell[1],
                 "plain": plain,
                 "proposed": name,
                 "why": why,
@@ -146,8 +154,11 @@ class Study(BaseStudy):
             for who, way in (("plain", plain), ("proposed", name)):
                 for split in ("validation", "test"):
                     row[f"{split}, {who}"] = 100 * outcomes(self.lines[*cell, split, way]).mean()
-                row[f"forwards, {who}"] = spent(self.lines[*cell, "test", way], cell[1] in TEXT)
-            rows.append(row | {"settings": settings_of(ways[name][1]), "budget": cell[1]})
+                row[f"cost, {who}"] = self._cost(
+                    cell, self.lines[*cell, "test", way], self.lines[*cell, "test", plain]
+                )
+                row[f"settings, {who}"] = settings_of(ways[way][1])
+            rows.append(row)
         return pd.DataFrame(rows)
 
     @cached_property
@@ -156,7 +167,7 @@ class Study(BaseStudy):
         return comparison_table(
             [
                 ({"task": row.task, "asked": row.asked, "why": row.why, "way": row.proposed, "against": row.plain},
-                 *(self.lines[row.task, row.budget, "test", way] for way in (row.proposed, row.plain)))
+                 *(self.lines[row.task, row.asked, "test", way] for way in (row.proposed, row.plain)))
                 for row in self.choices.itertuples()
                 if row.why != PLAIN
             ]
@@ -181,13 +192,13 @@ class Study(BaseStudy):
                     "task": row["task"],
                     "asked": row["asked"],
                     "take": row["proposed"] if taken else row["plain"],
-                    "settings": row["settings"] if taken else "as published",
+                    "settings": row["settings, proposed" if taken else "settings, plain"],
                     "right, %": round(row["test, proposed" if taken else "test, plain"], 1),
                     "proposed": row["proposed"],
                     "points": round(e.value, 1) if e else np.nan,
                     "low": round(low, 1),
                     "high": round(high, 1),
-                    "forwards saved, %": round(saved, 1) + 0.0,
+                    "cost saved, %": round(saved, 1) + 0.0,
                     "so": so,
                 }
             )
@@ -215,7 +226,7 @@ class Study(BaseStudy):
         if not len(self.comparisons):
             return None
         rows = self.comparisons.set_index(["task", "asked"])
-        names = {key: f"{key[0]}, {key[1]}: {row.way} ({row.why})" for key, row in rows.iterrows()}
+        names = {key: f"{key[0]}, {key[1]}: {row.way} (proposed as {row.why})" for key, row in rows.iterrows()}
         return figures.forest({"minus the plain way": rows}, names, width=4.5)
 
     def reading(self) -> str:
@@ -242,15 +253,25 @@ def lead(a: np.ndarray, plain: np.ndarray) -> tuple[float, float]:
     return float(ahead.mean()), float(ahead.std(ddof=1) / np.sqrt(len(ahead)))
 
 
-def spent(lines: list[dict], text: bool) -> float:
-    """Mean forwards a response; of a text a token, its end counted, for a shorter text is not a cheaper way."""
-    forwards = sum(line["target_forwards"] for line in lines)
-    return forwards / (sum(line["tokens_kept"] + 1 for line in lines) if text else len(lines))
+def a_token(lines: list[dict]) -> float:
+    """Cost of a text: forwards of the model that answers, a token, its end counted, for a shorter text is not a
+    cheaper way. Those of a draft are not among them."""
+    return sum(line["target_forwards"] for line in lines) / sum(line["tokens_kept"] + 1 for line in lines)
+
+
+def a_response(lines: list[dict], plain: list[dict]) -> float:
+    """Cost of a canvas: positions computed, in forwards of the `plain` way on the same items, for a forward of WINO
+    computes the canvas twice."""
+    own, theirs, forwards = (
+        sum(line[name] for line in some)
+        for some, name in ((lines, "positions"), (plain, "positions"), (plain, "target_forwards"))
+    )
+    return own / (theirs / forwards) / len(plain)
 
 
 def saved_by(choice: dict) -> float:
-    """Forwards that the proposed way of a row of `choices` saves on test items, in %."""
-    return 100 * (1 - choice["forwards, proposed"] / choice["forwards, plain"])
+    """Cost that the proposed way of a row of `choices` saves on test items, in %."""
+    return 100 * (1 - choice["cost, proposed"] / choice["cost, plain"])
 
 
 def ruling_of(row) -> Ruling:
@@ -261,10 +282,10 @@ def ruling_of(row) -> Ruling:
 
 def advised(why: str, way: str, better: str, little: str, saved: float) -> tuple[bool, str]:
     """Whether to take a proposed way, and why in words: by the verdicts on test items that it is better and that it
-    loses little, and by the forwards that it saves there, in %."""
+    loses little, and by the cost that it saves there, in %."""
     if why == PLAIN:
         return False, "Nothing led by more than its error, and nothing as good was cheaper"
-    costs = f"saves {saved:.0f} % of the forwards" if saved >= 0 else f"takes {-saved:.0f} % more forwards"
+    costs = f"saves {saved:.0f} % of the cost" if saved >= 0 else f"costs {-saved:.0f} % more"
     if better == HOLDS:
         return True, f"It is better and {costs}"
     if little == HOLDS and saved >= 100 * SAVES:

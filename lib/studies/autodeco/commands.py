@@ -115,9 +115,10 @@ class CommandStudy(BaseStudy):
         )
 
     def _follows(self, task: str, model: str, direction: str, setting: str) -> np.ndarray:
-        """[commands, items], true where a command moves an item's mean setting the way that it asks for."""
+        """[commands, items]: 1 where a command moves an item's mean setting the way that it asks for, 0.5 where it
+        leaves it, so that chance is a half even of a setting that stands at its end."""
         plain = self._means(task, model, NO_COMMAND, setting)
-        return (self._means(task, model, direction, setting) - plain) * DIRECTIONS[direction] > 0
+        return (np.sign(self._means(task, model, direction, setting) - plain) * DIRECTIONS[direction] + 1) / 2
 
     def consistency(self, model: str, direction: str, setting: str) -> Estimate:
         """How many % of the questions of all tasks follow, each with the share of its commands that it follows."""

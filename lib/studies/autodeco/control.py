@@ -93,10 +93,14 @@ class Study(CommandStudy):
                 settings, tokens = _along(model, asked, get_task(SHORT.get(task, task)).instruction, said[item.id])
                 for axis, values, label in zip(line, settings, ("T", "P"), strict=True):
                     axis.plot(values, "-" if name == NO_COMMAND else ":", lw=1.4, label=name)
-                    axis.set(title=item.id, ylabel=label, ylim=(0, None))
+                    axis.set(title=f"question {item.id}", ylabel=label)
                     if len(tokens) <= 20:  # more could not be read
                         axis.set_xticks(range(len(tokens)), tokens, fontsize=7)
                     sns.despine(ax=axis)
+            for axis in line:  # when all lines are in it
+                axis.set_ylim(0, 1.05 * axis.dataLim.y1)
+        for axis in axes[-1]:
+            axis.set_xlabel("token of the response")
         axes[0][-1].legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
         return figure
 
@@ -184,10 +188,11 @@ class Study(CommandStudy):
                 says = f"«no randomness» does not bring T near zero ({NEAR_ZERO:g}), heads {teaching(heads)}"
                 # The paper's are taught low and high; those that learned what none means are a step of ours.
                 where = "section 3.3" if heads == self.heads[1] and not untaught(heads) else OWN
-                found.append(Claim(where, says, "only a modest drop", e, "T", at_least(e, NEAR_ZERO), kind=self.kind))
+                modest = "" if where == OWN else "only a modest drop"
+                found.append(Claim(where, says, modest, e, "T", at_least(e, NEAR_ZERO), kind=self.kind))
                 says = f"«no randomness» lowers T, heads {teaching(heads)}"
                 ruling = more(drop, margin=EQUAL_T)
-                found.append(Claim(where, says, "only a modest drop", drop, "T lower", ruling, kind=self.kind))
+                found.append(Claim(where, says, modest, drop, "T lower", ruling, kind=self.kind))
         return found
 
     def save(self) -> dict:

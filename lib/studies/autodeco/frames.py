@@ -117,13 +117,14 @@ def framed_claim(task: str, lines: dict[tuple, list[dict]]) -> Claim:
     Does not hold where the whole interval of tau lies above 0.8, which is one flipped pair in ten.
     """
     found, differences = framed_agreement(task, lines), framed_differences(task, lines)
-    told = flips(differences)[1]
+    _, told, pairs = flips(differences)
     verdict = HOLDS if told else REFUTED if found.low > 0.8 else OPEN
     best = np.sort(framed_scores(task, lines).mean(-1).max(-1))  # of each frame; two of them make a flip
     e = Estimate(found.tau, found.low, found.high, found.n, found.p)
     says = "the order of decoders flips with the prompt template"
+    unit = f"Kendall's tau ({told} of {pairs} pairs told apart both ways)"  # which decide
     ruling = above_floor(Ruling(verdict, found.low, found.high), 100 * best[-2])
-    return Claim(OWN, says, f"it does ({WHERE})", e, "Kendall's tau", ruling)
+    return Claim(OWN, says, f"it does ({WHERE})", e, unit, ruling)
 
 
 def framed_reading(task: str, lines: dict[tuple, list[dict]]) -> str:

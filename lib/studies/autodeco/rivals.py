@@ -206,7 +206,7 @@ class Study(BaseStudy):
 
     def claims(self) -> list[Claim]:
         """Against every rival that notebook 10 has not; heads by reward; and the order of decoders over frames."""
-        shown = {*RIVALS, "tuned"} - {"greedy", "entropy"}
+        shown = {*RIVALS, "tuned"} - {"greedy"}
         accuracy, found = self.summary.set_index(["label", "method"]).accuracy, []
         for row in self.comparisons.itertuples():
             if row.against in {NAMES[name] for name in shown} or row.method == NAMES["reward"]:

@@ -12,6 +12,7 @@ from lib.reporting import figures
 from lib.reporting.claims import OWN, Claim, at_most, more, multiple
 from lib.running.run import Run
 from lib.studies.mtad.base import DraftingStudy
+from lib.studies.mtad.pair import LOST
 from lib.studies.mtad.ways import WARP
 
 PUBLISHED_SETTING = "published"
@@ -112,7 +113,8 @@ class Study(DraftingStudy):
         asked = [row for row in asked if len({*row[3]} & {*self.variants()}) == 2]
         differences = corrected([self.judged(*pair) for *_, pair, _ in asked])
         for (where, says, printed, _, rule), e in zip(asked, differences, strict=True):
-            found.append(Claim(where, says, printed, e, "points", rule(e)))
+            unit = LOST if rule is costs_little else "points"
+            found.append(Claim(where, says, printed, e, unit, rule(e)))
         return found
 
     def reading(self) -> str:

@@ -24,8 +24,9 @@ NONE = "none fits and is faster: decode losslessly"
 
 @dataclass(frozen=True)
 class Study(DraftingStudy):
-    """`tolerated`: points of task score that may be lost against `base`, a lossless method; `rule`: see
-    lib/analysis/tolerated_loss.py. `draft_cost`: what a forward of the draft is counted, in forwards of the target.
+    """`tolerated`: points of task score that may be lost against `base`, a lossless method at the fastest of the same
+    `gammas`, for its length costs no score; `rule`: see lib/analysis/tolerated_loss.py.
+    `draft_cost`: what a forward of the draft is counted, in forwards of the target.
     `items` and `validation_items`: of the test and of the validation split, which never meet."""
 
     items: int = 100
@@ -56,11 +57,15 @@ class Study(DraftingStudy):
         """Keys are (task, name), the name beginning with the split."""
         found = {}
         for short in self.tasks:
-            for name in ("validation", "test"):
-                found[short, f"{name}: base"] = self._on(name, short, *WAYS[self.base])
+            for gamma in self.gammas:
+                found[short, f"validation: base, gamma {gamma}"] = self._base("validation", short, gamma)
             for name, options in self.settings().items():
                 found[short, f"validation: {name}"] = self._on("validation", short, "mtad", WARP | options)
         return found
+
+    def _base(self, split: str, short: str, gamma: int) -> Run:
+        method, options = WAYS[self.base]
+        return self._on(split, short, method, options | {"gamma": gamma})
 
     def _on(self, split: str, short: str, method: str, options: dict) -> Run:
         run = self._run(short, method, split, **options)
@@ -71,22 +76,30 @@ class Study(DraftingStudy):
         return Run.of(self.model, run.task, method, items=self.validation_items, **given, **options)
 
     def later_runs(self, lines: dict[tuple, list[dict]]) -> dict[tuple, Run]:
-        """The chosen settings on test items."""
+        """The base and the chosen settings on test items."""
         found = {}
         for short in self.tasks:
             best = self.best(short, lines)
             if best:
+                found[short, "test: base"] = self._base("test", short, self.fastest(short, lines))
                 found[short, "test: chosen"] = self._on("test", short, "mtad", WARP | self.settings()[best.name])
         return found
+
+    def fastest(self, short: str, lines: dict[tuple, list[dict]]) -> int:
+        """The draft length of the base on the validation items of a task."""
+        return max(self.gammas, key=lambda gamma: self._speed(lines[short, f"validation: base, gamma {gamma}"]))
+
+    def _validated(self, short: str, lines: dict[tuple, list[dict]]) -> list[dict]:
+        return lines[short, f"validation: base, gamma {self.fastest(short, lines)}"]
 
     def best(self, short: str, lines: dict[tuple, list[dict]]) -> Candidate | None:
         """The choice for a task, from its validation items alone."""
         found = fastest_tolerated(self.candidates(short, lines), self.tolerated, self.rule)
-        return found if found and found.speed > self._speed(lines[short, "validation: base"]) else None
+        return found if found and found.speed > self._speed(self._validated(short, lines)) else None
 
     def candidates(self, short: str, lines: dict[tuple, list[dict]]) -> list[Candidate]:
         """Every setting with its loss on the validation items of a task."""
-        base = lines[short, "validation: base"]
+        base = self._validated(short, lines)
         return [
             Candidate(name, reduction(accuracy_difference(own, base)), self._speed(own))
             for name in self.settings()
@@ -106,13 +119,14 @@ class Study(DraftingStudy):
         for short in self.tasks:
             best = self.best(short, self.lines)
             if best is None:
-                rows.append({"task": short, "chosen": NONE})
+                rows.append({"task": short, "base, gamma": self.fastest(short, self.lines), "chosen": NONE})
                 continue
             e = self.test_loss(short)
             faster = self.cheaper("test: chosen", "test: base", (short,))
             rows.append(
                 {
                     "task": short,
+                    "base, gamma": self.fastest(short, self.lines),
                     "chosen": best.name,
                     "loss, validation": best.loss.value,
                     "loss, test": e.value,
@@ -169,18 +183,20 @@ class Study(DraftingStudy):
     def reading(self) -> str:
         lines = []
         for short, row in self.chosen.iterrows():
+            base = f"{self.base}, gamma {row['base, gamma']}"
             if row.chosen == NONE:
-                lines.append(f"- **{short}**: {NONE}.")
+                lines.append(f"- **{short}**: {NONE}, {base}.")
                 continue
+            slower = ": slower, so decode losslessly" if row["ratio high"] < 1 else ""
             lines.append(
-                f"- **{short}**: {row.chosen}. Lost against {self.base}: {row['loss, validation']:.1f} points on "
+                f"- **{short}**: {row.chosen}. Lost against {base}: {row['loss, validation']:.1f} points on "
                 f"validation items, {row['loss, test']:.1f} [{row.low:.1f}, {row.high:.1f}] on test items; "
                 f"{row['tokens a unit, ratio']:.2f} [{row['ratio low']:.2f}, {row['ratio high']:.2f}] times its "
-                "tokens a unit of cost."
+                f"tokens a unit of cost{slower}."
             )
             rows = self.tried[self.tried.task == short]
             if ((rows.low <= 0) & (rows.high >= 0)).all():
-                lines.append(f"- **{short}**: no setting tried can be told from {self.base} by its score on them.")
+                lines.append(f"- **{short}**: no setting tried is told from {base} by its score on validation items.")
             if row.chosen.endswith(f"tau {min(self.taus):g}"):
                 lines.append(f"- **{short}**: this is the lowest tau tried, and a lower one may be cheaper still.")
         return "\n".join(lines)

@@ -8,7 +8,7 @@ from lib.studies.mtad import tau as mtad_tau
 
 @dataclass(frozen=True)
 class Study(mtad_tau.Study):
-    """As of the study models, on another pair. `tokens`: the length limit; `gamma`: the draft length of `base`.
+    """As of the study models, on another pair. `tokens`: the length limit.
 
     Of a validation item there is one response, of a test item `samples`.
     """
@@ -22,11 +22,9 @@ class Study(mtad_tau.Study):
     taus: tuple[float, ...] = (0.05, 0.1, 0.3, 0.6)
     gammas: tuple[int, ...] = (3,)
     tokens: int = 64
-    gamma: int = 3
 
     notebook = "37_mtad_tau_real"
 
     def _on(self, split: str, short: str, method: str, options: dict) -> Run:
-        length = {} if method == "mtad" else {"gamma": self.gamma}
-        run = super()._on(split, short, method, options | length | {"max_new_tokens": self.tokens})
+        run = super()._on(split, short, method, options | {"max_new_tokens": self.tokens})
         return run if split == "test" else replace(run, samples=1)

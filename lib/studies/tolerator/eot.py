@@ -146,7 +146,7 @@ class Study(RecipeStudy):
             parts = []
             for task in self.tasks:
                 before, after = (found.loc[(task, "vanilla", *key)].tokens for key in ((OFF, 1.0), (form, most)))
-                parts.append(f"{task} {before:.1f} to {after:.1f}")
+                parts.append(f"{task} {round(before, 1):.1f} to {round(after, 1):.1f}")
             lines.append(f"- `{form}` at lambda {most:g}, tokens of vanilla's answers: {'; '.join(parts)}.")
         rows = self.comparisons
         for method in (NAMES[m] for m in METHODS):
