@@ -10,7 +10,7 @@ from scipy.stats import t
 from lib.analysis.crossed import components, crossed_mean
 from lib.analysis.stats import Estimate
 from lib.errors import UserError
-from lib.reporting.claims import CLAIM, HOLDS, OWN, REPEAT, UNTESTABLE
+from lib.reporting.claims import CLAIM, HOLDS, OWN, REFUTED, REPEAT, UNTESTABLE
 from lib.studies.autodeco.commands import CommandStudy
 from lib.studies.autodeco.commands import commands as sentences_of
 from lib.studies.autodeco.control import Study as ControlStudy
@@ -171,7 +171,7 @@ def test_a_drop_is_paired_on_questions():
     assert e.value == pytest.approx(0.3) and 0.19 < e.low < e.value < e.high < 0.41 and e.n == 3, "not of the means"
 
 
-def test_untaught_heads_of_a_study_model_say_nothing_of_language_and_a_share_stays_one(monkeypatch):
+def test_a_model_that_cannot_read_says_nothing_of_commands_and_a_share_stays_one(monkeypatch):
     share = Estimate(97.0, 90.0, 104.0, 12)
     monkeypatch.setattr(ControlStudy, "follows", lambda *_: share)
     monkeypatch.setattr(ControlStudy, "mean_temperature", lambda *_: share)
@@ -182,10 +182,13 @@ def test_untaught_heads_of_a_study_model_say_nothing_of_language_and_a_share_sta
     ):
         claims = ControlStudy(heads=names, wordings=8).claims()
         untaught, taught = ([c for c in claims if f"{word} heads" in c.says] for word in (" untaught", " taught"))
-        assert {c.verdict for c in untaught} == {verdict} and {c.verdict for c in taught} == {HOLDS}
+        assert {c.verdict for c in untaught + taught} == {verdict}
+        assert [c.verdict for c in claims if "«no randomness» lowers" in c.says] == [verdict]
         assert len(untaught) == len(taught) == 4 and {c.ruling.high for c in taught} == {100}
-        assert not any(c.by_items for c in untaught + taught) and {c.kind for c in claims} == {CLAIM}
-    assert {c.kind for c in ControlOnLanguage(heads=HEADS[:2]).claims() if c.where != OWN} == {REPEAT}
+        assert not any(c.by_items for c in untaught + taught) and {c.kind for c in claims} == {REPEAT}
+    assert {c.kind for c in ControlOnLanguage(heads=HEADS[:2]).claims() if c.where != OWN} == {CLAIM}
+    adapted = ControlStudy(heads=(HEADS[0], "study-ar-adapter"), wordings=8).claims()
+    assert [c.verdict for c in adapted if "brings T near zero" in c.says] == [REFUTED], "97 is not near zero"
 
 
 def test_a_mean_that_stays_follows_by_half():

@@ -392,6 +392,17 @@ def test_a_variant_of_the_sweep_changes_one_option():
     )
 
 
+def test_a_change_that_hangs_on_one_answer_says_so():
+    """Of four answers two differ, one by far: without it the change is that of the other among three."""
+    s = Joint(tasks=("qa",), blocks=(1, 4))
+    ours, theirs = [[1.0], [0.5], [0.2], [0.3]], [[9.0], [0.5], [0.2], [0.6]]
+    s.__dict__["_surprise_tables"] = {("qa", s.longest): np.array(ours), ("qa", "greedy"): np.array(theirs)}
+    rest = 100 * (np.exp((0.3 - 0.6) / 3) - 1)
+    assert s.by_few("greedy").startswith(
+        f"2 of 4 answers differ, and without the one that does most it is {rest:+.2f} %"
+    )
+
+
 # The frontier
 
 

@@ -13,7 +13,7 @@ from lib.analysis.corrected import bonferroni
 from lib.analysis.stats import corrected
 from lib.models.registry import Model
 from lib.reporting import figures
-from lib.reporting.claims import CLAIM, OWN, UNTESTABLE, Claim, Ruling, at_least, at_most, more
+from lib.reporting.claims import OWN, REPEAT, UNTESTABLE, Claim, Ruling, at_least, at_most, more
 from lib.reporting.inert import label_text
 from lib.reporting.papers import printed
 from lib.running.identity import items_of
@@ -36,7 +36,7 @@ class Study(CommandStudy):
 
     notebook = "14_autodeco_control"
     printed_in = "autodeco"
-    kind = CLAIM
+    kind = REPEAT  # of notebook 18, on a model that cannot read them
 
     def table(self) -> pd.DataFrame:
         """Mean T and P, their shift, and consistency in % with its 95 % interval; accuracy beside."""
@@ -170,10 +170,8 @@ class Study(CommandStudy):
                 where = "Table 4"
                 says = f"{table.loc[direction, f'consistency {symbol}, %']:g} % follow, against no command"
             what = f"a command for {direction} moves mean {symbol} that way, {taught} heads"
-            # A study model saw no prose but that of its tasks: what it does untaught says nothing of language.
-            foreign = untaught(heads) and heads.startswith("study-")
             ruling = more(e, zero=50, margin=EQUAL)
-            ruling = ruling if judged and not foreign else Ruling(UNTESTABLE, ruling.low, ruling.high)
+            ruling = ruling if judged and not foreign(heads) else Ruling(UNTESTABLE, ruling.low, ruling.high)
             ruling = replace(ruling, low=max(ruling.low, 0.0), high=min(ruling.high, 100.0))  # of a share
             # It varies by wording more than by question, and there are no more wordings.
             found.append(Claim(where, what, says, e, unit, ruling, kind=self.kind, by_items=False))
@@ -182,16 +180,20 @@ class Study(CommandStudy):
         drops = corrected([self.drop(heads, "no randomness", self.tasks) for heads in told])
         for heads, e, drop in zip(told, means, drops, strict=True):
             if heads.endswith("-adapter"):
-                says = f"«no randomness» brings T near zero ({NEAR_ZERO:g}), heads {teaching(heads)}"
+                says = (
+                    f"«no randomness» brings T near zero ({NEAR_ZERO:g}), mean of the tasks, heads {teaching(heads)}"
+                )
                 found.append(Claim(OWN, says, "", e, "T", at_most(e, NEAR_ZERO)))
             else:
                 says = f"«no randomness» does not bring T near zero ({NEAR_ZERO:g}), heads {teaching(heads)}"
                 # The paper's are taught low and high; those that learned what none means are a step of ours.
                 where = "section 3.3" if heads == self.heads[1] and not untaught(heads) else OWN
                 modest = "" if where == OWN else "only a modest drop"
-                found.append(Claim(where, says, modest, e, "T", at_least(e, NEAR_ZERO), kind=self.kind))
+                stays, ruling = at_least(e, NEAR_ZERO), more(drop, margin=EQUAL_T)
+                if foreign(heads):
+                    stays, ruling = (Ruling(UNTESTABLE, r.low, r.high) for r in (stays, ruling))
+                found.append(Claim(where, says, modest, e, "T", stays, kind=self.kind))
                 says = f"«no randomness» lowers T, heads {teaching(heads)}"
-                ruling = more(drop, margin=EQUAL_T)
                 found.append(Claim(where, says, modest, drop, "T lower", ruling, kind=self.kind))
         return found
 
@@ -201,6 +203,15 @@ class Study(CommandStudy):
             {"summary": self.summary, "costs": self.costs, "behind": self.behind},
             {"shift": self.figure_shift(), "traces": self.figure_traces()},
         )
+
+
+def foreign(heads: str) -> bool:
+    """Whether these heads read hidden states in which no command has a meaning.
+
+    A study model saw no prose but that of its tasks, and answers wrongly behind a sentence; an adapter learned from
+    commands itself.
+    """
+    return heads.startswith("study-") and not heads.endswith("-adapter")
 
 
 @torch.inference_mode()

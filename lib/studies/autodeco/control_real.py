@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from lib.reporting.claims import REPEAT
+from lib.reporting.claims import CLAIM
 from lib.reporting.result_folder import headline
 from lib.studies.autodeco import control as autodeco_control
 from lib.studies.autodeco.commands import QUOTED, TEACHINGS
@@ -18,7 +18,7 @@ class Study(autodeco_control.Study):
     wordings: int = QUOTED
 
     notebook = "18_autodeco_control_real"
-    kind = REPEAT  # of notebook 14, on another model
+    kind = CLAIM
 
     def headlines(self) -> dict[str, dict]:
         """How consistently the temperature follows, by the heads taught as in the paper."""

@@ -114,7 +114,7 @@ class DraftingStudy(PairStudy):
                 summary_row(self.all_runs[short, name], lines, label=short, name=name)
                 | {"perplexity": ppl.value, "ppl_low": ppl.low, "ppl_high": ppl.high}
                 | {"repeated": 100 * np.mean([repeated(line["text"]) for line in lines])}
-                | {"distinct": distinct([line["text"] for line in lines])}
+                | {"distinct": distinct([line["text"] for line in lines if not line["sample"]])}  # of as many texts
                 | self._counts((short, name))
                 | ({} if short in self.answered else dict.fromkeys(("accuracy", "low", "high"), np.nan))
             )

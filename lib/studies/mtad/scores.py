@@ -134,9 +134,10 @@ class Study(DraftingStudy):
             says = f"{way} is faster than speculative decoding, in forwards weighted by their time"
             words = f"{ratio:g}x"  # by the clock, which notebook 38 judges
             found.append(Claim(f"abstract, {where}", says, words, e, "times", multiple(e, ratio), kind=REPEAT))
-        others = [name for name in AGAINST[1:] if name in self.methods]
+        others = [name for name in AGAINST[1:] if name in self.methods and name != "speculative, greedy"]  # as greedy
         for name, e in zip(others, corrected([self.judged("MTAD", name) for name in others]), strict=True):
-            says = f"MTAD scores higher than {name}, all tasks"
+            drawn = ", drawn at temperature 1," if name == "greedy" else ""
+            says = f"MTAD{drawn} scores higher than {name}, all tasks"
             found.append(Claim(OWN, says, "", e, "points", more(e)))
         pairs = [pair for pair in CONTROLS if set(pair) <= set(self.methods)]
         for (way, held), e in zip(pairs, corrected([self.judged(*pair) for pair in pairs]), strict=True):

@@ -9,7 +9,8 @@ from lib.analysis.stats import Estimate, paired_mean_difference
 from lib.reporting.tables import percent
 from lib.studies.tolerator.base import mean_difference
 
-ROOM = (10.0, 90.0)  # % that vanilla answers right; beyond, a gain or a loss could not show
+# % that vanilla answers right. Beyond, gains or losses have no room, and a contrast of gains would be one of room.
+ROOM = (10.0, 90.0)
 NOTHING = Estimate(np.nan, np.nan, np.nan, 0)
 
 
@@ -25,9 +26,14 @@ def fewest_over_most(ours: dict[str, np.ndarray], plain: dict[str, np.ndarray]) 
     ours, plain: by task [budgets, items] of shares right, the fewest forwards first. Tasks without ROOM at either
     end are left out; NaN where that is all, or there is one budget.
     """
-    kept = [task for task, own in plain.items() if len(own) > 1 and _has_room(own)[[0, -1]].all()]
+    kept = with_room_at_ends(plain)
     gains = [ours[task] - plain[task] for task in kept]
     return difference_of_gains([own[0] for own in gains], [own[-1] for own in gains]) if kept else NOTHING
+
+
+def with_room_at_ends(plain: dict[str, np.ndarray]) -> list[str]:
+    """The tasks with ROOM at the fewest and at the most forwards."""
+    return [task for task, own in plain.items() if len(own) > 1 and _has_room(own)[[0, -1]].all()]
 
 
 def others_over_code(ours: dict[str, np.ndarray], plain: dict[str, np.ndarray], code: Collection[str]) -> Estimate:

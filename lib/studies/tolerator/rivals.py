@@ -67,6 +67,7 @@ SEVERAL = ("vanilla", "TOLERATOR")  # have all samples, on the plain network: th
 CONTRAST = ("terse",)  # no task of its own: the questions of `math`
 TASKS = ("math", "terse", "logic", "qa", "graded_functions_1")
 PLAIN, CORRECTOR = "plain", "corrector"
+TWICE = "a forward of WINO computing the canvas twice"
 
 
 @dataclass(frozen=True)
@@ -131,9 +132,11 @@ class Study(DiffusionStudy):
         return table.loc[index, list(self.tasks)].fillna("").rename_axis(columns=None)
 
     def spent(self) -> pd.DataFrame:
-        """Mean forwards that a response of the plain network took; rules with a threshold stop early."""
+        """Mean forwards that a response of the plain network took, and the positions that they computed in brackets:
+        rules with a threshold stop early, and WINO's forwards compute the canvas twice."""
         rows = self.summary[self.summary.network == PLAIN]
-        table = rows.pivot(index="method", columns=["budget", "label"], values="forwards").round(1)
+        rows = rows.assign(cell=[f"{r.forwards:.1f} ({r.positions:,.0f})" for r in rows.itertuples()])
+        table = rows.pivot(index="method", columns=["budget", "label"], values="cell")
         columns = [(budget, task) for budget in self.all_budgets for task in self.tasks]
         return table.loc[list(METHODS), columns].rename_axis(index=None, columns=[None, None])
 
@@ -216,7 +219,8 @@ class Study(DiffusionStudy):
             where, printed, kind = OWN, "", CLAIM
             if (a, b) == SEVERAL[::-1] and row.network == PLAIN:
                 where, printed, kind = "Table 1", "consistent improvements", REPEAT  # of notebook 20's first row
-            found.append(Claim(where, says, printed, e, "points", above_floor(more(e), *highest), kind=kind))
+            unit = f"points, {TWICE}" if a == "WINO" else "points"
+            found.append(Claim(where, says, printed, e, unit, above_floor(more(e), *highest), kind=kind))
         return found
 
     def reading(self) -> str:

@@ -23,7 +23,7 @@ from lib.reporting.tables import (
 from lib.running.run import Run
 from lib.studies.base import SHORT, BaseStudy, limit
 from lib.studies.tolerator.base import budgets, canvas_of, mean_difference, middle, recipe_of, spending
-from lib.studies.tolerator.contrasts import fewest_over_most, others_over_code
+from lib.studies.tolerator.contrasts import fewest_over_most, others_over_code, with_room_at_ends
 from lib.tasks import get_task
 
 # The mean gain that reviews quote, as a share of the score; over which baseline is not known. The study models fill
@@ -178,6 +178,7 @@ class Study(BaseStudy):
         e, theirs = self.mean_gain("vanilla")
         sides = self._right("tolerator"), self._right("vanilla")
         code = [task for task in self.tasks if get_task(SHORT.get(task, task)).kind == "code"]
+        with_room = ", ".join(with_room_at_ends(sides[1]))
         e, by_budget, by_task = corrected([e, fewest_over_most(*sides), others_over_code(*sides, code)])
         says = "TOLERATOR beats vanilla decoding at equal forwards, mean of all tasks and budgets"
         share, whose = RELATIVES.get(self.model, (RELATIVE, "LLaDA"))
@@ -186,7 +187,7 @@ class Study(BaseStudy):
         for where, says, e in (
             (
                 "results, by a review",
-                "its gain over vanilla is larger at the fewest forwards than at the most",
+                f"its gain over vanilla is larger at the fewest forwards than at the most, on {with_room}",
                 by_budget,
             ),
             ("limitations, by reviews", "its gain over vanilla is smaller on code than on the other tasks", by_task),
