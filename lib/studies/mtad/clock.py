@@ -107,10 +107,14 @@ class ClockedStudy(PairStudy):
             found.append(row | {"ratio": e.value, "low": e.low, "high": e.high})
         return pd.DataFrame(found).set_index("way").rename_axis(None).round(3)
 
-    def figure_loss(self, pairs: list[tuple[str, str]], words: str):
+    def figure_loss(self, pairs: list[tuple[str, str]], words: str, judged: pd.DataFrame):
         """A row each way relative to the other of its pair: speed, then accuracy in points, 95 % intervals; hollow
-        where speed's interval has 1, and where accuracy is not told apart after Holm."""
+        where speed's interval has 1, and where accuracy is not told apart after Holm, by the table `judged` of the
+        page where it has the pair."""
         scores = difference_table([({"name": name}, self.judged(name, against)) for name, against in pairs])
+        whole = judged[judged.task == ("all" if len(self.tasks) > 1 else self.tasks[0])]
+        there = dict(zip(zip(whole.way, whole.against, strict=True), whole.verdict, strict=True))
+        scores["verdict"] = [there.get(pair, own) for pair, own in zip(pairs, scores.verdict, strict=True)]
         speeds = {name: self.faster(name, against) for name, against in pairs}
         rows = [{"name": name, "difference": e.value, "low": e.low, "high": e.high} for name, e in speeds.items()]
         parts = {

@@ -110,7 +110,7 @@ class Study(ClockedStudy):
         """Speed and accuracy of the drafted ways relative to their setting alone; hollow where the 95 % interval, for
         one comparison alone, has none."""
         pairs = [(named(setting, method), ALONE[setting]) for method in METHODS for setting in SETTINGS]
-        return self.figure_loss(pairs, "the same setting without a draft")
+        return self.figure_loss(pairs, "the same setting without a draft", self.comparisons)
 
     def claims(self) -> list[Claim]:
         """Nobody prints such a claim: what a user of both methods asks."""

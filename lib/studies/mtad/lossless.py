@@ -101,10 +101,9 @@ class Study(ClockedStudy):
         return joined
 
     def figure(self):
-        """Speed and accuracy of each rule relative to speculative decoding by the same draft; hollow where the 95 %
-        interval, for one comparison alone, has none."""
+        """Speed and accuracy of each rule relative to speculative decoding by the same draft; see `figure_loss`."""
         pairs = [(named(rule, draft), named(BASE, draft)) for draft in self.drafts for rule in RULES[1:]]
-        return self.figure_loss(pairs, "speculative decoding")
+        return self.figure_loss(pairs, "speculative decoding", self.losses)
 
     def claims(self) -> list[Claim]:
         """The printed speed-ups by either draft; then what lossless rules give, and what the lossy ones lose."""
