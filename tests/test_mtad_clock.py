@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from conftest import AR, heads, tiny
 
+from lib.analysis.stats import Estimate
 from lib.autodeco import AutoDecoForCausalLM
 from lib.errors import UserError
 from lib.models.registry import Model
@@ -259,3 +260,17 @@ def test_what_chooses_or_times_is_part_of_what_measures(method):
     used = closure(study_of("34_mtad_speed").measured_by()[0])
     assert ("lib.studies.mtad.rounds", f"Rounds.{method}") in used
     assert not [name for module, name in used if module == "lib.studies.mtad.rounds" and name == "Rounds"]
+
+
+@pytest.mark.parametrize("verdict", ["tied", "higher"])
+def test_a_dot_is_hollow_where_the_table_of_the_page_says_tied(verdict, monkeypatch):
+    """Alone the difference is told apart; the table, which is corrected for more, decides."""
+    monkeypatch.setattr(Lossless, "judged", lambda *_: Estimate(3, 1, 5, 50, 0.001))
+    monkeypatch.setattr(Lossless, "faster", lambda *_: Estimate(1.2, 1.1, 1.3, 9))
+    table = pd.DataFrame({"way": ["a"], "against": ["b"], "task": ["qa"], "verdict": [verdict]})
+    speed, score = Lossless(tasks=("qa",)).figure_loss([("a", "b")], "b", table).axes
+    hollow = [
+        sum(len(line.get_xdata()) for line in axis.lines if line.get_markerfacecolor() == "white")
+        for axis in (speed, score)
+    ]
+    assert hollow == [0, int(verdict == "tied")]
