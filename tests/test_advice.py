@@ -35,7 +35,7 @@ def study(**given) -> Study:
     return Study.of({"tasks": ("qa",), "canvases": ("qa",), "budgets": ("middle",)} | given)
 
 
-CANVAS_CELL, TEXT_CELL = ("qa", "at most 16 forwards"), ("qa", "one answer")
+CANVAS_CELL, TEXT_CELL = ("qa", "16 forwards in the mean"), ("qa", "one answer")
 HALF = [1, 0] * 20
 PRINTED = ("settings, plain", "settings, proposed")
 
@@ -86,7 +86,7 @@ def test_a_forward_that_computes_the_canvas_twice_costs_two():
     plain = lines(HALF, 8)
     assert a_response(twice, plain) == 10 and a_response(plain, plain) == 8
     (cell, ways), *_ = [c for c in study(canvases=("logic",)).cells().items() if c[0][0] == "logic"]
-    assert cell == ("logic", "at most 8 forwards")
+    assert cell == ("logic", "8 forwards in the mean")
     found = {"vanilla, greedy": plain, "WINO": twice}
     assert study(canvases=("logic",)).proposed(tried(cell, found, ways), cell) == ("vanilla, greedy", PLAIN)
 
@@ -94,12 +94,16 @@ def test_a_forward_that_computes_the_canvas_twice_costs_two():
 def test_whoever_has_many_forwards_may_take_a_way_of_few_and_not_the_reverse():
     own = study(budgets=("eight", "middle"))
     few, many = [cell for cell in own.cells() if cell[1] not in TEXT]
-    assert (few[1], many[1]) == ("at most 4 forwards", "at most 16 forwards")
+    assert (few[1], many[1]) == ("4 forwards in the mean", "16 forwards in the mean")
     short, long = lines([1] * 40, 4), lines([1] * 40, 12)
     found = {"vanilla, greedy": lines(HALF, 16), "WINO": long, "T2M, given 4": short}
     assert own.proposed(tried(many, found, own.cells()[many]), many) == ("WINO", BETTER), "the first of equal leads"
     del found["WINO"]
     assert own.proposed(tried(many, found, own.cells()[many]), many) == ("T2M, given 4", BETTER)
+    uneven = lines([1] * 40, 2)
+    uneven[0] |= {"target_forwards": 16, "positions": 180 * 16}
+    found = {"vanilla, greedy": lines(HALF, 4), "WINO, given 16": uneven}
+    assert own.proposed(tried(few, found, own.cells()[few]), few) == ("WINO, given 16", BETTER), "the mean is asked"
     found = {"vanilla, greedy": lines(HALF, 4), "WINO, given 16": long}
     assert own.proposed(tried(few, found, own.cells()[few]), few) == ("vanilla, greedy", PLAIN)
     runs = {key: run for key, run in own.runs().items() if key[:2] == many}
@@ -150,9 +154,9 @@ def test_two_budgets_that_are_one_are_asked_once():
     own = study(canvases=("math", "logic"), budgets=("eight", "middle"))
     cells = [cell for cell in own.cells() if cell[1] not in TEXT]
     assert [(task, own.cells()[task, asked].keys() >= CANVAS.keys(), asked) for task, asked in cells] == [
-        ("math", True, "at most 12 forwards"),
-        ("math", True, "at most 16 forwards"),
-        ("logic", True, "at most 8 forwards"),
+        ("math", True, "12 forwards in the mean"),
+        ("math", True, "16 forwards in the mean"),
+        ("logic", True, "8 forwards in the mean"),
     ]
 
 

@@ -95,8 +95,6 @@ def test_a_printed_effect_that_has_no_room_says_nothing_of_the_size():
     assert with_room(unsure, 130) == unsure and with_room(more(Estimate(1, -4, 6, 9)), 0).verdict == OPEN
     lost = more(Estimate(-5, -8, -2, 9), 130)
     assert with_room(lost, 31).verdict == REFUTED, "a loss shows all the same"
-    wide = more(Estimate(-60, -105, 5, 9))
-    assert (with_room(wide, 900).low, with_room(wide, 900).high) == (-100, wide.high), "nothing falls by more"
 
 
 def test_no_row_asks_for_items_that_there_were_or_that_would_not_help():

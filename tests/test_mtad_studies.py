@@ -21,7 +21,7 @@ from lib.errors import UserError
 from lib.models.registry import Model
 from lib.models.study import build_tokenizer
 from lib.paths import RESULTS
-from lib.reporting.claims import HOLDS, OPEN, OWN, REFUTED, UNMEASURED
+from lib.reporting.claims import HOLDS, OPEN, OWN, REFUTED, UNMEASURED, more
 from lib.running import identity, one_batch
 from lib.running.evaluation import run_all
 from lib.running.identity import items_of
@@ -51,6 +51,7 @@ from lib.studies.mtad import (
 from lib.studies.mtad import (
     tau_real as mtad_tau_real,
 )
+from lib.studies.mtad.base import of_score
 from lib.studies.mtad.joint import Study as Joint
 from lib.studies.mtad.pair import reduction, repeats_itself
 from lib.studies.mtad.scores import Study as Scores
@@ -403,6 +404,11 @@ def test_a_change_that_hangs_on_one_answer_says_so():
     )
 
 
+def test_a_score_falls_by_all_of_it_at_most():
+    wide, better = more(Estimate(-60, -105, 5, 9)), more(Estimate(20, 10, 30, 9))
+    assert (of_score(wide).low, of_score(wide).high) == (-100, wide.high) and of_score(better) == better
+
+
 # The frontier
 
 
@@ -490,7 +496,9 @@ def test_tau_is_chosen_on_validation_items_alone():
     assert set(s.chosen.chosen) == {"gamma 8, tau 0.2"}
     assert (s.chosen["loss, test"] == 0).all() and (s.chosen["tokens a unit, ratio"] == 1).all(), "of the same lines"
     assert s.chosen["loss, validation"].tolist() == pytest.approx([20] * 3)
-    assert len(s.claims()) == 3 and all(claim.where == OWN for claim in s.claims())
+    assert len(s.claims()) == 6 and all(claim.where == OWN for claim in s.claims())
+    assert {claim.unit for claim in s.claims()[3:]} == {"times"} and {c.verdict for c in s.claims()[3:]} != {HOLDS}
+    assert all("not faster, so decode losslessly" in line for line in s.reading().splitlines() if "Lost" in line)
 
 
 @pytest.mark.parametrize("given", [{"most": 40}, {"most": 0}], ids=["all lose too much", "none is faster"])

@@ -6,7 +6,7 @@ import pytest
 from lib.analysis.stats import paired_difference, paired_mean_difference
 from lib.errors import UserError
 from lib.models.registry import FAMILIES
-from lib.reporting.claims import CLAIM, HOLDS, REPEAT
+from lib.reporting.claims import CLAIM, REPEAT, UNTESTABLE
 from lib.running.run import Run
 from lib.studies.tolerator import answer_errors, pass_at_k, rivals, steps
 from lib.studies.tolerator import (
@@ -79,11 +79,7 @@ def test_a_rate_is_judged_over_tasks_of_different_sizes():
     }
     assert study.ledger()["here"].iloc[0].startswith(f"{100 * (0.5 + 2 / 3) / 2:.1f} [")
     assert study.unrest().value == pytest.approx(100 * 3 / 7), "what the last iteration changed, not the first"
-    assert [claim.verdict for claim in study.claims()][1] == HOLDS, "some responses still change: no bound of ours"
-    for lines in study.lines.values():
-        for line in lines:
-            line["changed"] = [9, 0]
-    assert [claim.verdict for claim in study.claims()][1] != HOLDS
+    assert study.claims()[1].verdict == UNTESTABLE, "no number is printed, and a bound would be ours"
 
 
 def test_pairs_are_of_the_samples_that_both_have():

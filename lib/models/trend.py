@@ -24,7 +24,6 @@ STEPS = (300, 1000, 3000)
 # Training -> its family, and the steps after which the weights were kept.
 TRAININGS = {
     "study-dlm-on": ("study-dlm", ()),
-    "dlm-600k": ("study-dlm", STEPS),
     "dlm-2m": ("study-dlm", STEPS),
     "ar-6m-1": ("study-ar", ()),
     "dlm-6m-1": ("study-dlm", STEPS),

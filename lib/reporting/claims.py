@@ -118,9 +118,8 @@ def above_floor(ruling: Ruling, *accuracies: float) -> Ruling:
 
 
 def with_room(ruling: Ruling, room: float) -> Ruling:
-    """The ruling on an effect in %, unless what is printed is more than `room`, the largest that any method could
-    have here: then it says nothing of the size, and what is not decided is not testable. None falls below -100 %."""
-    ruling = replace(ruling, low=max(ruling.low, -100.0))
+    """The ruling, unless the printed effect is more than `room`, the largest that any method could have here: then
+    it says nothing of the size, and what is not decided is not testable."""
     if not ruling.claimed > room:
         return ruling
     return replace(ruling, verdict=UNTESTABLE if ruling.verdict == OPEN else ruling.verdict, size="")

@@ -1,11 +1,12 @@
 """What to decode with, for a kind of task and a budget: validation items propose, test items decide.
 
 In a cell every way is tried on validation items and held against the plain one, paired. On a canvas the ways of all
-budgets stand in each cell that they do not exceed, because whoever has many forwards may take a way of few. Proposed
-is the way with the largest lead, if that is more than its standard error; else the cheapest of those that save SAVES
-and are not more than one standard error behind; else the plain way itself. A proposal is no proof, for the best of
-many leads by chance as well. So it answers test items beside the plain way, and is taken only if it is better there,
-or if it saves SAVES there and loses at most TOLERATED points: both by intervals that are corrected for all cells.
+budgets stand in each cell that they do not exceed in the mean: whoever has many forwards may take a way of few.
+Proposed is the way with the largest lead, if that is more than its standard error; else the cheapest of those that
+save SAVES and are not more than one standard error behind; else the plain way itself. A proposal is no proof, for the
+best of many leads by chance as well. So it answers test items beside the plain way, and is taken only if it is better
+there, or if it saves SAVES there and loses at most TOLERATED points: both by intervals that are corrected for all
+cells.
 """
 
 from dataclasses import dataclass, replace
@@ -28,7 +29,7 @@ from lib.studies.mtad.ways import WAYS
 from lib.studies.tolerator.base import EOT, canvas_of, forwards_at, spending
 
 Way = tuple[str, dict]  # a decoder and its options
-Cell = tuple[str, str]  # a task, and what is asked for: of TEXT, or a canvas within so many forwards
+Cell = tuple[str, str]  # a task, and what is asked for: of TEXT, or a canvas with so many forwards in the mean
 # What is asked for -> the ways that are tried, the plain one first. Options left out are the published ones.
 ANSWER: dict[str, Way] = {
     "greedy": ("autoregressive", {}),
@@ -81,7 +82,7 @@ class Study(BaseStudy):
         for short in self.canvases:
             sizes = list(dict.fromkeys(forwards_at(budget, canvas_of(short)) for budget in self.budgets))
             for own in sizes:
-                found[short, f"at most {own} forwards"] = {
+                found[short, f"{own} forwards in the mean"] = {
                     name if given == own else f"{name}, given {given}": (method, spending(method, given) | options)
                     for given in sorted(sizes, key=lambda n: n != own)
                     for name, (method, options) in CANVAS.items()

@@ -37,7 +37,7 @@ REPORTING = ("lib.studies", "lib.reporting", "lib.analysis", "lib.tasks.metrics"
 # What makes the page of an executed notebook, named because no study uses it.
 PAGE = tuple(("lib.reporting." + module, name) for module, name in (
     ("render", "normalise"), ("html", "prepared"), ("html", "page_of"), ("inert", "csv_table")))  # fmt: skip
-# A page has its tables whole: words to their end, and every row of a comparison.
+# Tables of a page have their words to the end, and comparisons their rows, up to 150.
 pd.set_option("display.max_colwidth", None)
 pd.set_option("display.max_rows", 150)
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", tuple: "a list, in [ ]"}

@@ -183,7 +183,8 @@ class CommandStudy(BaseStudy):
     def summary(self) -> pd.DataFrame:
         """A row a task, model and direction: mean settings, their shift, consistency with its interval, accuracy.
 
-        Consistency: share of questions whose mean setting moves the way that the command asks for.
+        Consistency: share of questions whose mean setting moves the way that the command asks for; one that stays
+        counts half.
         """
         rows = []
         for task in self.tasks:
@@ -238,7 +239,8 @@ class CommandStudy(BaseStudy):
 
 
 def _share(name: str, moved: np.ndarray) -> dict[str, float]:
-    """A share in % with its interval, of `moved` [items] in [0, 1]: a question with two commands may half move."""
+    """A share in % with its interval, of `moved` [items] in [0, 1]: by one of two commands, or a mean that stays, a
+    question moves by half."""
     whole = np.isin(moved, (0, 1)).all()
     e = mean_interval(moved)
     low, high = wilson(moved.sum(), len(moved)) if whole else (e.low, e.high)

@@ -36,7 +36,7 @@ class Study(CommandStudy):
 
     notebook = "14_autodeco_control"
     printed_in = "autodeco"
-    kind = REPEAT  # of notebook 18, on a model that cannot read them
+    kind = REPEAT  # of notebook 18, on a model that cannot read commands
 
     def table(self) -> pd.DataFrame:
         """Mean T and P, their shift, and consistency in % with its 95 % interval; accuracy beside."""

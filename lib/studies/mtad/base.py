@@ -1,6 +1,6 @@
 """What the MTAD studies share: quality and perplexity of every run side by side, cost by counting."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,12 +15,18 @@ from lib.analysis.perplexity import distinct, perplexity, perplexity_change, rep
 from lib.analysis.stats import Estimate
 from lib.analysis.totals import ratio_of_totals
 from lib.reporting import figures
+from lib.reporting.claims import Ruling
 from lib.reporting.tables import accuracy_cells, outcomes, percent, summary_row
 from lib.running.code import Name, name_of
 from lib.running.identity import items_of
 from lib.running.one_batch import model_of
 from lib.studies.mtad.pair import PairStudy, drafts
 from lib.tasks import get_task
+
+
+def of_score(ruling: Ruling) -> Ruling:
+    """A ruling on the relative change of a score, in %, which falls by all of it at most."""
+    return replace(ruling, low=max(ruling.low, -100.0))
 
 
 @dataclass(frozen=True)

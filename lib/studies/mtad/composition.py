@@ -107,8 +107,7 @@ class Study(ClockedStudy):
         return pd.DataFrame(rows).T
 
     def figure(self):
-        """Speed and accuracy of the drafted ways relative to their setting alone; hollow where the 95 % interval, for
-        one comparison alone, has none."""
+        """Speed and accuracy of the drafted ways relative to their setting alone; see `figure_loss`."""
         pairs = [(named(setting, method), ALONE[setting]) for method in METHODS for setting in SETTINGS]
         return self.figure_loss(pairs, "the same setting without a draft", self.comparisons)
 

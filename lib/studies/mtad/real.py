@@ -19,6 +19,7 @@ from lib.reporting.papers import printed
 from lib.reporting.result_folder import headline
 from lib.reporting.tables import difference_table, percent
 from lib.running.run import Run
+from lib.studies.mtad.base import of_score
 from lib.studies.mtad.rated import MEASURES, RatedStudy
 from lib.studies.mtad.ways import PUBLISHED, WARP, WAYS
 
@@ -182,7 +183,7 @@ class Study(RatedStudy):
         gains = corrected([self.relative(way, "sampling", tasks) for _, way in promised])
         for ((where, way), gain), e in zip(promised.items(), gains, strict=True):
             says = f"{way} (tau {self.tau:g}) scores higher than sampling, judged tasks on {self._called}"
-            ruling = with_room(above_floor(more(e, gain), top), self.room_above("sampling", tasks))
+            ruling = of_score(with_room(above_floor(more(e, gain), top), self.room_above("sampling", tasks)))
             found.append(Claim(where, says, f"+{gain:g} %", e, "%", ruling, kind=kind))
         e = self.judged("MTAD", "speculative", tasks)
         says = f"MTAD scores higher than speculative decoding on {self._called}"

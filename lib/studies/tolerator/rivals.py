@@ -219,7 +219,7 @@ class Study(DiffusionStudy):
             where, printed, kind = OWN, "", CLAIM
             if (a, b) == SEVERAL[::-1] and row.network == PLAIN:
                 where, printed, kind = "Table 1", "consistent improvements", REPEAT  # of notebook 20's first row
-            unit = f"points, {TWICE}" if a == "WINO" else "points"
+            unit = f"points, {TWICE}" if "WINO" in (a, b) else "points"
             found.append(Claim(where, says, printed, e, unit, above_floor(more(e), *highest), kind=kind))
         return found
 
