@@ -1,6 +1,7 @@
 """Commands in words: the lists, and wordings as a random factor."""
 
 import re
+from itertools import cycle
 from math import inf
 
 import numpy as np
@@ -11,7 +12,9 @@ from lib.analysis.crossed import components, crossed_mean
 from lib.analysis.stats import Estimate
 from lib.errors import UserError
 from lib.reporting.claims import CLAIM, HOLDS, OWN, REFUTED, REPEAT, UNTESTABLE
-from lib.studies.autodeco.commands import CommandStudy
+from lib.running.identity import items_of
+from lib.studies.autodeco import control
+from lib.studies.autodeco.commands import NO_COMMAND, CommandStudy
 from lib.studies.autodeco.commands import commands as sentences_of
 from lib.studies.autodeco.control import Study as ControlStudy
 from lib.studies.autodeco.control_real import Study as ControlOnLanguage
@@ -202,3 +205,24 @@ def test_a_mean_that_stays_follows_by_half():
     }
     assert study.consistency(HEADS[1], "low diversity", "top_p").value == 50
     assert study.consistency(HEADS[1], "high diversity", "top_p").value == 50
+
+
+def test_every_trace_is_within_its_panel(monkeypatch):
+    """The second line of a panel is higher than the first, and the third lower."""
+    study = ControlStudy(items=2, samples=1, tasks=("math",), heads=HEADS, wordings=2)
+    said = [{"item": item.id, "text": "x"} for item in items_of("worded_math", "test", 2)]
+    study.__dict__["lines"] = {("math", HEADS[1], NO_COMMAND, ""): said}
+    heights = cycle([1.0, 5.0, 0.2])
+    monkeypatch.setattr(control, "model_of", lambda *_: None)
+    monkeypatch.setattr(control, "_along", lambda *_: (np.full((2, 3), next(heights)), ["a", "b", "c"]))
+    for axis in study.figure_traces(questions=2).axes:
+        low, high = axis.get_ylim()
+        assert all(low <= y <= high for line in axis.lines for y in line.get_ydata())
+
+
+def test_what_the_paper_does_not_say_is_not_printed_beside_ours(monkeypatch):
+    share = Estimate(0.5, 0.4, 0.6, 12)
+    for name in ("follows", "mean_temperature", "drop"):
+        monkeypatch.setattr(ControlStudy, name, lambda *_: share)
+    claims = ControlStudy(heads=(*HEADS, "study-ar-no-randomness"), wordings=8).claims()
+    assert {c.printed for c in claims if c.where == OWN} == {""} != {c.printed for c in claims if c.where != OWN}

@@ -111,6 +111,9 @@ def test_who_is_compared_with_whom(found):
         "AutoDeco", "heads by reward", "constant, tuned as much as by reward"}  # fmt: skip
     by_reward = rows[(rows.method == "heads by reward") & (rows.task == "qa")].set_index("against").difference
     assert by_reward.to_dict() == {"constant, tuned as much as by reward": 25.0, "AutoDeco": 25.0}
+    beaten = {claim.says for claim in found.claims() if claim.says.startswith("AutoDeco beats")}
+    named = [words for name, (words, *_) in RIVALS.items() if name != "greedy"]
+    assert beaten >= {f"AutoDeco beats {words}, on qa" for words in named}, "the entropy rule too"
 
 
 def test_the_headline_is_over_the_items_of_all_tasks(found):

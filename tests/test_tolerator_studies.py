@@ -405,6 +405,8 @@ def test_a_trend_is_the_mean_of_the_items_slopes():
     claims = both.claims()
     assert [c.kind for c in claims] == [CLAIM] * 2 + [REPEAT] * 4 and "over all tasks" in claims[0].says
     assert [c.where for c in claims].count("Table 2") == 3, "of the published rate: all tasks, and two by task"
+    study.__dict__["lines"] = {key: lines for key, lines in both.lines.items() if key[0] == "qa"}
+    assert [c.kind for c in study.claims()] == [CLAIM] * 2, "one task is all of them"
 
 
 @pytest.mark.parametrize(
