@@ -192,6 +192,7 @@ def test_a_model_that_cannot_read_says_nothing_of_commands_and_a_share_stays_one
     assert {c.kind for c in ControlOnLanguage(heads=HEADS[:2]).claims() if c.where != OWN} == {CLAIM}
     adapted = ControlStudy(heads=(HEADS[0], "study-ar-adapter"), wordings=8).claims()
     assert [c.verdict for c in adapted if "brings T near zero" in c.says] == [REFUTED], "97 is not near zero"
+    assert {c.verdict for c in adapted if " taught heads" in c.says} == {HOLDS}, "its base learned to read them"
 
 
 def test_a_mean_that_stays_follows_by_half():

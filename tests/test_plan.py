@@ -157,7 +157,7 @@ def test_what_follows_from_responses_is_counted_without_any(stem, monkeypatch):
     first, runs = study.runs(), plan.runs_of(study)
     assert set(first.values()) <= set(runs)
     later = {"10_autodeco_scores": 3, "11_autodeco_pass_at_k": 3, "17_autodeco_real": 1, "19_autodeco_rivals": 10,
-             "36_mtad_tau": 1, "37_mtad_tau_real": 1, "39_composition": 3, "40_fill_up_heads": 2,
+             "36_mtad_tau": 2, "37_mtad_tau_real": 2, "39_composition": 3, "40_fill_up_heads": 2,
              "50_advice": 2}  # fmt: skip
     extra = len(runs) - len(set(first.values()))
     assert extra == (later.get(stem, 0) if stem != "12_autodeco_sweep" else 2 * 9)

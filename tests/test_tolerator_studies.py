@@ -365,6 +365,10 @@ def test_a_claim_that_tolerator_beats_a_rival_turns_the_difference():
     here = {claim.says: claim.here.value for claim in study.claims()}
     assert here["TOLERATOR, no penalty, 0.3 beats RCR, mean of the tasks, middle budget"] == 75
     assert here["RCR beats vanilla, mean of the tasks, middle budget"] == 0
+    costly = {claim.says: rivals.TWICE in claim.unit for claim in study.claims()}
+    assert costly["WINO beats vanilla, greedy, mean of the tasks, middle budget"]
+    assert costly["TOLERATOR, greedy beats WINO, mean of the tasks, middle budget"], "where WINO loses, too"
+    assert not costly["RCR beats vanilla, mean of the tasks, middle budget"]
     assert "TOLERATOR, no penalty, 0.3 beats TOLERATOR, no penalty, 0.3, mean of the tasks, middle budget" not in here
 
 

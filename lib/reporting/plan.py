@@ -61,7 +61,8 @@ def silent(runs: dict[tuple, Run]) -> dict[tuple, list[dict]]:
     found = {}
     for key, run in runs.items():
         gamma = dict(run.options).get("gamma", 0)
-        line = SILENT | {"temperature": 0.5 + crc32(run.model.encode()) % 499 / 1000, "target_forwards": 1}
+        line = SILENT | {"temperature": 0.5 + crc32(run.model.encode()) % 499 / 1000}
+        line |= {"target_forwards": 1, "positions": 1}
         line |= {"draft_forwards": gamma, "accepted": gamma if run.method == "mtad" else 0, "bonus": 1}
         rows = [(f"item {i}", sample) for i in range(2) for sample in range(run.samples)]
         found[key] = [line | {"item": item, "sample": sample} for item, sample in rows]
