@@ -417,6 +417,14 @@ def test_a_score_falls_by_all_of_it_at_most():
     assert (of_score(wide).low, of_score(wide).high) == (-100, wide.high) and of_score(better) == better
 
 
+def test_texts_are_as_distinct_with_two_samples_as_with_one():
+    one = made([1, 0], tokens_kept=9, target_forwards=10, positions=10, **PLAIN_COST, **COSTS)
+    lines = [line | {"text": f"a b {line['item']}", "sample": sample} for line in one for sample in (0, 1)]
+    surprise = {("qa", "x"): [[1.0], [2.0]], ("qa", "y"): [[1.0, 1.0], [2.0, 2.0]]}
+    given = {("qa", "x"): [line for line in lines if not line["sample"]], ("qa", "y"): lines}
+    assert study(given, surprise).summary.distinct.nunique() == 1
+
+
 # The frontier
 
 

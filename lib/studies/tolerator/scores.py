@@ -178,7 +178,7 @@ class Study(BaseStudy):
         e, theirs = self.mean_gain("vanilla")
         sides = self._right("tolerator"), self._right("vanilla")
         code = [task for task in self.tasks if get_task(SHORT.get(task, task)).kind == "code"]
-        ends = ", ".join(with_room_at_ends(sides[1])) or "no task, for none has room at both"
+        ends = ", ".join(with_room_at_ends(sides[1]))
         e, by_budget, by_task = corrected([e, fewest_over_most(*sides), others_over_code(*sides, code)])
         says = "TOLERATOR beats vanilla decoding at equal forwards, mean of all tasks and budgets"
         share, whose = RELATIVES.get(self.model, (RELATIVE, "LLaDA"))
