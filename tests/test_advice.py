@@ -16,13 +16,12 @@ from lib.studies.advice import (
     PLAIN,
     TEXT,
     Study,
-    a_response,
-    a_token,
     advised,
     lead,
     ruling_of,
     settings_of,
 )
+from lib.studies.costs import a_response, a_token
 
 
 def lines(right: list[int], forwards: float, tokens: int = 9) -> list[dict]:

@@ -51,7 +51,6 @@ from lib.studies.mtad import (
 from lib.studies.mtad import (
     tau_real as mtad_tau_real,
 )
-from lib.studies.mtad.base import of_score
 from lib.studies.mtad.joint import Study as Joint
 from lib.studies.mtad.pair import LOST, reduction, repeats_itself
 from lib.studies.mtad.scores import Study as Scores
@@ -414,7 +413,9 @@ def test_what_costs_little_is_told_in_points_that_are_lost(monkeypatch):
 
 def test_a_score_falls_by_all_of_it_at_most():
     wide, better = more(Estimate(-60, -105, 5, 9)), more(Estimate(20, 10, 30, 9))
-    assert (of_score(wide).low, of_score(wide).high) == (-100, wide.high) and of_score(better) == better
+    s = study({("qa", "sampling"): made([1, 0, 0, 0])})
+    found = [s.scores_higher(e, 0, "sampling") for e in (Estimate(-60, -105, 5, 9), Estimate(20, 10, 30, 9))]
+    assert (found[0].low, found[0].high) == (-100, wide.high) and found[1] == better
 
 
 def test_texts_are_as_distinct_with_two_samples_as_with_one():

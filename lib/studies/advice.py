@@ -23,6 +23,7 @@ from lib.reporting.claims import HOLDS, OWN, Claim, Ruling, at_most, more
 from lib.reporting.tables import comparison_table, estimate_of, outcomes
 from lib.running.run import Run
 from lib.studies.base import SHORT, BaseStudy
+from lib.studies.costs import a_response, a_token
 from lib.studies.mtad.lossless import TOLERATED
 from lib.studies.mtad.pair import LOST, repeats_itself
 from lib.studies.mtad.ways import WAYS
@@ -252,22 +253,6 @@ def lead(a: np.ndarray, plain: np.ndarray) -> tuple[float, float]:
     """How far a way is ahead of the plain one, and the standard error of that; both [items] in [0, 1], paired."""
     ahead = a - plain
     return float(ahead.mean()), float(ahead.std(ddof=1) / np.sqrt(len(ahead)))
-
-
-def a_token(lines: list[dict]) -> float:
-    """Cost of a text: forwards of the model that answers, a token, its end counted, for a shorter text is not a
-    cheaper way. Those of a draft are not among them."""
-    return sum(line["target_forwards"] for line in lines) / sum(line["tokens_kept"] + 1 for line in lines)
-
-
-def a_response(lines: list[dict], plain: list[dict]) -> float:
-    """Cost of a canvas: positions computed, in forwards of the `plain` way on the same items, for a forward of WINO
-    computes the canvas twice."""
-    own, theirs, forwards = (
-        sum(line[name] for line in some)
-        for some, name in ((lines, "positions"), (plain, "positions"), (plain, "target_forwards"))
-    )
-    return own / (theirs / forwards) / len(plain)
 
 
 def saved_by(choice: dict) -> float:

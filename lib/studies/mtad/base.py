@@ -15,18 +15,13 @@ from lib.analysis.perplexity import distinct, perplexity, perplexity_change, rep
 from lib.analysis.stats import Estimate
 from lib.analysis.totals import ratio_of_totals
 from lib.reporting import figures
-from lib.reporting.claims import Ruling
+from lib.reporting.claims import Ruling, more, with_room
 from lib.reporting.tables import accuracy_cells, outcomes, percent, summary_row
 from lib.running.code import Name, name_of
 from lib.running.identity import items_of
 from lib.running.one_batch import model_of
 from lib.studies.mtad.pair import PairStudy, drafts
 from lib.tasks import get_task
-
-
-def of_score(ruling: Ruling) -> Ruling:
-    """A ruling on the relative change of a score, in %, which falls by all of it at most."""
-    return replace(ruling, low=max(ruling.low, -100.0))
 
 
 @dataclass(frozen=True)
@@ -183,6 +178,14 @@ class DraftingStudy(PairStudy):
         """The largest `relative` that there is over it, in %: that of a way which is always right."""
         share = self._shares_right(against, tasks).mean()
         return 100 * (1 / share - 1) if share else np.inf
+
+    def scores_higher(
+        self, e: Estimate, claimed: float, against: str, tasks: tuple[str, ...] | None = None
+    ) -> Ruling:
+        """On a `relative` of more than 0 %, about `claimed`, where there is room for so much; a score falls by all of
+        it at most."""
+        ruling = with_room(more(e, claimed), self.room_above(against, tasks))
+        return replace(ruling, low=max(ruling.low, -100.0))
 
     def room_below(self, against: str) -> float:
         """By how many % a perplexity can be lower than that of its texts, all tasks: down to 1, a text without any

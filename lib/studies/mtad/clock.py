@@ -112,8 +112,7 @@ class ClockedStudy(PairStudy):
         where speed's interval has 1, and where accuracy is not told apart after Holm, by the table `judged` of the
         page where it has the pair."""
         scores = difference_table([({"name": name}, self.judged(name, against)) for name, against in pairs])
-        whole = judged[judged.task == ("all" if len(self.tasks) > 1 else self.tasks[0])]
-        there = dict(zip(zip(whole.way, whole.against, strict=True), whole.verdict, strict=True))
+        there = self.together(judged).set_index(["way", "against"]).verdict
         scores["verdict"] = [there.get(pair, own) for pair, own in zip(pairs, scores.verdict, strict=True)]
         speeds = {name: self.faster(name, against) for name, against in pairs}
         rows = [{"name": name, "difference": e.value, "low": e.low, "high": e.high} for name, e in speeds.items()]

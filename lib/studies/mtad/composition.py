@@ -107,7 +107,8 @@ class Study(ClockedStudy):
         return pd.DataFrame(rows).T
 
     def figure(self):
-        """Speed and accuracy of the drafted ways relative to their setting alone; see `figure_loss`."""
+        """Speed and accuracy of the drafted ways relative to their setting alone; hollow where the interval of speed
+        has 1, or accuracy is not told apart after Holm."""
         pairs = [(named(setting, method), ALONE[setting]) for method in METHODS for setting in SETTINGS]
         return self.figure_loss(pairs, "the same setting without a draft", self.comparisons)
 

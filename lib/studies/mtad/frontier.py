@@ -90,12 +90,12 @@ class Study(DraftingStudy):
         A column a kind of rule, in which the curves of the others are grey; without LEFT_OUT.
         """
         values = {"accuracy": "accuracy, %", "perplexity": "perplexity"}
+        shown = self.points[self.points.curve.isin(self.curves().keys() - {LEFT_OUT})]
         size = (3.8 * len(KINDS_OF_RULE), 7)
         figure, axes = plt.subplots(2, len(KINDS_OF_RULE), figsize=size, sharex=True, sharey="row")
         for column, (title, names) in zip(axes.T, KINDS_OF_RULE.items(), strict=True):
             looks = figures.looks(names)
             for axis, value in zip(column, values, strict=True):
-                shown = self.points[self.points.curve.isin(self.curves().keys() - {LEFT_OUT})]
                 for name, part in shown.groupby("curve", sort=False):
                     if name in looks:
                         figures.curve(axis, name, part.speed, part[value], **looks[name], zorder=3)

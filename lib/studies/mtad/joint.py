@@ -9,9 +9,9 @@ import pandas as pd
 from lib.analysis.perplexity import perplexity_change
 from lib.analysis.stats import corrected
 from lib.reporting import figures
-from lib.reporting.claims import OWN, Claim, more, with_room
+from lib.reporting.claims import OWN, Claim, more
 from lib.running.run import Run
-from lib.studies.mtad.base import DraftingStudy, of_score
+from lib.studies.mtad.base import DraftingStudy
 from lib.studies.mtad.pair import reduction
 from lib.studies.mtad.ways import WARP
 
@@ -101,7 +101,7 @@ class Study(DraftingStudy):
                 of, says = PRINTED_AS.get(task), f"{ours} scores higher than sampling on {task}"
                 gain = CLAIMED.get(of, 0.0)
                 where, theirs = ("ICLR Table 4", f"+{gain:g} % on {of}") if of else (OWN, "")
-                ruling = of_score(with_room(more(e, gain), self.room_above("sampling", (task,))))
+                ruling = self.scores_higher(e, gain, "sampling", (task,))
                 found.append(Claim(where, says, theirs, e, "%", ruling))
             others = ("greedy", "beam search")
             scores = corrected([self.judged(self.longest, other, self.answered) for other in others])

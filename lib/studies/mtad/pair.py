@@ -137,6 +137,10 @@ class PairStudy(BaseStudy):
         ]
         return difference_table(found).drop(columns="p", errors="ignore")  # an empty table has no column
 
+    def together(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Of a table of `differences` the rows over all tasks, which of one task are its own."""
+        return rows[rows.task == ("all" if len(self.tasks) > 1 else self.tasks[0])]
+
 
 def drafts() -> list[Path]:
     """The weights of the drafts that can be trained anew."""

@@ -14,12 +14,11 @@ from lib.analysis.totals import difference_of_shares
 from lib.errors import require_known
 from lib.paths import CHECKPOINTS
 from lib.reporting import figures
-from lib.reporting.claims import CLAIM, OWN, REPEAT, Claim, above_floor, more, with_room
+from lib.reporting.claims import CLAIM, OWN, REPEAT, Claim, above_floor, more
 from lib.reporting.papers import printed
 from lib.reporting.result_folder import headline
 from lib.reporting.tables import difference_table, percent
 from lib.running.run import Run
-from lib.studies.mtad.base import of_score
 from lib.studies.mtad.rated import MEASURES, RatedStudy
 from lib.studies.mtad.ways import PUBLISHED, WARP, WAYS
 
@@ -183,7 +182,7 @@ class Study(RatedStudy):
         gains = corrected([self.relative(way, "sampling", tasks) for _, way in promised])
         for ((where, way), gain), e in zip(promised.items(), gains, strict=True):
             says = f"{way} (tau {self.tau:g}) scores higher than sampling, judged tasks on {self._called}"
-            ruling = of_score(with_room(above_floor(more(e, gain), top), self.room_above("sampling", tasks)))
+            ruling = above_floor(self.scores_higher(e, gain, "sampling", tasks), top)
             found.append(Claim(where, says, f"+{gain:g} %", e, "%", ruling, kind=kind))
         e = self.judged("MTAD", "speculative", tasks)
         says = f"MTAD scores higher than speculative decoding on {self._called}"

@@ -16,7 +16,7 @@ from lib.running.identity import items_of
 from lib.running.one_batch import model_of
 from lib.running.run import Run
 from lib.studies.base import SHORT
-from lib.studies.mtad.base import DraftingStudy, of_score
+from lib.studies.mtad.base import DraftingStudy
 from lib.studies.mtad.pair import reduction
 from lib.studies.mtad.passes import passes
 from lib.studies.mtad.ways import CONTROLS, LOSSLESS, WAYS
@@ -115,7 +115,7 @@ class Study(DraftingStudy):
         for (where, gain), relative in zip(CLAIMED.items(), gains, strict=True):
             way = ways[where]
             says = f"{way} scores higher than token-by-token sampling, all tasks"
-            ruling = of_score(with_room(more(relative, gain), self.room_above("sampling")))
+            ruling = self.scores_higher(relative, gain, "sampling")
             found.append(Claim(f"abstract, {where}", says, f"+{gain:g} %", relative, "%", ruling))
         lower = reduction(self.likelier("MTAD", "sampling"))
         found.append(
@@ -146,7 +146,7 @@ class Study(DraftingStudy):
 
     def reading(self) -> str:
         """Quality first, then what it costs."""
-        rows = self.comparisons[self.comparisons.task == ("all" if len(self.tasks) > 1 else self.tasks[0])]
+        rows = self.together(self.comparisons)
         lines = []
         for way in ("MTAD", "MMTAD"):
             parts = [

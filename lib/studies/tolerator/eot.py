@@ -146,6 +146,7 @@ class Study(RecipeStudy):
             parts = []
             for task in self.tasks:
                 before, after = (found.loc[(task, "vanilla", *key)].tokens for key in ((OFF, 1.0), (form, most)))
+                # Rounded as the tables are, which a format alone does not do at a half.
                 parts.append(f"{task} {round(before, 1):.1f} to {round(after, 1):.1f}")
             lines.append(f"- `{form}` at lambda {most:g}, tokens of vanilla's answers: {'; '.join(parts)}.")
         rows = self.comparisons
