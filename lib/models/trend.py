@@ -25,6 +25,8 @@ STEPS = (300, 1000, 3000)
 TRAININGS = {
     "study-dlm-on": ("study-dlm", ()),
     "dlm-2m": ("study-dlm", STEPS),
+    "ar-600k": ("study-ar", ()),
+    "dlm-600k": ("study-dlm", ()),
     "ar-6m-1": ("study-ar", ()),
     "dlm-6m-1": ("study-dlm", STEPS),
     "ar-6m-2": ("study-ar", ()),

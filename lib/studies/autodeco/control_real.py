@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from lib.reporting.claims import CLAIM
 from lib.reporting.result_folder import headline
 from lib.studies.autodeco import control as autodeco_control
-from lib.studies.autodeco.commands import QUOTED, TEACHINGS
+from lib.studies.autodeco.commands import TEACHINGS
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,6 @@ class Study(autodeco_control.Study):
     items: int = 50
     tasks: tuple[str, ...] = ("instructions", "triviaqa")
     heads: tuple[str, ...] = tuple(f"smollm2-135m-{name}" for name in TEACHINGS)
-    wordings: int = QUOTED
 
     notebook = "18_autodeco_control_real"
     kind = CLAIM

@@ -45,17 +45,18 @@ def same_recipe(stored: dict, recipe: Recipe) -> bool:
     return set(stored) <= set(now) and {f.name: f.default for f in fields(Recipe)} | stored == now
 
 
-SIZES = {"2m": 3e-3, "6m": 2e-3, "20m": 1.2e-3}
+SIZES = {"draft": 3e-3, "2m": 3e-3, "6m": 2e-3, "20m": 1.2e-3}
 ALIKE = {"batch_size": 192, "sequences": 500_000, "warmup": 200}
+LESS = {"batch_size": 64, "sequences": 250_000}  # what a core takes two hours for
 
 
-def _next_token(name: str, shape: str, seed: int = 0, steps: int = 4200) -> Recipe:
-    return Recipe(name, "next_token", steps, SIZES[shape], shape=shape, seed=seed, **ALIKE)
+def _next_token(name: str, shape: str, seed: int = 0, steps: int = 4200, **others) -> Recipe:
+    return Recipe(name, "next_token", steps, SIZES[shape], shape=shape, seed=seed, **ALIKE | others)
 
 
-def _masks(name: str, shape: str, start: str, seed: int = 0, kept: tuple[int, ...] = (), steps: int = 5880) -> Recipe:
+def _masks(name: str, shape: str, start: str, seed: int = 0, steps: int = 5880, **others) -> Recipe:
     # Without causal rows a diffusion model forgets the arithmetic of its start and hardly learns it again.
-    masks = {"start": start, "suffixes": 0.2, "causal": 0.3, "kept": kept}
+    masks = {"start": start, "suffixes": 0.2, "causal": 0.3} | others
     return Recipe(name, "masked_diffusion", steps, SIZES[shape] / 2, shape=shape, seed=seed, **ALIKE | masks)
 
 
@@ -79,10 +80,13 @@ RECIPES = _by_name(
     _on("study-corrector", 0.5),
 )
 # Those of the trend with capability, whose weights are not all committed: other sizes and seeds, and what
-# they were after these steps. Steps are what some minutes of a GPU allowed, fewer for the largest.
+# they were after these steps. Steps are what some minutes of a GPU allowed, fewer for the largest, and the
+# smallest of a processor.
 TREND = _by_name(
     _on("study-dlm-on", 0.0),
     _masks("dlm-2m", "2m", "ar-2m", kept=STEPS),
+    _next_token("ar-600k", "draft", seed=3, **LESS),
+    _masks("dlm-600k", "draft", "ar-600k", seed=3, **LESS),
     _next_token("ar-6m-1", "6m", seed=1),
     _masks("dlm-6m-1", "6m", "ar-6m-1", seed=1, kept=STEPS),
     _next_token("ar-6m-2", "6m", seed=2),
