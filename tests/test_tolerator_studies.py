@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from lib.analysis.stats import paired_difference, paired_mean_difference
 from lib.errors import UserError
@@ -26,6 +27,7 @@ from lib.studies.tolerator import (
 )
 from lib.studies.tolerator.base import BUDGETS, canvas_of, forwards_at, over_tasks, shared
 from lib.studies.tolerator.contrasts import fewest_over_most, others_over_code
+from lib.studies.tolerator.refinements import recorded
 from lib.studies.tolerator.scores import Study as Scores
 from lib.tasks import get_task
 from lib.tasks.base import Item
@@ -468,6 +470,9 @@ def test_steps_begin_with_the_fill_up_and_end_as_the_runs_do(random_models):
     changes = (stages.fixed - stages.broken).fillna(0).cumsum()
     assert np.allclose(stages.right, stages.right.iloc[0] + 100 * changes / 5)
     assert stages.right.iloc[-1] == pytest.approx(study.summary.set_index("method").accuracy["tolerator"])
+    model, run, items = steps.model_of("study-dlm", "cpu"), study.runs()["qa", "tolerator"], study._items("qa")
+    alone, together = recorded(model, run, items[3:4])[-1]["tokens"][0], recorded(model, run, items)[-1]["tokens"][3]
+    assert torch.equal(alone, together)
     study.lines["qa", "tolerator"][0]["correct"] ^= 1
     assert study.other_than_in_the_runs().answers.tolist() == [1, 0]
 

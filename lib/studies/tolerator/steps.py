@@ -2,30 +2,29 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-import torch
 
 from lib.analysis.stats import corrected, paired_difference
-from lib.decoding.trace import Decoded, Trace
+from lib.decoders import DECODERS
+from lib.paths import CHECKPOINTS
 from lib.reporting import figures
 from lib.reporting.claims import OWN, Claim, above_floor, more
 from lib.reporting.tables import percent
+from lib.running.code import Name, name_of
 from lib.running.identity import items_of
 from lib.running.one_batch import model_of
-from lib.running.respond import respond
 from lib.running.run import Run
 from lib.studies.base import SHORT
 from lib.studies.tolerator.answer_errors import ERRORS, FALSE_WORKING
 from lib.studies.tolerator.base import MILD, DiffusionStudy
 from lib.studies.tolerator.frames import frames_of, rows_of, scrolled, spread, strip
-from lib.tasks import get_task
-from lib.tasks.sandbox import require_consent
+from lib.studies.tolerator.refinements import RIGHT, recorded, refinements
 
-BATCH = 64
 NAMES = {"vanilla": "vanilla", "tolerator": "TOLERATOR", "mild": "mild TOLERATOR, fill-up at 0.3"}
 REFINED = ("tolerator", "mild")
 
@@ -53,46 +52,35 @@ class Study(DiffusionStudy):
             runs[short, "mild"] = self._run(short, "tolerator", forwards=self.canvas(short), temperature=0.3, **MILD)
         return runs
 
+    @classmethod
+    def measured_by(cls) -> tuple[list[Name], list[Path]]:
+        """What decodes and scores every step, and the weights that it is of."""
+        names = [name_of(refinements), name_of(DECODERS["tolerator"].decode)]
+        return names, [*CHECKPOINTS.glob("study-dlm/model.safetensors")]
+
     @cached_property
-    def events(self) -> dict[tuple, list[dict]]:
-        """By (task, method) the events of every step, over all items; the same draws as in the runs."""
-        found = {}
-        for short, method in ((short, method) for short in self.tasks for method in REFINED):
-            run, model = self.runs()[short, method], model_of(self.model, self.device)
-            items, parts = self._items(short), []
-            for i in range(0, len(items), BATCH):
-                part = items[i : i + BATCH]
-                given = {"instruction": get_task(run.task).instruction, "seed": run.seed, "record": True}
-                parts.append(respond(model, part, run.resolved(), **given).trace.events)
-            found[short, method] = [
-                {
-                    "stage": together[0]["stage"],
-                    **{key: torch.cat([event[key] for event in together]) for key in ("tokens", "changed")},
-                }
-                for together in zip(*parts, strict=True)
-            ]
-        return found
+    def refinements(self) -> pd.DataFrame:
+        """A row a task, method and refinement: which answers are right then; see refinements.py."""
+        return self.measurement("refinements", self._refinements)
+
+    def _refinements(self) -> pd.DataFrame:
+        self.require_device()
+        model, parts = model_of(self.model, self.device), []
+        for short in self.tasks:
+            for method in REFINED:
+                found = refinements(model, self.runs()[short, method], self._items(short))
+                parts.append(pd.DataFrame([{"task": short, "method": method}] * len(found)).join(found))
+        return pd.concat(parts, ignore_index=True)
 
     def _items(self, short: str) -> list:
         return items_of(SHORT.get(short, short), "test", self.items)
 
-    def _scores(self, short: str, tokens: torch.Tensor) -> np.ndarray:
-        """Right or wrong [items] of canvases [items, G], cut at their first EoT."""
-        model, task = model_of(self.model, self.device), get_task(SHORT.get(short, short))
-        if task.kind == "code":
-            require_consent()
-        out = Decoded.close(tokens, model.family.eot_ids, Trace.start(len(tokens)))
-        texts = [model.text(ids, int(n)) for ids, n in zip(out.responses, out.lengths, strict=True)]
-        pairs = list(zip(self._items(short), texts, strict=True))
-        return np.array([score.correct for score in task.score_all(pairs)])
-
     @cached_property
     def right(self) -> dict[tuple, np.ndarray]:
-        """Right or wrong [refinements + 1, items] by (task, method): after the fill-up, then each refinement."""
-        return {
-            key: np.array([self._scores(key[0], event["tokens"]) for event in events[_filled(events) :]])
-            for key, events in self.events.items()
-        }
+        """1 for right or 0 for wrong [refinements + 1, items] by (task, method): after the fill-up, then each
+        refinement."""
+        parts = self.refinements.groupby(["task", "method"], sort=False)
+        return {key: np.array([[int(one == RIGHT) for one in row] for row in part.answers]) for key, part in parts}
 
     @cached_property
     def stages(self) -> pd.DataFrame:
@@ -101,15 +89,13 @@ class Study(DiffusionStudy):
         changed: tokens that it changed, % of the canvas.
         """
         rows = []
-        for (short, method), right in self.right.items():
-            events = self.events[short, method]
-            events = events[_filled(events) :]
-            for k in range(len(right)):
+        for (short, method), part in self.refinements.groupby(["task", "method"], sort=False):
+            right = self.right[short, method]
+            for k, changed in enumerate(part.changed):
                 row = {"task": short, "method": NAMES[method], "refinement": k, "right": 100 * right[k].mean()}
                 if k:
-                    moved = (events[k]["tokens"] != events[k - 1]["tokens"]).double().mean().item()
                     fixed, broken = ((right[k] > right[k - 1]).sum(), (right[k] < right[k - 1]).sum())
-                    row |= {"fixed": int(fixed), "broken": int(broken), "changed": 100 * moved}
+                    row |= {"fixed": int(fixed), "broken": int(broken), "changed": changed}
                 rows.append(row)
         return pd.DataFrame(rows)
 
@@ -203,7 +189,15 @@ class Study(DiffusionStudy):
         return pd.DataFrame(found)
 
     def _frames(self, task: str, method: str, item: int) -> list[dict]:
-        return frames_of(model_of(self.model, self.device), self.events[task, method], item)
+        key, model = (task, method, item), model_of(self.model, self.device)
+        if key not in self._events:
+            self._events[key] = recorded(model, self.runs()[task, method], [self._items(task)[item]])
+        return frames_of(model, self._events[key], 0)
+
+    @cached_property
+    def _events(self) -> dict[tuple, list[dict]]:
+        """The events of single responses that were shown, by (task, method, item)."""
+        return {}
 
     def claims(self) -> list[Claim]:
         """Refinement mends the fill-up: right answers at the end minus after the fill-up, paired; p after Holm."""
@@ -240,7 +234,7 @@ class Study(DiffusionStudy):
             f"strip_{task}_{method}": self.figure_strip(task, method) for task in self.tasks for method in REFINED
         }
         tables = {"summary": self.summary, "stages": self.stages, "errors": self.errors.reset_index()}
-        tables["frames"] = self.frames()
+        tables |= {"refinements": self.refinements, "frames": self.frames()}
         return self.write(tables, figures)
 
 
@@ -249,8 +243,3 @@ def _kind(correct: int, error: str) -> str:
     if not correct:
         return error
     return "right by false working" if error in FALSE_WORKING else "right"
-
-
-def _filled(events: list[dict]) -> int:
-    """Index of the last event of the fill-up."""
-    return max(i for i, event in enumerate(events) if event["stage"] == "fill")

@@ -17,6 +17,7 @@ from lib.running.respond import encoded, respond
 from lib.studies.base import SHORT
 from lib.tasks import get_task
 from lib.tasks.base import Item
+from lib.tasks.sandbox import require_consent
 from lib.tolerator import Tolerator
 
 BATCH = 64
@@ -63,6 +64,8 @@ def refined(model: Model, short: str, items: int, options: dict[str, Tolerator])
 
 def judged(model: Model, task, items: list[Item], canvases: Tensor) -> list[bool]:
     """Which canvases [N, G] are right answers, cut at their first EoT."""
+    if task.kind == "code":
+        require_consent()
     closed, lengths = cut(canvases, model.family.eot_ids)
     texts = [model.text(row, int(n)) for row, n in zip(closed.cpu(), lengths, strict=True)]
     return [bool(score.correct) for score in task.score_all(list(zip(items, texts, strict=True)))]
