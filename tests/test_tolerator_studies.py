@@ -257,7 +257,7 @@ def test_studies_share_their_runs():
         assert {controls["qa", budget, variant] for budget in ("middle", "full")} <= shared
     plain = {key[3]: run for key, run in rivals.Study(**QA).runs().items() if key[1:3] == ("middle", rivals.PLAIN)}
     assert {plain[name] for name in ("vanilla", "TOLERATOR", "RCR", "ReMDM")} <= shared
-    assert {plain[n] for n in ("vanilla, greedy", "Fast-dLLM", "Settle (ours)")} <= set(controls.values())
+    assert {plain[n] for n in ("vanilla, greedy", "Settle (ours)")} <= set(controls.values())
     stepped = steps.Study(**QA).runs()
     assert stepped["qa", "mild"] == controls["qa", "full", "mild TOLERATOR, fill-up at 0.3"]
     eot = tolerator_eot.Study(**QA, lambdas=(1.2,)).runs()

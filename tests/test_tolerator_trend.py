@@ -59,6 +59,7 @@ def test_refinement_alone_differs():
             assert options.forwards == plain.steps == -(-options.canvas // share)
             assert options.fill_up.to_dict() | {"steps": plain.steps} == plain.to_dict()
             assert options.refine_temperature == options.temperature
+            assert options.refine_eot_lambda == options.eot_lambda == plain.eot_lambda
     runs = study.runs()
     assert {run.resolved().steps for key, run in runs.items() if key[2] == 1} == {96, 48, 90}
 
@@ -74,9 +75,11 @@ def test_the_lines_find_what_is_in_the_answers(study):
     assert [v for says, v in verdicts.items() if "published" in says] == [HOLDS, HOLDS]
     assert study.headlines()["tolerator_gain_per_capability"]["n"] == len(MODELS)
     told = study.extrapolated().set_index(["form", "at"]).loc["published rates"]
-    at = told.loc["capability 70.2 %"]
+    at = told.loc["70.2 % right, the most printed"]
     assert at.low < 0.4 * 70.18 - 15 < at.high, "that of math"
-    assert told.loc["8 billion parameters"].models == 6, "of the whole trainings"
+    assert list(told.index) == ["70.2 % right, the most printed"], "by size it is wider than a gain can be"
+    by_size = study.line("published rates", trend.BOTH, trend.SIZE, lambda model: "@" not in model)
+    assert by_size.n == 6, "of the whole trainings"
 
 
 def test_kept_steps_are_of_one_training_and_too_few_make_no_line(study):
@@ -93,6 +96,25 @@ def test_a_model_that_cannot_do_a_task_is_on_no_line_there(study):
     study.__dict__["capability"] = study.capability | {("math", "dlm-2m@300"): trend.FLOOR - 1}
     line = study.line("mild rates", 4, CAPABILITY)
     assert len(line.cells) == len(TASKS) * len(MODELS) - 1
+
+
+def test_a_training_that_has_its_cells_for_itself_counts_for_no_line(study):
+    """Of three trainings one is able on logic alone, where no other is: two are left."""
+    models = ("study-dlm", "dlm-2m", "dlm-20m")
+    few = Study(models=models, tasks=TASKS, items=ITEMS, shares=(4,))
+    few.__dict__.update(lines={k: v for k, v in study.lines.items() if k[1] in models}, strict=study.strict)
+    assert few.line("mild rates", 4, CAPABILITY).n == 3
+    unable = {("math", "dlm-20m"), ("logic", "study-dlm"), ("logic", "dlm-2m")}
+    few.__dict__["capability"] = few.capability | dict.fromkeys(unable, 0.0)
+    assert few.line("mild rates", 4, CAPABILITY) is None
+
+
+def test_slopes_over_both_budgets_alone_are_tested(study):
+    tested = study.slopes.verdict != ""
+    assert set(study.slopes[tested].share) == {trend.BOTH} and set(study.slopes[tested].tests) == {6}
+    e = study.slope("published rates", CAPABILITY)
+    assert e.tests == 6 and study.slope("published rates", CAPABILITY, FIT).p is None
+    assert not any(claim.by_items for claim in study.claims()), "more questions make no more models"
 
 
 def test_cells_at_an_end_are_not_on_the_line_of_those_that_are_fit(study):

@@ -39,8 +39,9 @@ SHAPED = ("vanilla", "rcr", "tolerator")  # what can decode in blocks
 
 @dataclass(frozen=True)
 class Study(RecipeStudy):
-    """All methods over the budgets; where they can, at twice as many forwards as tokens, and at the middle budget in
-    blocks and on a longer canvas. `rounds` of the batch benchmark, each over `batch` responses.
+    """All methods over the budgets; where they can, at the middle budget in blocks and on a longer canvas.
+
+    `rounds` of the batch benchmark, each over `batch` responses.
     """
 
     items: int = 60
@@ -57,10 +58,8 @@ class Study(RecipeStudy):
         runs = {}
         for short in self.tasks:
             canvas = self.canvas(short)
-            for forwards in (*budgets(canvas), 2 * canvas):
+            for forwards in budgets(canvas):
                 for method in METHOD_NAMES:
-                    if forwards > canvas and method in ("vanilla", "rcr"):
-                        continue  # no more steps than tokens
                     runs[short, method, "", forwards] = self._at(short, method, forwards)
             forwards = middle(canvas)
             for method in SHAPED:

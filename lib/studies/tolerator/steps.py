@@ -24,9 +24,11 @@ from lib.studies.tolerator.answer_errors import ERRORS, FALSE_WORKING
 from lib.studies.tolerator.base import MILD, DiffusionStudy
 from lib.studies.tolerator.frames import frames_of, rows_of, scrolled, spread, strip
 from lib.studies.tolerator.refinements import RIGHT, recorded, refinements
+from lib.studies.tolerator.trend_measured import judges
 
 NAMES = {"vanilla": "vanilla", "tolerator": "TOLERATOR", "mild": "mild TOLERATOR, fill-up at 0.3"}
 REFINED = ("tolerator", "mild")
+BASE = "lib.studies.tolerator.base"
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,8 @@ class Study(DiffusionStudy):
     @classmethod
     def measured_by(cls) -> tuple[list[Name], list[Path]]:
         """What decodes and scores every step, and the weights that it is of."""
-        names = [name_of(refinements), name_of(DECODERS["tolerator"].decode)]
-        return names, [*CHECKPOINTS.glob("study-dlm/model.safetensors")]
+        names = [name_of(refinements), name_of(DECODERS["tolerator"].decode), (BASE, "MILD")]
+        return names + judges(cls.tasks), [*CHECKPOINTS.glob("study-dlm/model.safetensors")]
 
     @cached_property
     def refinements(self) -> pd.DataFrame:
@@ -224,7 +226,10 @@ class Study(DiffusionStudy):
             wrong = part[~part.index.get_level_values("kind").str.startswith("right")]
             for method in NAMES.values() if len(wrong) else ():
                 (_, kind), share = wrong[method].idxmax(), wrong[method].max()
-                lines.append(f"- **{task}**, the commonest error of {method}: {kind}, {share:.0f} % of the answers.")
+                if share:
+                    lines.append(
+                        f"- **{task}**, the commonest error of {method}: {kind}, {share:.0f} % of the answers."
+                    )
         return "\n".join(lines)
 
     def save(self) -> dict:

@@ -15,10 +15,11 @@ from lib.models.trend import run_of
 from lib.reporting.claims import OWN, UNTESTABLE, Claim, Ruling, more
 from lib.reporting.papers import printed
 from lib.reporting.result_folder import headline
-from lib.reporting.tables import difference_table, outcomes
+from lib.reporting.tables import difference_table, estimate_of, outcomes
 from lib.studies.tolerator.trend_gains import FORMS, Gains
 
 PUBLISHED = "published rates"
+EQUAL = 0.2  # a slope of at most this is called none: two points of gain from none right to all right
 FLOOR = 10.0  # % right one token a forward, below which a model is taken to be unable
 SAME_TRAINING = {"study-dlm-on": "study-dlm", "study-corrector": "study-dlm"}  # trained on from it
 SAME_QUESTIONS = {"terse": "math"}
@@ -27,6 +28,8 @@ CAPABILITY, STRICTNESS, SIZE = "10 points of capability", "0.1 of strictness", "
 # strong one little to gain, so that a part of a slope over all cells is arithmetic.
 BOTH, FIT = "both", "both, where vanilla is right on 20 to 80 %"
 LARGE = 8e9  # parameters of the papers' models
+MOST = 100.0  # points that a gain can be
+NAMED = {"difference": "slope", "items": "models"}  # columns of a table of differences
 
 
 @dataclass(frozen=True)
@@ -40,15 +43,18 @@ class Study(Gains):
         budget stands first; on STRICTNESS, which differs by task, one of each budget, and capability beside it.
         keep (model): which ones, all by default.
         """
-        chosen, cells = self._able(share, keep), []
-        kinds = list(dict.fromkeys(at if by == STRICTNESS else (task, at) for task, _, at in chosen))
-        for task, model, at in chosen:
+        found, cells = [(_kind(by, *cell), cell) for cell in self._able(share, keep)], []
+        trainings = {kind: {training_of(model) for own, (_, model, _) in found if own == kind} for kind, _ in found}
+        # Cells of a training that has a task and budget for itself decide its intercept and nothing of the slope.
+        found = [(kind, cell) for kind, cell in found if len(trainings[kind]) > 1]
+        kinds = list(dict.fromkeys(kind for kind, _ in found))
+        for own, (task, model, at) in found:
             ours, plain = (outcomes(self.lines[task, model, at, name]).mean(1) for name in (form, "vanilla"))
-            start = [float((at if by == STRICTNESS else (task, at)) == kind) for kind in kinds]
+            start = [float(own == kind) for kind in kinds]
             x = (*start, *self._columns(by, task, model))
             cells.append(Cell(x, 100 * (ours - plain), training_of(model), SAME_QUESTIONS.get(task, task)))
         try:
-            return Line(cells, len({model for _, model, _ in chosen}))
+            return Line(cells, len({model for _, (_, model, _) in found}))
         except ValueError:
             return None
 
@@ -73,7 +79,8 @@ class Study(Gains):
     @cached_property
     def slopes(self) -> pd.DataFrame:
         """Points of gain for 10 points of capability at each budget, at both, and at both where vanilla decoding is
-        right on 20 to 80 %; for 0.1 of strictness; p after Holm. Empty where less than three trainings are able."""
+        right on 20 to 80 %; for 0.1 of strictness. The slopes over both budgets are tested, p after Holm; the others
+        have their intervals alone. Empty where less than three trainings are able."""
         found = []
         for form in FORMS:
             for by in (CAPABILITY, STRICTNESS):
@@ -83,16 +90,16 @@ class Study(Gains):
                     if line is not None:
                         own = np.eye(line.x.shape[1])[-1]
                         found.append(({"form": form, "for": by, "share": str(share)}, line.at(own)))
-        columns = ["form", "for", "share", "difference", "low", "high", "items", "p", "p_holm", "verdict"]
-        return pd.DataFrame(difference_table(found), columns=columns).rename(
-            columns={"difference": "slope", "items": "models"}
-        )
+        columns = ["form", "for", "share", "difference", "low", "high", "items", "p", "p_holm", "tests", "verdict"]
+        table = difference_table(found, [labels["share"] == BOTH for labels, _ in found])
+        return pd.DataFrame(table, columns=columns).rename(columns=NAMED)
 
     def extrapolated(self) -> pd.DataFrame:
         """What the lines say of a model of eight billion parameters in math, mean of the budgets: an extrapolation.
 
         By capability, at the most that the paper prints for LLaDA-8B on GSM8K, and by the logarithm of the size, of
-        models at the end of their training; intervals of one further model. Beside it what the paper prints.
+        models at the end of their training; intervals of one further model. Beside it what the paper prints. A line
+        whose interval is wider than any gain can be is left out.
         """
         cells = printed("tolerator").query("model == 'LLaDA-8B' and task == 'GSM8K'")
         means = cells[cells.forwards == "mean"].set_index("method").value
@@ -100,7 +107,7 @@ class Study(Gains):
         rows = []
         for form in FORMS:
             for what, by, at, keep in (
-                (f"capability {reached:.1f} %", CAPABILITY, reached / 10, None),
+                (f"{reached:.1f} % right, the most printed", CAPABILITY, reached / 10, None),
                 ("8 billion parameters", SIZE, log10(LARGE), lambda model: "@" not in model),
             ):
                 line = self.line(form, BOTH, by, keep)
@@ -111,30 +118,34 @@ class Study(Gains):
                 height[first : first + len(self.shares)] = 1 / len(self.shares)
                 height[-1] = at
                 e = line.at(height, further=True)
+                if max(-e.low, e.high) > MOST:
+                    continue  # which says nothing
                 row = {"form": form, "at": what, "gain": e.value, "low": e.low, "high": e.high, "models": e.n}
                 rows.append(row | {"printed, GSM8K": means["tolerator"] - means["vanilla"]})
         columns = ["form", "at", "gain", "low", "high", "models", "printed, GSM8K"]
         return pd.DataFrame(rows, columns=columns).round(1)
 
     def slope(self, form: str, by: str, share: str = BOTH) -> Estimate | None:
-        """A slope over both budgets, its p after Holm; None where there is none."""
-        rows = self.slopes[(self.slopes.form == form) & (self.slopes["for"] == by) & (self.slopes.share == share)]
+        """A slope, its p after Holm where it is tested; None where there is none."""
+        table = self.slopes.rename(columns={ours: name for name, ours in NAMED.items()})
+        rows = table[(table.form == form) & (table["for"] == by) & (table.share == share)]
         for row in rows.itertuples():
-            return Estimate(row.slope, row.low, row.high, row.models, row.p_holm)
+            return estimate_of(row) if row.verdict else Estimate(row.difference, row.low, row.high, row.items)
         return None
 
     def claims(self) -> list[Claim]:
         """That gains grow with capability and with strictness, which the papers do not say: ours to test."""
-        found = []
+        found, tasks = [], ", ".join(self.tasks)
         for form in FORMS:
             for by, says in (
                 (CAPABILITY, "the gain grows with the capability of the model"),
-                (STRICTNESS, "of equally able models the gain grows with the strictness of the answers"),
+                (STRICTNESS, f"of equally able models the gain is larger where answers are stricter, of {tasks}"),
             ):
                 e = self.slope(form, by)
-                ruling = more(e) if e else Ruling(UNTESTABLE)
+                ruling = more(e, margin=EQUAL) if e else Ruling(UNTESTABLE)
                 e = e or Estimate(nan, nan, nan, 0)
-                found.append(Claim(OWN, f"{says}, TOLERATOR, {form}", "", e, f"points for {by}", ruling))
+                says = f"{says}, TOLERATOR, {form}"
+                found.append(Claim(OWN, says, "", e, f"points for {by}", ruling, by_items=False))
         return found
 
     def headlines(self) -> dict[str, dict]:
@@ -173,8 +184,8 @@ class Study(Gains):
             )
         for row in self.extrapolated().itertuples():
             lines.append(
-                f"- **{row.form}**, extrapolated to {row.at} in math: {row.gain:+.1f} points [{row.low:.1f}, "
-                f"{row.high:.1f}] for one further model. No model of that size was measured here."
+                f"- **{row.form}**, the line at {row.at}, in math: {row.gain:+.1f} points [{row.low:.1f}, "
+                f"{row.high:.1f}] for one further model. No model of eight billion was measured here."
             )
         return "\n".join(lines)
 
@@ -184,6 +195,11 @@ class Study(Gains):
         tables |= {"refining": self.refining, "predictions": self.predictions, "extrapolated": self.extrapolated()}
         figures = {"gain": self.figure_gain(), "refining": self.figure_refining()}
         return self.write(tables, figures | {"strictness": self.figure_strictness()})
+
+
+def _kind(by: str, task: str, model: str, at: int) -> int | tuple[str, int]:
+    """What has an intercept of its own."""
+    return at if by == STRICTNESS else (task, at)
 
 
 def training_of(model: str) -> str:

@@ -7,22 +7,24 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lib.decoders import DECODERS
 from lib.models.trend import NAME as RECORD
 from lib.paths import CHECKPOINTS
 from lib.reporting.tables import comparison_table, outcomes, summary_row
-from lib.running.code import Name
+from lib.running.code import Name, name_of
 from lib.running.one_batch import model_of
 from lib.running.run import Run
 from lib.studies.base import SHORT, BaseStudy
 from lib.studies.tolerator.base import EOT, MILD, canvas_of, spending
 from lib.studies.tolerator.trend_figures import by_capability, by_strictness, of_refining
-from lib.studies.tolerator.trend_measured import refined, strictness_of
+from lib.studies.tolerator.trend_measured import judges, refined, strictness_of
 from lib.tolerator import Tolerator
 
 # Fill-up and refinement at one temperature, vanilla's, and all under one penalty: refinement alone differs.
 FORMS = {"published rates": {}, "mild rates": MILD, "mild, least confident": MILD | {"subset": "confidence"}}
 BY_CHANCE = ("published rates", "mild rates")  # whose refinement asks for no confidence
 ALIKE = {"temperature": 0.3}
+ALSO_REFINED = {"refine_eot_lambda": EOT["eot_lambda"]}  # as published, refinement has no penalty
 MEASURED = 100  # items whose right answers give the strictness, at most
 
 
@@ -45,10 +47,12 @@ class Gains(BaseStudy):
 
     @classmethod
     def measured_by(cls) -> tuple[list[Name], list[Path]]:
-        """Strictness, survival and repair, and the weights that they are of."""
-        names = [(function.__module__, function.__name__) for function in (refined, strictness_of)]
-        files = [*CHECKPOINTS.glob(f"*/{RECORD}"), *CHECKPOINTS.glob("study-dlm/model.safetensors")]
-        return names, files
+        """Strictness, survival and repair, what is refined and judged, and the weights that they are of."""
+        names = [name_of(refined), name_of(strictness_of), name_of(DECODERS["vanilla"].decode)]
+        names += [(__name__, setting) for setting in ("FORMS", "ALIKE", "ALSO_REFINED")]
+        weights = [f"{name}/model.safetensors" for name in ("study-dlm", "study-corrector")]
+        files = [file for pattern in (f"*/{RECORD}", *weights) for file in CHECKPOINTS.glob(pattern)]
+        return names + judges(cls.tasks), files
 
     def forwards(self, short: str, share: int) -> int:
         """Forwards of a budget of `share` tokens each."""
@@ -69,6 +73,7 @@ class Gains(BaseStudy):
                     cold = EOT | {"temperature": 0.0}
                     runs[short, model, share, "greedy"] = self._run(short, model, "vanilla", budget, **cold)
                     for form, options in FORMS.items():
+                        options = ALSO_REFINED | options
                         runs[short, model, share, form] = self._run(
                             short, model, "tolerator", budget, **same, **options
                         )
@@ -169,8 +174,8 @@ class Gains(BaseStudy):
     def predictions(self) -> pd.DataFrame:
         """The gain that survival and repair foretell beside the one measured, in points.
 
-        A share a of right answers becomes a survival + (1 - a) repair in each refinement: exact for one, and for
-        several where an answer's past says nothing of its future. Empty where none was right, or none wrong.
+        A share a of right answers becomes a survival + (1 - a) repair in each refinement: exact where all are at the
+        mean rate and an answer's past says nothing of its future. Empty where none was right, or none wrong.
         """
         measured = self.gains.set_index(["task", "model", "share", "form"])
         rows = []
@@ -190,7 +195,7 @@ class Gains(BaseStudy):
         return by_capability(self.gains[self.gains.form != "greedy"], self.tasks, list(FORMS))
 
     def figure_refining(self):
-        """Survival and repair against capability, at both rates."""
+        """Survival and repair against capability, at both rates, after the fill-up of the larger budget."""
         rows = self.refining.assign(
             capability=[self.capability[row.task, row.model] for row in self.refining.itertuples()]
         )

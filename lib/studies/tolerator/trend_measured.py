@@ -12,6 +12,7 @@ from lib.analysis.survival import canvases_of, survival_and_repair
 from lib.decoding.randomness import RowGenerator
 from lib.decoding.trace import cut
 from lib.models.registry import Model
+from lib.running.code import Name, name_of
 from lib.running.identity import items_of
 from lib.running.respond import encoded, respond
 from lib.studies.base import SHORT
@@ -60,6 +61,12 @@ def refined(model: Model, short: str, items: int, options: dict[str, Tolerator])
             row |= {name: 100 * e.value, f"{name}_low": 100 * e.low, f"{name}_high": 100 * e.high, f"{name}_n": e.n}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def judges(shorts: tuple[str, ...]) -> list[Name]:
+    """What decides whether an answer to these tasks is right."""
+    tasks = [get_task(SHORT.get(short, short)) for short in shorts]
+    return [name_of(task.score_many or task.score) for task in tasks]
 
 
 def judged(model: Model, task, items: list[Item], canvases: Tensor) -> list[bool]:
