@@ -30,6 +30,9 @@ SAME = (
 @pytest.fixture(autouse=True)
 def committed(monkeypatch):
     monkeypatch.delenv("DATA_DIR", raising=False)
+    schemas.cache_clear()  # of another test's DATA_DIR
+    yield
+    schemas.cache_clear()
 
 
 @pytest.fixture
