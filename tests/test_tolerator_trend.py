@@ -100,11 +100,11 @@ def test_a_model_that_cannot_do_a_task_is_on_no_line_there(study):
 
 def test_a_training_that_has_its_cells_for_itself_counts_for_no_line(study):
     """Of three trainings one is able on logic alone, where no other is: two are left."""
-    models = ("study-dlm", "dlm-2m", "dlm-20m")
+    models = ("study-dlm", "study-dlm-on", "dlm-2m@300", "dlm-2m", "dlm-20m")
     few = Study(models=models, tasks=TASKS, items=ITEMS, shares=(4,))
     few.__dict__.update(lines={k: v for k, v in study.lines.items() if k[1] in models}, strict=study.strict)
-    assert few.line("mild rates", 4, CAPABILITY).n == 3
-    unable = {("math", "dlm-20m"), ("logic", "study-dlm"), ("logic", "dlm-2m")}
+    assert few.line("mild rates", 4, CAPABILITY).n == len(models)
+    unable = {("math", "dlm-20m"), *(("logic", model) for model in models[:-1])}
     few.__dict__["capability"] = few.capability | dict.fromkeys(unable, 0.0)
     assert few.line("mild rates", 4, CAPABILITY) is None
 
