@@ -25,6 +25,7 @@ from lib.studies.tolerator.base import (
 
 TUNED = EOT  # of greedy vanilla decoding: the published lambda was the best on validation items, see `tried`
 GREEDY = {"temperature": 0.0, "refine_temperature": 0.0}
+NO_CHECKS = {"doubt": 0.0, "rho": 1.0}  # of Settle: its fill-up alone, with all forwards
 # Variant -> method and its options; the budget is added. Vanilla draws at 0.3, as TOLERATOR's refinement does.
 VARIANTS = {
     "vanilla": ("vanilla", {}),
@@ -39,7 +40,7 @@ VARIANTS = {
     "mild TOLERATOR, fill-up at 0.3": ("tolerator", MILD | {"temperature": 0.3}),
     "mild TOLERATOR, greedy": ("tolerator", MILD | GREEDY),
     "mild TOLERATOR, least confident": ("tolerator", MILD | {"subset": "confidence"}),
-    "Settle without checks": ("settle", {"doubt": 0.0, "rho": 1.0}),
+    "Settle without checks": ("settle", NO_CHECKS),
     "Settle (ours)": ("settle", {}),
 }
 # (question, a, b): the accuracy of a minus that of b answers it. The first is the paper's own.
@@ -90,7 +91,7 @@ TRIED = {
     "Settle, sure 0.9, doubt 0.98, share 0.25, rho 0.8": ("settle", {"sure": 0.9}),
     "Settle, sure 0.95": ("settle", {}),
     "Settle, sure 0.9, share 0.5": ("settle", {"sure": 0.9, "share": 0.5}),
-    "Settle, sure 0.9, no checks (doubt 0, rho 1)": ("settle", {"sure": 0.9, "doubt": 0.0, "rho": 1.0}),
+    "Settle, sure 0.9, no checks (doubt 0, rho 1)": ("settle", {"sure": 0.9} | NO_CHECKS),
 }
 
 

@@ -8,7 +8,7 @@ import torch
 from lib.models.registry import Model
 from lib.running.respond import respond
 from lib.running.run import Run
-from lib.studies.tolerator.trend_measured import BATCH, judged
+from lib.studies.tolerator.trend_measured import batches, judged
 from lib.tasks import get_task
 from lib.tasks.base import Item
 
@@ -18,10 +18,7 @@ RIGHT, WRONG = "R", "W"
 def recorded(model: Model, run: Run, items: list[Item]) -> list[dict]:
     """The events of every step of a run's first sample, over all these items; the same draws as in the run."""
     given = {"instruction": get_task(run.task).instruction, "seed": run.seed, "record": True}
-    parts = [
-        respond(model, items[i : i + BATCH], run.resolved(), **given).trace.events
-        for i in range(0, len(items), BATCH)
-    ]
+    parts = [respond(model, part, run.resolved(), **given).trace.events for part in batches(items)]
     return [
         {
             "stage": together[0]["stage"],

@@ -28,7 +28,6 @@ from lib.studies.tolerator.trend_measured import judges
 
 NAMES = {"vanilla": "vanilla", "tolerator": "TOLERATOR", "mild": "mild TOLERATOR, fill-up at 0.3"}
 REFINED = ("tolerator", "mild")
-BASE = "lib.studies.tolerator.base"
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Study(DiffusionStudy):
     @classmethod
     def measured_by(cls) -> tuple[list[Name], list[Path]]:
         """What decodes and scores every step, and the weights that it is of."""
-        names = [name_of(refinements), name_of(DECODERS["tolerator"].decode), (BASE, "MILD")]
+        names = [name_of(refinements), name_of(DECODERS["tolerator"].decode), (DiffusionStudy.__module__, "MILD")]
         return names + judges(cls.tasks), [*CHECKPOINTS.glob("study-dlm/model.safetensors")]
 
     @cached_property

@@ -29,7 +29,6 @@ CAPABILITY, STRICTNESS, SIZE = "10 points of capability", "0.1 of strictness", "
 BOTH, FIT = "both", "both, where vanilla is right on 20 to 80 %"
 LARGE = 8e9  # parameters of the papers' models
 MOST = 100.0  # points that a gain can be
-NAMED = {"difference": "slope", "items": "models"}  # columns of a table of differences
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Study(Gains):
         budget stands first; on STRICTNESS, which differs by task, one of each budget, and capability beside it.
         keep (model): which ones, all by default.
         """
-        found, cells = [(_kind(by, *cell), cell) for cell in self._able(share, keep)], []
+        found, cells = [(_kind(by, cell), cell) for cell in self._able(share, keep)], []
         trainings = {kind: {training_of(model) for own, (_, model, _) in found if own == kind} for kind, _ in found}
         # Cells of a training that has a task and budget for itself decide its intercept and nothing of the slope.
         found = [(kind, cell) for kind, cell in found if len(trainings[kind]) > 1]
@@ -76,11 +75,16 @@ class Study(Gains):
         ]
         return [cell for cell in found if to_compare(self.vanilla(*cell)).fit] if share == FIT else found
 
-    @cached_property
+    @property
     def slopes(self) -> pd.DataFrame:
         """Points of gain for 10 points of capability at each budget, at both, and at both where vanilla decoding is
         right on 20 to 80 %; for 0.1 of strictness. The slopes over both budgets are tested, p after Holm; the others
         have their intervals alone. Empty where less than three trainings are able."""
+        return self._slopes.rename(columns={"difference": "slope", "items": "models"})
+
+    @cached_property
+    def _slopes(self) -> pd.DataFrame:
+        """`slopes` as a table of differences."""
         found = []
         for form in FORMS:
             for by in (CAPABILITY, STRICTNESS):
@@ -92,7 +96,7 @@ class Study(Gains):
                         found.append(({"form": form, "for": by, "share": str(share)}, line.at(own)))
         columns = ["form", "for", "share", "difference", "low", "high", "items", "p", "p_holm", "tests", "verdict"]
         table = difference_table(found, [labels["share"] == BOTH for labels, _ in found])
-        return pd.DataFrame(table, columns=columns).rename(columns=NAMED)
+        return pd.DataFrame(table, columns=columns)
 
     def extrapolated(self) -> pd.DataFrame:
         """What the lines say of a model of eight billion parameters in math, mean of the budgets: an extrapolation.
@@ -127,7 +131,7 @@ class Study(Gains):
 
     def slope(self, form: str, by: str, share: str = BOTH) -> Estimate | None:
         """A slope, its p after Holm where it is tested; None where there is none."""
-        table = self.slopes.rename(columns={ours: name for name, ours in NAMED.items()})
+        table = self._slopes
         rows = table[(table.form == form) & (table["for"] == by) & (table.share == share)]
         for row in rows.itertuples():
             return estimate_of(row) if row.verdict else Estimate(row.difference, row.low, row.high, row.items)
@@ -197,8 +201,9 @@ class Study(Gains):
         return self.write(tables, figures | {"strictness": self.figure_strictness()})
 
 
-def _kind(by: str, task: str, model: str, at: int) -> int | tuple[str, int]:
-    """What has an intercept of its own."""
+def _kind(by: str, cell: tuple[str, str, int]) -> int | tuple[str, int]:
+    """What of a task, model and budget has an intercept of its own."""
+    task, _, at = cell
     return at if by == STRICTNESS else (task, at)
 
 

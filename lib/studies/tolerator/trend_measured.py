@@ -18,7 +18,6 @@ from lib.running.respond import encoded, respond
 from lib.studies.base import SHORT
 from lib.tasks import get_task
 from lib.tasks.base import Item
-from lib.tasks.sandbox import require_consent
 from lib.tolerator import Tolerator
 
 BATCH = 64
@@ -44,7 +43,7 @@ def refined(model: Model, short: str, items: int, options: dict[str, Tolerator])
     task, chosen = get_task(SHORT.get(short, short)), items_of(SHORT.get(short, short), "test", items)
     ids, mask = encoded(model, chosen, task.instruction)
     (fill_up,) = {one.fill_up for one in options.values()}
-    canvases = torch.cat([_filled(model, part, task.instruction, fill_up) for part in _batches(chosen)])
+    canvases = torch.cat([_filled(model, part, task.instruction, fill_up) for part in batches(chosen)])
 
     def judge(canvases: Tensor) -> list[bool]:
         return judged(model, task, chosen, canvases)
@@ -71,14 +70,13 @@ def judges(shorts: tuple[str, ...]) -> list[Name]:
 
 def judged(model: Model, task, items: list[Item], canvases: Tensor) -> list[bool]:
     """Which canvases [N, G] are right answers, cut at their first EoT."""
-    if task.kind == "code":
-        require_consent()
     closed, lengths = cut(canvases, model.family.eot_ids)
     texts = [model.text(row, int(n)) for row, n in zip(closed.cpu(), lengths, strict=True)]
     return [bool(score.correct) for score in task.score_all(list(zip(items, texts, strict=True)))]
 
 
-def _batches(items: list[Item]) -> list[list[Item]]:
+def batches(items: list[Item]) -> list[list[Item]]:
+    """What is decoded at once."""
     return [items[i : i + BATCH] for i in range(0, len(items), BATCH)]
 
 
