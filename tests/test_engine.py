@@ -296,6 +296,10 @@ def test_batches_follow_memory(monkeypatch):
             memory.batch_size(Loaded, 100, 50, workers=2) == max(1, min(memory.MOST, int(size / 2) or 1))
             or free > 1e9
         )
+    diffusion = type("Loaded", (Loaded,), {"family": SHIFTED})
+    assert memory.batch_size(diffusion, 100, 50) == memory.CANVASES, "a CPU's cache, whatever its memory holds"
+    monkeypatch.setattr(memory, "devices_of", lambda network, device: ["cuda:0"])
+    assert memory.batch_size(diffusion, 100, 50, "cuda") == 4 * memory.MOST
 
 
 def test_the_bench_page_says_what_was_reached():
