@@ -1,9 +1,11 @@
 """TOLERATOR's studies: what is compared with what, counts that must add up, kinds of errors."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from lib.analysis.interleaved import time_ratio
 from lib.analysis.stats import paired_difference, paired_mean_difference
 from lib.errors import UserError
 from lib.models.registry import FAMILIES
@@ -458,6 +460,22 @@ def test_batches_decode_the_same_tokens_and_the_ratio_is_of_the_same_work(random
     rows = study.rounds_of_batches
     assert set(rows.work) == {4} and set(rows.variant) == {"one at a time", "batched"} and len(rows) == 4
     assert study.speedup.low <= study.speedup.value <= study.speedup.high
+
+
+def test_methods_are_timed_on_the_same_prompts_and_their_intervals_hold_together(random_models):
+    study = tolerator_cost.Study(**QA, rounds=2, batch=4)
+    timed = list(tolerator_cost.METHOD_NAMES.values())
+    assert sorted(study.rounds_of_methods.variant) == sorted(2 * timed) and set(study.rounds_of_methods.work) == {4}
+    draws = np.random.default_rng(0)
+    seconds = {name: draws.uniform(1, 2, 40) for name in timed}
+    rows = [
+        {"round": k, "variant": name, "seconds": seconds[name][k], "work": 4} for name in timed for k in range(40)
+    ]
+    study.__dict__["rounds_of_methods"] = pd.DataFrame(rows)
+    at_once, alone = study.speeds["RCR"], time_ratio(study.rounds_of_methods, "RCR", "vanilla")
+    assert at_once.value == pytest.approx(np.median(seconds["RCR"] / seconds["vanilla"])) == alone.value
+    assert at_once.low <= alone.low and alone.high <= at_once.high and at_once != alone
+    assert study.table_speeds().loc["vanilla", "times vanilla's"] == ""
 
 
 def test_steps_begin_with_the_fill_up_and_end_as_the_runs_do(random_models):

@@ -12,6 +12,7 @@ import torch
 from matplotlib.ticker import LogLocator
 
 from lib.analysis.interleaved import interleaved, time_ratio
+from lib.analysis.stats import Estimate
 from lib.decoders import DECODERS, options_of
 from lib.models.registry import Model
 from lib.reporting import figures
@@ -41,7 +42,7 @@ SHAPED = ("vanilla", "rcr", "tolerator")  # what can decode in blocks
 class Study(RecipeStudy):
     """All methods over the budgets; where they can, at the middle budget in blocks and on a longer canvas.
 
-    `rounds` of the batch benchmark, each over `batch` responses.
+    `rounds` of the two benchmarks, each over `batch` responses.
     """
 
     items: int = 60
@@ -167,14 +168,42 @@ class Study(RecipeStudy):
         return time_batches(model, items, options, task.instruction, self.rounds, self.device)
 
     @cached_property
-    def speedup(self):
+    def speedup(self) -> Estimate:
         """Responses a second batched over one at a time."""
         return time_ratio(self.rounds_of_batches, "one at a time", "batched")
+
+    @cached_property
+    def rounds_of_methods(self) -> pd.DataFrame:
+        """A row a round and method: the same `batch` prompts at the middle budget, all at once."""
+        return self.measurement("methods", self._rounds_of_methods)
+
+    def _rounds_of_methods(self) -> pd.DataFrame:
+        short, runs = self.tasks[-1], self.runs()
+        task, at = get_task(SHORT.get(short, short)), middle(self.canvas(short))
+        model, items = model_of(self.model, self.device), items_of(task.name, "test", self.batch)
+        options = {name: runs[short, method, "", at].resolved() for method, name in METHOD_NAMES.items()}
+        return time_methods(model, items, options, task.instruction, self.rounds, self.device)
+
+    @cached_property
+    def speeds(self) -> dict[str, Estimate]:
+        """Seconds of a method over those of vanilla, by its name; intervals hold together with 95 %."""
+        others = [name for name in METHOD_NAMES.values() if name != NAMES["vanilla"]]
+        level = 1 - 0.05 / len(others)
+        return {name: time_ratio(self.rounds_of_methods, name, NAMES["vanilla"], level) for name in others}
+
+    def table_speeds(self) -> pd.DataFrame:
+        """Seconds a response of every method at the middle budget, median over rounds, and `speeds` beside it."""
+        rows = self.rounds_of_methods
+        table = (rows.seconds / rows.work).groupby(rows.variant, sort=False).median().to_frame("seconds a response")
+        ratios = {name: f"{e.value:.2f} [{e.low:.2f}, {e.high:.2f}]" for name, e in self.speeds.items()}
+        table["times vanilla's"] = pd.Series(ratios)
+        return table.loc[list(METHOD_NAMES.values())].fillna("").rename_axis(index="method")
 
     @classmethod
     def measured_by(cls) -> tuple[list[Name], list[Path]]:
         """The code that is timed, and what times it."""
-        return [name_of(DECODERS["tolerator"].decode), name_of(time_batches)], []
+        timed = [name_of(DECODERS[method].decode) for method in METHOD_NAMES]
+        return [*timed, name_of(time_batches), name_of(time_methods)], []
 
     def claims(self) -> list[Claim]:
         """What this library set itself: a batch decodes five times as fast as one prompt at a time."""
@@ -195,6 +224,8 @@ class Study(RecipeStudy):
         lines.append(
             f"- Positions at which the language-model head was not needed, mean over tasks: {', '.join(parts)}."
         )
+        parts = [f"{name} {e.value:.2f} [{e.low:.2f}, {e.high:.2f}]" for name, e in self.speeds.items()]
+        lines.append(f"- Seconds at the same forwards, times vanilla's: {', '.join(parts)}.")
         e = self.speedup
         lines.append(
             f"- A batch of {self.batch} decodes {e.value:.2f} [{e.low:.2f}, {e.high:.2f}] times as many responses a "
@@ -210,7 +241,8 @@ class Study(RecipeStudy):
 
     def save(self) -> dict:
         """Everything into the results folder; the manifest in short."""
-        tables = {"summary": self.summary, "against_full": self.against_full, "batches": self.rounds_of_batches}
+        tables = {"summary": self.summary, "against_full": self.against_full}
+        tables |= {"batches": self.rounds_of_batches, "methods": self.rounds_of_methods}
         return self.write(tables, {"cost": self.figure_cost()})
 
 
@@ -236,7 +268,21 @@ def time_batches(
     return interleaved(variants, rounds, device).assign(same=same)
 
 
-def _responses(model, items, options: Tolerator, size: int, instruction: str = "") -> torch.Tensor:
+def time_methods(
+    model: Model, items: list[Item], options: dict[str, object], instruction: str, rounds: int, device: str
+) -> pd.DataFrame:
+    """A row a round and method: these items of a task, all at once, by each of `options`."""
+
+    def variant(method):
+        def work() -> int:
+            return len(_responses(model, items, method, len(items), instruction))
+
+        return work
+
+    return interleaved({name: variant(method) for name, method in options.items()}, rounds, device)
+
+
+def _responses(model, items, options, size: int, instruction: str = "") -> torch.Tensor:
     """Responses [items, canvas], decoded `size` at a time."""
     parts = [items[i : i + size] for i in range(0, len(items), size)]
     return torch.cat([respond(model, part, options, instruction=instruction).responses for part in parts])
