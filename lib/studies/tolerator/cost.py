@@ -192,9 +192,12 @@ class Study(RecipeStudy):
         return {name: time_ratio(self.rounds_of_methods, name, NAMES["vanilla"], level) for name in others}
 
     def table_speeds(self) -> pd.DataFrame:
-        """Seconds a response of every method at the middle budget, median over rounds, and `speeds` beside it."""
-        rows = self.rounds_of_methods
-        table = (rows.seconds / rows.work).groupby(rows.variant, sort=False).median().to_frame("seconds a response")
+        """Forwards spent at the middle budget, seconds a response (median over rounds), and `speeds` beside it."""
+        rows, short = self.rounds_of_methods, self.tasks[-1]
+        at = self.summary_in_words.query("label == @short and shape == @SHAPES['']")
+        at = at[at.budget == middle(self.canvas(short))].set_index("method")
+        seconds = (rows.seconds / rows.work).groupby(rows.variant).median()
+        table = pd.DataFrame({"forwards": at.forwards.round(1), "seconds a response": seconds.round(4)})
         ratios = {name: f"{e.value:.2f} [{e.low:.2f}, {e.high:.2f}]" for name, e in self.speeds.items()}
         table["times vanilla's"] = pd.Series(ratios)
         return table.loc[list(METHOD_NAMES.values())].fillna("").rename_axis(index="method")
@@ -225,7 +228,7 @@ class Study(RecipeStudy):
             f"- Positions at which the language-model head was not needed, mean over tasks: {', '.join(parts)}."
         )
         parts = [f"{name} {e.value:.2f} [{e.low:.2f}, {e.high:.2f}]" for name, e in self.speeds.items()]
-        lines.append(f"- Seconds at the same forwards, times vanilla's: {', '.join(parts)}.")
+        lines.append(f"- Seconds at the same budget, times vanilla's: {', '.join(parts)}.")
         e = self.speedup
         lines.append(
             f"- A batch of {self.batch} decodes {e.value:.2f} [{e.low:.2f}, {e.high:.2f}] times as many responses a "
