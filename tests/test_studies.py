@@ -331,6 +331,10 @@ def test_what_was_found_is_said_by_the_numbers_alone():
         told = in_words(entry | {"unit": unit, "value": 1.5, "low": low, "high": high, "verdict": verdict})
         assert told.endswith(f"{high:g}]{' (not testable here)' if words is None else words}"), "as the ledger has it"
     assert {name for paper in SENTENCES.values() for s in paper for name in BRACED.findall(s)} <= set(DESCRIPTIONS)
+    every = {name: entry | {"value": 1.5, "low": 1, "high": 2} for name in DESCRIPTIONS}
+    papers = [line.partition("**: ")[0] for line in findings(every)]
+    assert papers == [f"- **{paper}" for paper in SENTENCES]
+    assert [line.partition("**: ")[0] for line in findings(every, most=2)] == papers[:-1], "README tells of papers"
 
 
 def test_every_headline_has_words():

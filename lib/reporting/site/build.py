@@ -14,7 +14,7 @@ import nbformat
 
 from lib.paths import RESULTS, ROOT
 from lib.reporting.claims import HOLDS, UNMEASURED, VERDICTS
-from lib.reporting.findings import findings_of
+from lib.reporting.findings import BEYOND, findings_of
 from lib.reporting.ledger import count_table, counts
 from lib.reporting.overview import CHAPTERS, closing, title_of, verdicts_of
 from lib.reporting.papers.page import page as papers_page
@@ -38,6 +38,11 @@ FIGURES = {
     "AutoDeco": ("10_autodeco_scores", "differences", "AutoDeco minus other ways to sample, points of accuracy"),
     "TOLERATOR": ("28_tolerator_rivals", "gains_middle", "Refinements and their rivals minus vanilla decoding"),
     "MTAD": ("38_mtad_lossless", "speed", "Speed and accuracy of drafting rules against speculative decoding"),
+    BEYOND: (
+        "26_tolerator_steps",
+        "stages",
+        "Right answers along the refinement, and what each one mends and breaks",
+    ),
 }
 
 
@@ -106,7 +111,7 @@ def _index(results: Path, found: list[Path], claims: list[dict], entries: dict[s
         _markdown(links),
     ]
     for paper, words in findings_of(entries).items():
-        short = f"<p><strong>{escape(in_short(counts(claims)[paper]))}</strong></p>"
+        short = "" if paper == BEYOND else f"<p><strong>{escape(in_short(counts(claims)[paper]))}</strong></p>"
         parts.append(f"<h2>{escape(paper)}</h2>{short}{_to_pages(_markdown(words))}{_figure(paper, found)}")
     parts.append(_to_pages(_markdown("\n".join(closing(results)))))
     parts.append("<h2>All pages</h2>")

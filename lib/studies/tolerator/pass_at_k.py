@@ -109,8 +109,13 @@ class Study(PassAtK, RecipeStudy):
     def headlines(self) -> dict[str, dict]:
         if "math" not in self.tasks:
             return {}
-        e = self.difference("math", "tolerator", "vanilla", self.ks[-1])
-        return {"tolerator_passk_gain": headline(e.value, e.low, e.high, e.n, "points", self.profile, self.notebook)}
+        found = {}
+        for method in ("remdm", "tolerator"):
+            for name, k in (("pass1", 1), ("passk", self.ks[-1])):
+                e = self.difference("math", method, "vanilla", k)
+                entry = headline(e.value, e.low, e.high, e.n, "points", self.profile, self.notebook)
+                found[f"{method}_{name}_gain"] = entry
+        return found
 
     def save(self) -> dict:
         """Everything into the results folder; the manifest in short."""

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from lib.analysis.stats import corrected, paired_difference
+from lib.analysis.stats import Estimate, corrected, paired_difference
 from lib.decoders import DECODERS
 from lib.paths import CHECKPOINTS
 from lib.reporting import figures
 from lib.reporting.claims import OWN, Claim, above_floor, more
+from lib.reporting.result_folder import headline
 from lib.reporting.tables import percent
 from lib.running.code import Name, name_of
 from lib.running.identity import items_of
@@ -200,9 +201,14 @@ class Study(DiffusionStudy):
         """The events of single responses that were shown, by (task, method, item)."""
         return {}
 
+    def _since_the_fill_up(self, key: tuple, refinement: int) -> Estimate:
+        """Right answers after that refinement minus after the fill-up, in points, paired."""
+        right = self.right[key]
+        return percent(paired_difference(right[refinement][:, None], right[0][:, None]))
+
     def claims(self) -> list[Claim]:
         """Refinement mends the fill-up: right answers at the end minus after the fill-up, paired; p after Holm."""
-        found = [percent(paired_difference(right[-1][:, None], right[0][:, None])) for right in self.right.values()]
+        found = [self._since_the_fill_up(key, -1) for key in self.right]
         claims = []
         for (short, method), e in zip(self.right, corrected(found), strict=True):
             ends = [100 * self.right[short, method][k].mean() for k in (0, -1)]
@@ -230,6 +236,16 @@ class Study(DiffusionStudy):
                         f"- **{task}**, the commonest error of {method}: {kind}, {share:.0f} % of the answers."
                     )
         return "\n".join(lines)
+
+    def headlines(self) -> dict[str, dict]:
+        """What the first refinement as published does to Sudokus, and what all do."""
+        found = {}
+        for name, refinement in (("first_refinement", 1), ("refinements", -1)):
+            if "logic" in self.tasks:
+                e = self._since_the_fill_up(("logic", "tolerator"), refinement)
+                entry = headline(e.value, e.low, e.high, e.n, "points", self.profile, self.notebook)
+                found[f"tolerator_{name}_logic"] = entry
+        return found
 
     def save(self) -> dict:
         """Everything into the results folder; the manifest in short."""
