@@ -1,5 +1,7 @@
 """Intervals and tests against published values, scipy and simulation."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy.stats import binom, binomtest
@@ -90,10 +92,27 @@ def test_one_sample_is_mcnemar(wins, losses):
 
 
 def test_sign_flip_reduces_to_mcnemar():
-    """Two equal samples an item give the differences of one sample, and the same p up to Monte Carlo."""
+    """Two equal samples an item give the differences of one sample, and the same p."""
     a = np.repeat([1] * 11 + [0] * 3 + [1] * 6, 2).reshape(-1, 2)
     b = np.repeat([0] * 11 + [1] * 3 + [1] * 6, 2).reshape(-1, 2)
-    assert paired_difference(a, b).p == pytest.approx(paired_difference(a[:, :1], b[:, :1]).p, abs=0.012)
+    assert paired_difference(a, b).p == pytest.approx(paired_difference(a[:, :1], b[:, :1]).p, rel=1e-12)
+
+
+def test_sign_flips_are_all_counted():
+    """Against every sign in turn; shares of seven samples have a common unit, square roots none: these are drawn."""
+    rng = np.random.default_rng(4)
+    a, b = rng.integers(0, 8, 12) / 7, rng.integers(0, 8, 12) / 7
+    signs = np.array(list(itertools.product((-1, 1), repeat=12)))
+    every = (np.abs(signs @ (a - b)) >= abs((a - b).sum()) - 1e-9).mean()
+    assert paired_mean_difference(a, b).p == pytest.approx(every, rel=1e-9)
+    assert paired_mean_difference(b, a).p == paired_mean_difference(a, b).p
+    assert paired_mean_difference(a, a).p == 1
+    root = np.sqrt(a)
+    every = (np.abs(signs @ (root - b)) >= abs((root - b).sum()) - 1e-9).mean()
+    drawn = paired_mean_difference(root, b).p
+    assert drawn != every and drawn == pytest.approx(every, abs=0.015)
+    ones, none = np.ones((60, 2)), np.zeros((60, 2))
+    assert paired_difference(ones, none).p == pytest.approx(2.0**-59), "smaller than draws could say"
 
 
 def test_p_uniform_under_null():

@@ -261,7 +261,9 @@ def test_studies_share_their_runs():
     assert {plain[name] for name in ("vanilla", "TOLERATOR", "RCR", "ReMDM")} <= shared
     assert {plain[n] for n in ("vanilla, greedy", "Settle (ours)")} <= set(controls.values())
     stepped = steps.Study(**QA).runs()
-    assert stepped["qa", "mild"] == controls["qa", "full", "mild TOLERATOR, fill-up at 0.3"]
+    for budget in ("middle", "full"):
+        assert stepped["qa", "mild", budget] == controls["qa", budget, "mild TOLERATOR, fill-up at 0.3"]
+        assert stepped["qa", "tolerator", budget] == controls["qa", budget, "TOLERATOR"]
     eot = tolerator_eot.Study(**QA, lambdas=(1.2,)).runs()
     assert eot["qa", "rcr", "off", 1.0] in shared and eot["qa", "tolerator", "logit_div", 1.2] in shared
     full = canvas_of("qa")
@@ -483,17 +485,25 @@ def test_steps_begin_with_the_fill_up_and_end_as_the_runs_do(random_models):
     study = steps.Study(**QA | {"items": 5})
     every = study.stages
     assert not study.other_than_in_the_runs().answers.any()
-    stages = every[every.method == "TOLERATOR"]
+    stages = every[(every.method == "TOLERATOR") & (every.budget == BUDGETS["full"])]
     canvas = canvas_of("qa")
     assert stages.refinement.tolist() == list(range(canvas // 2 + 1))
     changes = (stages.fixed - stages.broken).fillna(0).cumsum()
     assert np.allclose(stages.right, stages.right.iloc[0] + 100 * changes / 5)
-    assert stages.right.iloc[-1] == pytest.approx(study.summary.set_index("method").accuracy["tolerator"])
-    model, run, items = steps.model_of("study-dlm", "cpu"), study.runs()["qa", "tolerator"], study._items("qa")
+    accuracy = study.summary.set_index(["method", "budget"]).accuracy
+    assert stages.right.iloc[-1] == pytest.approx(accuracy["tolerator", "full"])
+    short = study.stages_in_short(every=5)
+    short = short[short.method == "TOLERATOR"]
+    assert short.refinement.tolist() == [0, 5, 10, 15, 16]
+    assert short.right.tolist() == [stages.right.iloc[k] for k in (0, 5, 10, 15, 16)]
+    assert short.fixed.sum() == stages.fixed.sum() and short.broken.iloc[1] == stages.broken.iloc[1:6].sum()
+    assert short.changed.iloc[2] == pytest.approx(stages.changed.iloc[6:11].sum(), abs=0.06)
+    run = study.runs()["qa", "tolerator", "full"]
+    model, items = steps.model_of("study-dlm", "cpu"), study._items("qa")
     alone, together = recorded(model, run, items[3:4])[-1]["tokens"][0], recorded(model, run, items)[-1]["tokens"][3]
     assert torch.equal(alone, together)
-    study.lines["qa", "tolerator"][0]["correct"] ^= 1
-    assert study.other_than_in_the_runs().answers.tolist() == [1, 0]
+    study.lines["qa", "tolerator", "full"][0]["correct"] ^= 1
+    assert study.other_than_in_the_runs().answers.tolist() == [0, 0, 1, 0]
 
 
 @pytest.mark.parametrize(

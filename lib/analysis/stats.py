@@ -81,14 +81,14 @@ def paired_difference(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> Esti
     """Mean of a - b, both [items, samples] in {0, 1}: row i of either is the same item; samples may differ.
 
     Interval: percentile bootstrap over the per-item differences. p: the exact McNemar test with one sample
-    an item, else the sign-flip test over items (Monte Carlo, so never below 1 / (FLIPS + 1)).
+    an item, else the sign-flip test over items, exact too.
     Raises ValueError for different items, another shape or other values.
     """
     a, b = _checked(a), _checked(b)
     if len(a) != len(b):
         raise ValueError(f"a paired comparison needs the same items, not {len(a)} and {len(b)}")
     n, samples = len(a), a.shape[1] * b.shape[1]
-    # Whole numbers, so that ties in the sign-flip test are exact.
+    # Whole numbers, of which the sign-flip test is exact.
     counts = a.sum(axis=1) * b.shape[1] - b.sum(axis=1) * a.shape[1]
     p = _mcnemar(counts) if samples == 1 else _sign_flip(counts)
     differences = counts / samples
@@ -96,7 +96,8 @@ def paired_difference(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> Esti
 
 
 def paired_mean_difference(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> Estimate:
-    """Mean of a - b, both [items] in [0, 1], such as pass@k; bootstrap over items, p by sign flips.
+    """Mean of a - b, both [items] in [0, 1], such as pass@k; bootstrap over items, p by sign flips: exact, or,
+    where they are no multiples of one share, by FLIPS draws, and then never below 1 / (FLIPS + 1).
 
     Raises ValueError for different items, another shape, other values or none.
     """
@@ -212,12 +213,40 @@ def _mcnemar(counts: np.ndarray) -> float:
     return float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
 
 
-def _sign_flip(counts: np.ndarray) -> float:
-    """Two-sided p of sum(counts) when the sign of each item's difference is a coin flip."""
-    counts = counts[counts != 0]  # a flip leaves a zero alone
-    signs = np.random.default_rng(SEED).integers(0, 2, (FLIPS, len(counts)), dtype=np.int8)
-    total, reached = abs(counts.sum()), 0
+def _sign_flip(differences: np.ndarray) -> float:
+    """Two-sided p of the sum of `differences` [items] when the sign of each is a coin flip.
+
+    Exact where they are whole multiples of one share, such as of k right of n; else by FLIPS draws.
+    """
+    differences = differences[differences != 0]  # a flip leaves a zero alone
+    sizes = _whole_multiples(differences)
+    if sizes is not None:
+        return _exact_flips(sizes)
+    signs = np.random.default_rng(SEED).integers(0, 2, (FLIPS, len(differences)), dtype=np.int8)
+    total, reached = abs(differences.sum()), 0
     for part in np.array_split(signs, 10):  # as float64 at once they would take much memory
-        flipped = 2 * (part.astype(float) @ counts) - counts.sum()
+        flipped = 2 * (part.astype(float) @ differences) - differences.sum()
         reached += int((np.abs(flipped) >= total - 1e-9).sum())
     return (1 + reached) / (FLIPS + 1)
+
+
+def _whole_multiples(differences: np.ndarray) -> np.ndarray | None:
+    """The same in the largest unit of which all are whole multiples; None where no unit of 1 / 128 or more is one."""
+    for parts in range(1, 129):
+        sizes = np.rint(differences * parts)
+        if np.abs(differences * parts - sizes).max(initial=0) < 1e-9:
+            sizes = sizes.astype(np.int64)
+            return sizes // max(1, np.gcd.reduce(sizes))
+    return None
+
+
+def _exact_flips(sizes: np.ndarray) -> float:
+    """The chance of a sum at least as far from 0 as that of `sizes`, whole numbers, over all their signs."""
+    chances = np.ones(1)  # of the sum of those whose sign is +, from 0 on
+    for size in np.sort(np.abs(sizes)):
+        halves = chances / 2
+        chances = np.zeros(len(halves) + size)
+        chances[: len(halves)] += halves
+        chances[size:] += halves
+    sums = 2 * np.arange(len(chances)) - np.abs(sizes).sum()
+    return min(1.0, float(chances[np.abs(sums) >= abs(sizes.sum())].sum()))

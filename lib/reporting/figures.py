@@ -129,7 +129,7 @@ def name_ends(axes: Sequence[Axes]) -> None:
             axis.annotate(
                 name, point, (1.04, height), textcoords="axes fraction",
                 color=_ink(colour), fontsize="small", va="center",
-                arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.6, "shrinkA": 0, "shrinkB": 3},
+                arrowprops={"arrowstyle": "-", "color": "0.55", "lw": 0.6, "ls": ":", "shrinkA": 0, "shrinkB": 3},
             )  # fmt: skip
 
 

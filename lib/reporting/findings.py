@@ -46,13 +46,15 @@ SENTENCES = {
         "in both {composition_heads_vs_constant_speed} as fast as a constant at their mean there.",
         "Heads that learn the temperatures of a diffusion model's fill-up score {fill_up_heads_vs_constant} than a "
         "constant at their mean.",
-        "TOLERATOR's first refinement leaves {tolerator_first_refinement_logic} of the Sudokus right than its "
-        "fill-up had, all its refinements together {tolerator_refinements_logic}.",
+        "At one token a forward TOLERATOR's first refinement leaves {tolerator_first_refinement_logic} of the "
+        "Sudokus right than its fill-up had, all its refinements together {tolerator_refinements_logic}; at 8 "
+        "forwards all together {tolerator_refinements_middle_logic}.",
         "Of 16 draws at least one is right on {remdm_passk_gain} of the math questions with ReMDM than with vanilla "
         "decoding, and on {tolerator_passk_gain} with TOLERATOR; of one draw alone: {remdm_pass1_gain} and "
         "{tolerator_pass1_gain}.",
-        "Settle, our own rule, scores {tolerator_own_rule_vs_published} than TOLERATOR, and {settle_checks_gain} "
-        "than Settle without its checks.",
+        "Settle, our own rule, scores {tolerator_own_rule_vs_published} than TOLERATOR; its fill-up alone, which "
+        "keeps sure tokens at once, {settle_fill_up_gain} than greedy vanilla decoding, to which its checks add "
+        "{settle_checks_gain}.",
     ),
 }
 NAME = re.compile(r"\{(\w+)\}")

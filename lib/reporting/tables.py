@@ -77,7 +77,8 @@ def estimate_of(row) -> Estimate:
 def difference_table(found: Sequence[tuple[dict, Estimate]], tested: Sequence[bool] | None = None) -> pd.DataFrame:
     """A row each (labels, difference): value, interval, items, p, p after Holm over the table's `tests`, verdict.
 
-    `tested`: which rows are tested, all by default. The others take no part in the correction and have no verdict.
+    `tested`: which rows are tested, all by default. The others take no part in the correction; they have no p and
+    no verdict.
     """
     tested = [True] * len(found) if tested is None else tested
     counted = corrected([e if test else replace(e, p=None) for (_, e), test in zip(found, tested, strict=True)])
@@ -88,7 +89,7 @@ def difference_table(found: Sequence[tuple[dict, Estimate]], tested: Sequence[bo
             "low": e.low,
             "high": e.high,
             "items": e.n,
-            "p": e.p,
+            "p": e.p if test else None,
             "p_holm": after.p,
             "tests": after.tests,
             "verdict": verdict(after) if test else "",

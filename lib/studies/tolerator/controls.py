@@ -65,13 +65,17 @@ QUESTIONS = (
     ("our rule against greedy vanilla", "Settle (ours)", "vanilla, greedy"),
     ("our rule against vanilla with a tuned penalty", "Settle (ours)", "vanilla, greedy, tuned penalty"),
     ("our checks alone", "Settle (ours)", "Settle without checks"),
+    ("our fill-up alone", "Settle without checks", "vanilla, greedy"),
 )
 HEADLINES = {
     "tolerator_vs_vanilla": "as published",
     "tolerator_vs_vanilla_same_eot": "at equal EoT penalty",
     "tolerator_own_rule_vs_published": "our rule",
 }
-CHECKS = {"settle_checks_gain": "our checks alone"}  # of one sample, as what no headline compares
+CHECKS = {
+    "settle_checks_gain": "our checks alone",
+    "settle_fill_up_gain": "our fill-up alone",
+}  # of one sample, as what no headline compares
 # What the headlines compare has all samples, the others one; a pair is compared on the samples that both have.
 FIRST = {variant for question, *pair in QUESTIONS if question in HEADLINES.values() for variant in pair}
 # Settings tried on validation items at the middle budget: what `TUNED` and Settle's numbers were chosen from, by the
@@ -183,7 +187,7 @@ class Study(DiffusionStudy):
 
     def figure_questions(self):
         """Every question over all tasks, with paired 95 % intervals, a panel a budget; hollow where tied by Holm."""
-        names = {question: f"{a} - {b}" for question, a, b in QUESTIONS}
+        names = {question: f"{a} minus {b}" for question, a, b in QUESTIONS}
         rows = self.pooled.set_index("question")
         parts = {BUDGETS[budget]: rows[rows.budget == budget] for budget in self.all_budgets}
         return figures.forest(parts, names, width=3)
@@ -194,7 +198,7 @@ class Study(DiffusionStudy):
         for row in self.pooled[self.pooled.budget == "middle"].itertuples():
             e = estimate_of(row)
             highest = [accuracy[task, "middle", variant] for task in self.tasks for variant in (row.a, row.b)]
-            says = f"{row.question}: {row.a} beats {row.b}"
+            says = f"{row.question}, middle budget: {row.a} beats {row.b}"
             found.append(Claim(OWN, says, "", e, "points", above_floor(more(e), *highest)))
         return found
 

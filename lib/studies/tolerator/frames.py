@@ -34,8 +34,17 @@ def frames_of(model: Model, events: list[dict], item: int) -> list[dict]:
 
 
 def spread(frames: list[dict], rows: int) -> list[dict]:
-    """At most so many of the frames, the first and the last among them."""
-    return [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, rows).round().astype(int))]
+    """At most so many of the frames, the first and the last among them; changed is what differs from the one before
+    in this choice."""
+    chosen = [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, rows).round().astype(int))]
+    found = chosen[:1]
+    for before, frame in zip(chosen, chosen[1:], strict=False):
+        states = [
+            state if state == "masked" else "changed" if new != old else "redrawn" if state != "kept" else "kept"
+            for state, new, old in zip(frame["states"], frame["texts"], before["texts"], strict=True)
+        ]
+        found.append(frame | {"states": states})
+    return found
 
 
 def strip(frames: list[dict]):
@@ -47,7 +56,8 @@ def strip(frames: list[dict]):
         for x, (text, state) in enumerate(zip(frame["texts"], frame["states"], strict=True)):
             place = (x, -y - 0.45)
             axis.add_patch(plt.Rectangle(place, 1, 0.9, color=COLOURS[state], ec="white", lw=0.5))
-            at = {"fontsize": 7, "ha": "center", "va": "center", "clip_on": True}
+            size = min(7, 35 / max(len(text.strip()), 1))  # as wide as its cell at most
+            at = {"fontsize": size, "ha": "center", "va": "center", "clip_on": True}
             axis.text(x + 0.5, -y, text, family="monospace", parse_math=False, **at)
     axis.set(xlim=(-6, width), ylim=(-len(frames) + 0.4, 0.6))
     axis.axis("off")

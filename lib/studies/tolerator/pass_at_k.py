@@ -11,7 +11,7 @@ from lib.reporting.result_folder import headline
 from lib.reporting.tables import difference_table, estimate_of, percent
 from lib.running.run import Run
 from lib.studies.pass_at_k import PassAtK
-from lib.studies.tolerator.base import RecipeStudy, forwards_at, spending
+from lib.studies.tolerator.base import BUDGETS, RecipeStudy, forwards_at, spending
 from lib.studies.tolerator.scores import NAMES
 
 COMPARED = ("vanilla", "remdm", "tolerator")
@@ -80,10 +80,10 @@ class Study(PassAtK, RecipeStudy):
 
     def claims(self) -> list[Claim]:
         """Whether either method finds more or less than vanilla decoding in one draw, and in the largest k."""
-        found = self.summary.set_index(["task", "method", "k"]).value
+        found, at = self.summary.set_index(["task", "method", "k"]).value, BUDGETS[self.budget]
         claims = []
         for row in self.comparisons[self.comparisons.k.isin([1, self.ks[-1]])].itertuples():
-            says = f"{row.method} finds more than vanilla decoding at pass@{row.k} on {row.task}"
+            says = f"{row.method} finds more than vanilla decoding at pass@{row.k} on {row.task}, {at}"
             both = [found[row.task, name, row.k] for name in (row.method, NAMES["vanilla"])]
             e = estimate_of(row)
             claims.append(Claim(OWN, says, "", e, "points", above_floor(more(e), *both)))

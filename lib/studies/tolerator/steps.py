@@ -13,7 +13,7 @@ from lib.analysis.stats import Estimate, corrected, paired_difference
 from lib.decoders import DECODERS
 from lib.paths import CHECKPOINTS
 from lib.reporting import figures
-from lib.reporting.claims import OWN, Claim, above_floor, more
+from lib.reporting.claims import CLAIM, OWN, REPEAT, Claim, above_floor, more
 from lib.reporting.result_folder import headline
 from lib.reporting.tables import percent
 from lib.running.code import Name, name_of
@@ -22,56 +22,61 @@ from lib.running.one_batch import model_of
 from lib.running.run import Run
 from lib.studies.base import SHORT
 from lib.studies.tolerator.answer_errors import ERRORS, FALSE_WORKING
-from lib.studies.tolerator.base import MILD, DiffusionStudy
+from lib.studies.tolerator.base import BUDGETS, MILD, DiffusionStudy, forwards_at
 from lib.studies.tolerator.frames import frames_of, rows_of, scrolled, spread, strip
 from lib.studies.tolerator.refinements import RIGHT, recorded, refinements
 from lib.studies.tolerator.trend_measured import judges
 
 NAMES = {"vanilla": "vanilla", "tolerator": "TOLERATOR", "mild": "mild TOLERATOR, fill-up at 0.3"}
 REFINED = ("tolerator", "mild")
+KEY = ["task", "method", "budget"]
+SPENT = ("middle", "full")  # budgets; what is shown step by step is the last
 
 
 @dataclass(frozen=True)
 class Study(DiffusionStudy):
-    """TOLERATOR at one token a forward, decoded once more with every step kept; vanilla beside it.
+    """TOLERATOR at the middle budget and one token a forward, decoded once more with every step kept.
 
     As published, and at a mild rate with the fill-up at the refinement's temperature, so that what refinement changes
-    is not the temperature.
+    is not the temperature. Vanilla decoding stands beside them.
     """
 
     items: int = 50
     samples: int = 1
 
     notebook = "26_tolerator_steps"
-    key_parts = ("method",)
+    key_parts = ("method", "budget")
 
     def runs(self) -> dict[tuple, Run]:
-        """Keys are (task, method)."""
+        """Keys are (task, method, budget)."""
         runs = {}
         for short in self.tasks:
-            runs[short, "vanilla"] = self._run(short, "vanilla", steps=self.canvas(short))
-            runs[short, "tolerator"] = self._run(short, "tolerator", forwards=self.canvas(short))
-            runs[short, "mild"] = self._run(short, "tolerator", forwards=self.canvas(short), temperature=0.3, **MILD)
+            for budget in SPENT:
+                at = forwards_at(budget, self.canvas(short))
+                runs[short, "vanilla", budget] = self._run(short, "vanilla", steps=at)
+                runs[short, "tolerator", budget] = self._run(short, "tolerator", forwards=at)
+                runs[short, "mild", budget] = self._run(short, "tolerator", forwards=at, temperature=0.3, **MILD)
         return runs
 
     @classmethod
     def measured_by(cls) -> tuple[list[Name], list[Path]]:
         """What decodes and scores every step, and the weights that it is of."""
-        names = [name_of(refinements), name_of(DECODERS["tolerator"].decode), (DiffusionStudy.__module__, "MILD")]
+        names = [name_of(refinements), name_of(DECODERS["tolerator"].decode), name_of(forwards_at)]
+        names += [(DiffusionStudy.__module__, "MILD"), (cls.__module__, "SPENT")]
         return names + judges(cls.tasks), [*CHECKPOINTS.glob("study-dlm/model.safetensors")]
 
     @cached_property
     def refinements(self) -> pd.DataFrame:
-        """A row a task, method and refinement: which answers are right then; see refinements.py."""
+        """A row a task, method, budget and refinement: which answers are right then; see refinements.py."""
         return self.measurement("refinements", self._refinements)
 
     def _refinements(self) -> pd.DataFrame:
         self.require_device()
         model, parts = model_of(self.model, self.device), []
-        for short in self.tasks:
-            for method in REFINED:
-                found = refinements(model, self.runs()[short, method], self._items(short))
-                parts.append(pd.DataFrame([{"task": short, "method": method}] * len(found)).join(found))
+        for (short, method, budget), run in self.runs().items():
+            if method in REFINED:
+                found, labels = refinements(model, run, self._items(short)), (short, method, budget)
+                parts.append(pd.DataFrame([dict(zip(KEY, labels, strict=True))] * len(found)).join(found))
         return pd.concat(parts, ignore_index=True)
 
     def _items(self, short: str) -> list:
@@ -79,65 +84,79 @@ class Study(DiffusionStudy):
 
     @cached_property
     def right(self) -> dict[tuple, np.ndarray]:
-        """1 for right or 0 for wrong [refinements + 1, items] by (task, method): after the fill-up, then each
-        refinement."""
-        parts = self.refinements.groupby(["task", "method"], sort=False)
+        """1 for right or 0 for wrong [refinements + 1, items] by (task, method, budget): after the fill-up, then
+        each refinement."""
+        parts = self.refinements.groupby(KEY, sort=False)
         return {key: np.array([[int(one == RIGHT) for one in row] for row in part.answers]) for key, part in parts}
 
     @cached_property
     def stages(self) -> pd.DataFrame:
-        """A row a task, method and refinement k (0: after the fill-up): % right, fixed and broken since the last.
+        """A row a task, method, budget and refinement k (0: after the fill-up): % right, fixed and broken since the
+        last.
 
         changed: tokens that it changed, % of the canvas.
         """
         rows = []
-        for (short, method), part in self.refinements.groupby(["task", "method"], sort=False):
-            right = self.right[short, method]
+        for (short, method, budget), part in self.refinements.groupby(KEY, sort=False):
+            right = self.right[short, method, budget]
+            labels = {"task": short, "method": NAMES[method], "budget": BUDGETS[budget]}
             for k, changed in enumerate(part.changed):
-                row = {"task": short, "method": NAMES[method], "refinement": k, "right": 100 * right[k].mean()}
+                row = labels | {"refinement": k, "right": 100 * right[k].mean()}
                 if k:
                     fixed, broken = ((right[k] > right[k - 1]).sum(), (right[k] < right[k - 1]).sum())
                     row |= {"fixed": int(fixed), "broken": int(broken), "changed": changed}
                 rows.append(row)
         return pd.DataFrame(rows)
 
+    def stages_in_short(self, every: int = 8) -> pd.DataFrame:
+        """`stages` at one token a forward, every so many refinements and the last: fixed, broken and changed are sums
+        over the refinements since the row above."""
+        rows = []
+        shown = self.stages[self.stages.budget == BUDGETS[SPENT[-1]]]
+        for _, part in shown.groupby(["task", "method"], sort=False):
+            row_of = -(-part.refinement // every)  # 0, then 1 for the first so many
+            sums = part.groupby(row_of)[["fixed", "broken", "changed"]].sum(min_count=1)
+            last = part.groupby(row_of)[["task", "method", "refinement", "right"]].last()
+            rows.append(last.join(sums))
+        return pd.concat(rows, ignore_index=True).round(1)
+
     def other_than_in_the_runs(self) -> pd.DataFrame:
-        """Answers whose last canvas is right where the run's is wrong, or the reverse, a row a task and method.
+        """Answers whose last canvas is right where the run's is wrong, or the reverse, a row a task, method, budget.
 
         None in float32 on a CPU, where a batch changes no draw; a sandbox that runs out of time may add one.
         """
         rows = []
-        for (short, method), right in self.right.items():
+        for (short, method, budget), right in self.right.items():
             last = dict(zip((item.id for item in self._items(short)), right[-1], strict=True))
-            lines = [line for line in self.lines[short, method] if line["sample"] == 0]
+            lines = [line for line in self.lines[short, method, budget] if line["sample"] == 0]
             other = sum(line["correct"] != last[line["item"]] for line in lines)
-            rows.append({"task": short, "method": NAMES[method], "answers": other, "of": len(lines)})
+            row = {"task": short, "method": NAMES[method], "budget": BUDGETS[budget]}
+            rows.append(row | {"answers": other, "of": len(lines)})
         return pd.DataFrame(rows)
 
     def table(self) -> pd.DataFrame:
         """% right after the fill-up and at the end, and how often a refinement turned an answer right or wrong."""
         rows = []
-        for (task, method), part in self.stages.groupby(["task", "method"], sort=False):
+        for key, part in self.stages.groupby(KEY, sort=False):
             rows.append(
-                {
-                    "task": task,
-                    "method": method,
+                dict(zip(KEY, key, strict=True))
+                | {
                     "after the fill-up, %": part.right.iloc[0],
                     "at the end, %": part.right.iloc[-1],
                     "turned right": int(part.fixed.sum()),
                     "turned wrong": int(part.broken.sum()),
-                    "answers": len(self._items(task)),
+                    "answers": len(self._items(key[0])),
                 }
             )
-        return pd.DataFrame(rows).set_index(["task", "method"]).round(1)
+        return pd.DataFrame(rows).set_index(KEY).round(1)
 
     @cached_property
     def errors(self) -> pd.DataFrame:
-        """Kinds of answers at the end, in % of the responses, by method; see answer_errors.py."""
+        """Kinds of answers at one token a forward, in % of the responses, by method; see answer_errors.py."""
         rows = []
-        for (short, method), lines in self.lines.items():
+        for (short, method, budget), lines in self.lines.items():
             kind_of = ERRORS.get(SHORT.get(short, short))
-            if kind_of is None:  # other tasks are answered in other forms
+            if kind_of is None or budget != SPENT[-1]:  # other tasks are answered in other forms
                 continue
             items = {item.id: item for item in self._items(short)}
             kinds = [_kind(r["correct"], kind_of(r["text"], items[r["item"]])) for r in lines]
@@ -151,19 +170,22 @@ class Study(DiffusionStudy):
         return table.fillna(0.0).round(1)
 
     def figure_stages(self):
-        """% right along the refinement, and answers that each iteration fixed and broke; a column a task."""
+        """At one token a forward: % right along the refinement, and answers that each one fixed and broke; a column
+        a task."""
+        shown = self.stages[self.stages.budget == BUDGETS[SPENT[-1]]]
         figure, axes = plt.subplots(
             2, len(self.tasks), figsize=(4 * len(self.tasks), 5.6), squeeze=False, sharex="col"
         )
-        looks = figures.looks(list(dict.fromkeys(self.stages.method)))
+        looks = figures.looks(list(dict.fromkeys(shown.method)))
+        looks[NAMES["mild"]] |= {"marker": "o"}
         for (top, bottom), task in zip(axes.T, self.tasks, strict=True):
             bottom.axhline(0, **figures.LINE)
-            for name, rows in self.stages[self.stages.task == task].groupby("method", sort=False):
+            for name, rows in shown[shown.task == task].groupby("method", sort=False):
                 figures.curve(top, name, rows.refinement, rows.right, **looks[name] | {"ms": 3})
                 thin = looks[name] | {"marker": "", "lw": 1.2}
                 figures.curve(bottom, f"{name}: turned right", rows.refinement, rows.fixed, **thin)
                 figures.curve(bottom, f"{name}: turned wrong", rows.refinement, -rows.broken, **thin | {"ls": ":"})
-            top.set(title=task, ylim=(0, None))
+            top.set(title=task, ylim=(0, 1.05 * shown.right[shown.task == task].max() or 1))
             bottom.set_xlabel("refinement; 0 is the fill-up")
         sns.despine(figure)
         axes[0][0].set_ylabel("right, %")
@@ -193,7 +215,7 @@ class Study(DiffusionStudy):
     def _frames(self, task: str, method: str, item: int) -> list[dict]:
         key, model = (task, method, item), model_of(self.model, self.device)
         if key not in self._events:
-            self._events[key] = recorded(model, self.runs()[task, method], [self._items(task)[item]])
+            self._events[key] = recorded(model, self.runs()[task, method, SPENT[-1]], [self._items(task)[item]])
         return frames_of(model, self._events[key], 0)
 
     @cached_property
@@ -208,22 +230,23 @@ class Study(DiffusionStudy):
 
     def claims(self) -> list[Claim]:
         """Refinement mends the fill-up: right answers at the end minus after the fill-up, paired; p after Holm."""
-        found = [self._since_the_fill_up(key, -1) for key in self.right]
+        found = corrected([self._since_the_fill_up(key, -1) for key in self.right])
         claims = []
-        for (short, method), e in zip(self.right, corrected(found), strict=True):
-            ends = [100 * self.right[short, method][k].mean() for k in (0, -1)]
-            says = f"refinement mends more answers than it breaks on {short}, {NAMES[method]}"
+        for (short, method, budget), e in zip(self.right, found, strict=True):
+            ends = [100 * self.right[short, method, budget][k].mean() for k in (0, -1)]
+            says = f"refinement mends more answers than it breaks on {short}, {NAMES[method]}, {BUDGETS[budget]}"
             ruling = above_floor(more(e), *ends)
             where, claimed = ("abstract", "tokens check one another") if method == "tolerator" else (OWN, "")
-            claims.append(Claim(where, says, claimed, e, "points", ruling))
+            kind = CLAIM if budget == "middle" else REPEAT
+            claims.append(Claim(where, says, claimed, e, "points", ruling, kind=kind))
         return claims
 
     def reading(self) -> str:
         """What the refinement does to the answers that the fill-up has, and which errors are left."""
         lines = []
-        for (task, method), row in self.table().iterrows():
+        for (task, method, budget), row in self.table().iterrows():
             lines.append(
-                f"- **{task}**, {method}: {row['after the fill-up, %']:.1f} % right after the fill-up, "
+                f"- **{task}**, {method}, {budget}: {row['after the fill-up, %']:.1f} % right after the fill-up, "
                 f"{row['at the end, %']:.1f} % at the end; of {row['answers']:.0f} answers some were turned right "
                 f"{row['turned right']:.0f} times and wrong {row['turned wrong']:.0f} times."
             )
@@ -238,13 +261,14 @@ class Study(DiffusionStudy):
         return "\n".join(lines)
 
     def headlines(self) -> dict[str, dict]:
-        """What the first refinement as published does to Sudokus, and what all do."""
+        """What the first refinement as published does to Sudokus at one token a forward, and what all do; and at the
+        middle budget."""
         found = {}
-        for name, refinement in (("first_refinement", 1), ("refinements", -1)):
-            if "logic" in self.tasks:
-                e = self._since_the_fill_up(("logic", "tolerator"), refinement)
-                entry = headline(e.value, e.low, e.high, e.n, "points", self.profile, self.notebook)
-                found[f"tolerator_{name}_logic"] = entry
+        asked = {"first_refinement": ("full", 1), "refinements": ("full", -1), "refinements_middle": ("middle", -1)}
+        for name, (budget, refinement) in asked.items() if "logic" in self.tasks else ():
+            e = self._since_the_fill_up(("logic", "tolerator", budget), refinement)
+            entry = headline(e.value, e.low, e.high, e.n, "points", self.profile, self.notebook)
+            found[f"tolerator_{name}_logic"] = entry
         return found
 
     def save(self) -> dict:
