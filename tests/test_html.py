@@ -18,7 +18,7 @@ from lib.errors import redacted
 from lib.reporting.html import POLICY, TAGS, clean, page_of, prepared
 from lib.reporting.inert import csv_cell, csv_table, inert, label_text, markdown, markdown_cell
 from lib.studies import STUDIES, study_of
-from lib.studies.tolerator.frames import frames_of, rows_of, scrolled, strip
+from lib.studies.tolerator.frames import frames_of, rows_of, scrolled, spread, strip
 
 DOT = base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"0" * 40).decode()
 HOSTILE = {
@@ -253,3 +253,14 @@ def test_a_secret_of_the_environment_reaches_no_output(monkeypatch):
 def test_cleaning_twice_is_the_same_as_once():
     for text in HOSTILE.values():
         assert clean(clean(text)) == clean(text)
+
+
+def test_a_strip_marks_what_differs_from_the_row_above():
+    """Of three steps the second is not shown: what it changed is red in the third, and what the third changed back
+    is not."""
+    first = {"label": "fill 1", "texts": ["a", "b", "", "d"], "states": ["kept", "kept", "masked", "changed"]}
+    second = {"label": "refine 2", "texts": ["x", "y", "", "d"], "states": ["changed", "changed", "masked", "kept"]}
+    third = {"label": "refine 3", "texts": ["x", "b", "c", "d"], "states": ["kept", "changed", "changed", "redrawn"]}
+    rows = spread([first, second, third], 2)
+    assert [row["states"] for row in rows] == [first["states"], ["changed", "redrawn", "changed", "redrawn"]]
+    assert spread([first, second, third], 3)[1]["states"] == second["states"]
