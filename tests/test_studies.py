@@ -320,6 +320,7 @@ def test_what_was_found_is_said_by_the_numbers_alone():
         ("points", 0.1, -0.3, 0.5): "0.1 points more [-0.3, 0.5] (equal within a point)",
         ("points", 1, 0.5, 1.5): "1 point more [0.5, 1.5]",
         ("%", 0.2, -0.5, 0.8): "+0.2 % [-0.5, 0.8] (not told apart)",
+        ("points for 10 of b", -0.2, -0.5, 0.8): "-0.2 points for 10 of b [-0.5, 0.8] (not told apart)",
     }
     for (unit, value, low, high), words in cases.items():
         assert in_words(entry | {"unit": unit, "value": value, "low": low, "high": high}) == words

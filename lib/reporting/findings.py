@@ -28,6 +28,7 @@ SENTENCES = {
         "Without its penalty on the end of text, at vanilla's temperature: "
         "{tolerator_without_penalty_vs_published} than as published.",
         "On a model that learned to mend wrong tokens: {tolerator_vs_vanilla_corrector}.",
+        "Over models from weak to strong its gain changes by {tolerator_gain_per_capability}.",
         "WINO, which takes tokens back too, against greedy vanilla decoding: {wino_vs_vanilla_worded} in math.",
     ),
     "MTAD": (
@@ -99,7 +100,7 @@ def in_words(entry: dict) -> str:
 def _told(low: float, high: float, unit: str, verdict: str | None) -> str:
     """What an interval says of «no difference», for what is a difference or a ratio; `verdict`: of the claim on it,
     which is corrected."""
-    zero = {"points": 0.0, "%": 0.0, "times": 1.0}.get(unit)
+    zero = {"points": 0.0, "%": 0.0, "times": 1.0}.get(unit.partition(" for ")[0])
     if zero is None:
         return ""
     if verdict == UNTESTABLE:

@@ -23,7 +23,7 @@ def by_capability(gains: pd.DataFrame, tasks: Sequence[str], forms: Sequence[str
                 rows = rows.sort_values("capability")
                 ends = rows.difference, rows.low, rows.high
                 figures.bars(axis, f"{task}, {share} a forward", rows.capability, *ends, **look | {"ls": style})
-        axis.set_xlabel("capability: % right, greedy, one a forward")
+        axis.set_xlabel("capability, % right")
     axes[0].set_ylabel("TOLERATOR minus vanilla, points")
     figures.name_ends(axes)
     return figure
@@ -39,12 +39,12 @@ def of_refining(rows: pd.DataFrame, tasks: Sequence[str], forms: Sequence[str]):
                 ends = own[what], own[f"{what}_low"], own[f"{what}_high"]
                 figures.bars(axis, task, own.capability, *ends, **look)
             axis.set_ylim(0, None)
-        line[0].set_ylabel(f"{what}: right after one refinement, %")
+        line[0].set_ylabel(f"{what}, %")
         figures.name_ends(line)
     for axis, form in zip(axes[0], forms, strict=True):
         axis.set_title(form)
     for axis in axes[1]:
-        axis.set_xlabel("capability: % right, greedy, one a forward")
+        axis.set_xlabel("capability, % right")
     sns.despine(figure)
     return figure
 
