@@ -132,7 +132,7 @@ def site(tmp_path_factory):
 def test_the_site_of_the_committed_results_is_whole_and_light(site):
     folder, (pages, requests, errors) = site
     assert pages >= 15 and requests == 0 and errors == []
-    assert sum(path.stat().st_size for path in folder.rglob("*.html")) < 3e6
+    assert sum(path.stat().st_size for path in folder.rglob("*.html")) < 1.1e5 * pages, "a hundred kilobytes a page"
 
 
 def test_tokens_say_their_setting_and_hostile_text_stays_text(tmp_path):

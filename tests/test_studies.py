@@ -328,6 +328,8 @@ def test_what_was_found_is_said_by_the_numbers_alone():
     assert in_words(corrected) == "4 points fewer [-7.3, -1.3] (undecided once corrected)"
     cases = {("points", -0.2, 0.4, "undecided"): " (not told apart)", ("points", 1, 9, "not testable here"): None,
              ("times", 0.98, 1.03, "equivalent"): " (equal within 5 %)", ("points", 1, 2, "holds"): ""}  # fmt: skip
+    slope = entry | {"unit": "points for 10 of b", "value": 0.0, "low": -0.1, "high": 0.1, "verdict": "equivalent"}
+    assert in_words(slope).endswith("[-0.1, 0.1] (equivalent)"), "its margin is its own"
     for (unit, low, high, verdict), words in cases.items():
         told = in_words(entry | {"unit": unit, "value": 1.5, "low": low, "high": high, "verdict": verdict})
         assert told.endswith(f"{high:g}]{' (not testable here)' if words is None else words}"), "as the ledger has it"

@@ -117,6 +117,26 @@ def test_slopes_over_both_budgets_alone_are_tested(study):
     assert not any(claim.by_items for claim in study.claims()), "more questions make no more models"
 
 
+def test_a_slope_is_judged_by_t_at_the_level_of_its_table(study):
+    (claim,) = (c for c in study.claims() if "capability" in c.says and c.says.endswith("TOLERATOR, mild rates"))
+    line = study.line("mild rates", trend.BOTH, CAPABILITY)
+    e = line.at(np.eye(line.x.shape[1])[-1], level=1 - 0.05 / 6)
+    assert claim.verdict == "undecided" and (claim.ruling.low, claim.ruling.high) == pytest.approx((e.low, e.high))
+
+
+def test_refining_in_words_leaves_out_what_few_answers_say(study):
+    rows = [
+        {"task": "math", "model": model, "share": 4, "form": "mild rates", "survival": 100 * k / 8,
+         "survival_n": 9 if model == MODELS[0] else 10, "repair": 1.0, "repair_n": 3}
+        for k, model in enumerate(sorted(MODELS, key=lambda m: study.capability["math", m]))
+    ]  # fmt: skip
+    study.__dict__["refining"] = pd.DataFrame(rows[::-1])
+    few = [k for k, row in enumerate(rows) if row["survival_n"] == 9]
+    ends = [row["survival"] for k, row in enumerate(rows) if k not in few]
+    said = f"survival of one refinement in %, weakest to ablest: math {ends[0]:.0f} to {ends[-1]:.0f}"
+    assert study.refining_in_words() == [f"**mild rates**, {said}"], "and nothing of repair"
+
+
 def test_cells_at_an_end_are_not_on_the_line_of_those_that_are_fit(study):
     """Vanilla at 10 % and at 90 % leave 40 %: the slope over the fit cells does not see what these gain."""
     for key in [key for key in study.lines if key[1] == "dlm-20m" and key[2:] == (4, "vanilla")]:

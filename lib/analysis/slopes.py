@@ -74,12 +74,16 @@ class Line:
         parts = [self._of_trainings(own), (max(0.0, by_item - by_both), max(1, sum(items.values()) - len(items)))]
         if further:
             residuals, rest = self.left @ self.y, len(self.y) - len(self.line)
-            parts.append((float(residuals @ residuals) / rest, rest))
+            # Cells of one training err alike, so that what is left over tells no more than trainings do.
+            parts.append((float(residuals @ residuals) / rest, min(rest, len(self.groups) - 1)))
         variance, value = sum(part for part, _ in parts), float(own @ self.y)
         if variance < SMALL**2:  # nothing is known of what differs
             return Estimate(value, -inf, inf, self.n, 1.0)
         error, free = sqrt(variance), variance**2 / sum(part**2 / freedom for part, freedom in parts)
         half = float(t.ppf(1 - tail_of(level), free)) * error
+        if further:  # the degrees of freedom of a sum may be more than those of the line alone, its interval not less
+            alone = self.at(contrast, level=level)
+            half = max(half, alone.high - alone.value)
         return Estimate(value, value - half, value + half, self.n, float(2 * t.sf(abs(value) / error, free)))
 
     def _of_trainings(self, own: np.ndarray) -> tuple[float, float]:

@@ -97,7 +97,7 @@ def paired_difference(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> Esti
 
 def paired_mean_difference(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> Estimate:
     """Mean of a - b, both [items] in [0, 1], such as pass@k; bootstrap over items, p by sign flips: exact, or,
-    where they are no multiples of one share, by FLIPS draws, and then never below 1 / (FLIPS + 1).
+    where their common unit is finer than 1 / 128, by FLIPS draws, and then never below 1 / (FLIPS + 1).
 
     Raises ValueError for different items, another shape, other values or none.
     """
@@ -216,7 +216,7 @@ def _mcnemar(counts: np.ndarray) -> float:
 def _sign_flip(differences: np.ndarray) -> float:
     """Two-sided p of the sum of `differences` [items] when the sign of each is a coin flip.
 
-    Exact where they are whole multiples of one share, such as of k right of n; else by FLIPS draws.
+    Exact where they are whole multiples of 1 / 128 or a larger share, such as of k right of n; else by FLIPS draws.
     """
     differences = differences[differences != 0]  # a flip leaves a zero alone
     sizes = _whole_multiples(differences)

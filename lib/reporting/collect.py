@@ -71,6 +71,8 @@ DESCRIPTIONS = {
     "tolerator_passk_gain": "the same, pass@16",
     "remdm_pass1_gain": "ReMDM minus vanilla diffusion decoding, pass@1, middle budget, math",
     "remdm_passk_gain": "the same, pass@16",
+    "remdm_pass1_gain_logic": "ReMDM minus vanilla diffusion decoding, pass@1, middle budget, Sudoku",
+    "tolerator_pass1_gain_logic": "TOLERATOR minus vanilla diffusion decoding, pass@1, middle budget, Sudoku",
     "settle_fill_up_gain": "Settle (ours) without checks minus greedy vanilla, middle budget, mean of four tasks",
     "settle_checks_gain": "Settle (ours) minus Settle without checks, middle budget, mean of four tasks",
     "tolerator_vs_vanilla": "TOLERATOR minus vanilla diffusion decoding, middle budget, mean of four tasks",

@@ -51,8 +51,9 @@ SENTENCES = {
         "Sudokus right than its fill-up had, all its refinements together {tolerator_refinements_logic}; at 8 "
         "forwards all together {tolerator_refinements_middle_logic}.",
         "Of 16 draws at least one is right on {remdm_passk_gain} of the math questions with ReMDM than with vanilla "
-        "decoding, and on {tolerator_passk_gain} with TOLERATOR; of one draw alone: {remdm_pass1_gain} and "
-        "{tolerator_pass1_gain}.",
+        "decoding, and on {tolerator_passk_gain} with TOLERATOR, whose draws differ more; of one draw alone: "
+        "{remdm_pass1_gain} and {tolerator_pass1_gain}, and in Sudoku {remdm_pass1_gain_logic} and "
+        "{tolerator_pass1_gain_logic}.",
         "Settle, our own rule, scores {tolerator_own_rule_vs_published} than TOLERATOR; its fill-up alone, which "
         "keeps sure tokens at once, {settle_fill_up_gain} than greedy vanilla decoding, to which its checks add "
         "{settle_checks_gain}.",
@@ -110,5 +111,7 @@ def _told(low: float, high: float, unit: str, verdict: str | None) -> str:
     if verdict is None and unit == "points" and -MARGIN < low and high < MARGIN:
         verdict = EQUIVALENT
     if verdict == EQUIVALENT:
-        return " (equal within a point)" if unit == "points" else " (equal within 5 %)"
+        return {"points": " (equal within a point)", "%": " (equal within 5 %)", "times": " (equal within 5 %)"}.get(
+            unit, f" ({EQUIVALENT})"
+        )
     return " (not told apart)"

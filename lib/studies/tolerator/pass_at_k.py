@@ -107,14 +107,12 @@ class Study(PassAtK, RecipeStudy):
         return "\n".join(lines)
 
     def headlines(self) -> dict[str, dict]:
-        if "math" not in self.tasks:
-            return {}
-        found = {}
-        for method in ("remdm", "tolerator"):
-            for name, k in (("pass1", 1), ("passk", self.ks[-1])):
-                e = self.difference("math", method, "vanilla", k)
+        found, asked = {}, {"pass1_gain": ("math", 1), "passk_gain": ("math", self.ks[-1])}
+        for name, (task, k) in (asked | {"pass1_gain_logic": ("logic", 1)}).items():
+            for method in ("remdm", "tolerator") if task in self.tasks else ():
+                e = self.difference(task, method, "vanilla", k)
                 entry = headline(e.value, e.low, e.high, e.n, "points", self.profile, self.notebook)
-                found[f"{method}_{name}_gain"] = entry
+                found[f"{method}_{name}"] = entry
         return found
 
     def save(self) -> dict:

@@ -1,13 +1,15 @@
 """Does TOLERATOR's gain grow with the capability of the model and with the strictness of the answers?"""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import log10, nan
 
 import numpy as np
 import pandas as pd
+from scipy.stats import norm
 
+from lib.analysis.corrected import ALONE, ALPHA
 from lib.analysis.fitness import to_compare
 from lib.analysis.slopes import Cell, Line
 from lib.analysis.stats import Estimate
@@ -16,11 +18,10 @@ from lib.reporting.claims import OWN, UNTESTABLE, Claim, Ruling, more
 from lib.reporting.papers import printed
 from lib.reporting.result_folder import headline
 from lib.reporting.tables import difference_table, estimate_of, outcomes
-from lib.studies.tolerator.trend_gains import FORMS, Gains
+from lib.studies.tolerator.trend_gains import FLOOR, FORMS, Gains
 
 PUBLISHED = "published rates"
 EQUAL = 0.2  # a slope of at most this is called none: two points of gain from none right to all right
-FLOOR = 10.0  # % right one token a forward, below which a model is taken to be unable
 SAME_TRAINING = {"study-dlm-on": "study-dlm", "study-corrector": "study-dlm"}  # trained on from it
 SAME_QUESTIONS = {"terse": "math"}
 CAPABILITY, STRICTNESS, SIZE = "10 points of capability", "0.1 of strictness", "ten times the size"
@@ -99,11 +100,11 @@ class Study(Gains):
         return pd.DataFrame(table, columns=columns)
 
     def extrapolated(self) -> pd.DataFrame:
-        """What the lines say of a model of eight billion parameters in math, mean of the budgets: an extrapolation.
+        """What the lines say of one further model in math, mean of the budgets.
 
-        By capability, at the most that the paper prints for LLaDA-8B on GSM8K, and by the logarithm of the size, of
-        models at the end of their training; intervals of one further model. Beside it what the paper prints. A line
-        whose interval is wider than any gain can be is left out.
+        By capability, at the most that the paper prints for LLaDA-8B on GSM8K, and, an extrapolation, by the
+        logarithm of the size, at eight billion parameters, of models at the end of their training. Beside it
+        what the paper prints. A line whose interval is wider than any gain can be is left out.
         """
         cells = printed("tolerator").query("model == 'LLaDA-8B' and task == 'GSM8K'")
         means = cells[cells.forwards == "mean"].set_index("method").value
@@ -137,6 +138,15 @@ class Study(Gains):
             return estimate_of(row) if row.verdict else Estimate(row.difference, row.low, row.high, row.items)
         return None
 
+    def _judged(self, form: str, by: str) -> Estimate:
+        """The tested slope with the interval that, once widened by normal quantiles as all claims are, is the t
+        interval at the level of its table: at two degrees of freedom that is twice as wide."""
+        e, line = self.slope(form, by), self.line(form, BOTH, by)
+        share = ALPHA / (e.step if e.p <= ALPHA else e.tests)
+        wide = line.at(np.eye(line.x.shape[1])[-1], level=1 - share)
+        half = (wide.high - wide.value) * ALONE / float(norm.ppf(1 - share / 2))
+        return replace(e, low=e.value - half, high=e.value + half)
+
     def claims(self) -> list[Claim]:
         """That gains grow with capability and with strictness, which the papers do not say: ours to test."""
         found, tasks = [], ", ".join(self.tasks)
@@ -146,7 +156,7 @@ class Study(Gains):
                 (STRICTNESS, f"of equally able models the gain is larger where answers are stricter, of {tasks}"),
             ):
                 e = self.slope(form, by)
-                ruling = more(e, margin=EQUAL) if e else Ruling(UNTESTABLE)
+                ruling = more(self._judged(form, by), margin=EQUAL) if e else Ruling(UNTESTABLE)
                 e = e or Estimate(nan, nan, nan, 0)
                 says = f"{says}, TOLERATOR, {form}"
                 found.append(Claim(OWN, says, "", e, f"points for {by}", ruling, by_items=False))
@@ -177,7 +187,10 @@ class Study(Gains):
                     said += (
                         f"; where vanilla is right on 20 to 80 %: {fit.value:+.1f} [{fit.low:.1f}, {fit.high:.1f}]"
                     )
+                elif e:
+                    said += "; vanilla is right on 20 to 80 % for less than three trainings, so there is no line"
                 lines.append(f"- **{form}**, for {by}: {said}.")
+        lines += [f"- {words}." for words in self.refining_in_words()]
         told = self.predictions.dropna(subset="foretold")
         for form, rows in told.groupby("form", sort=False):
             inside = ((rows.low <= rows.foretold) & (rows.foretold <= rows.high)).sum()

@@ -11,8 +11,11 @@ from lib.reporting import figures
 STYLES = ("-", "--", ":", "-.")
 
 
-def by_capability(gains: pd.DataFrame, tasks: Sequence[str], forms: Sequence[str]):
-    """A panel a form, a line a task and budget."""
+WEAK = {"ls": "", "mfc": "white"}  # models that are on no line
+
+
+def by_capability(gains: pd.DataFrame, tasks: Sequence[str], forms: Sequence[str], floor: float):
+    """A panel a form, a line a task and budget; hollow below a capability of `floor`."""
     figure, axes = figures.panels(forms, sharey=True)
     shares = list(dict.fromkeys(gains.share))
     for form, axis in zip(forms, axes, strict=True):
@@ -21,8 +24,9 @@ def by_capability(gains: pd.DataFrame, tasks: Sequence[str], forms: Sequence[str
             for share, style in zip(shares, STYLES, strict=False):
                 rows = gains[(gains.form == form) & (gains.task == task) & (gains.share == share)]
                 rows = rows.sort_values("capability")
-                ends = rows.difference, rows.low, rows.high
-                figures.bars(axis, f"{task}, {share} a forward", rows.capability, *ends, **look | {"ls": style})
+                name = f"{task}, {share} a forward"
+                for own, label, drawn in _split(rows, floor, name, look | {"ls": style}):
+                    figures.bars(axis, label, own.capability, own.difference, own.low, own.high, **drawn)
         axis.set_xlabel("capability, % right")
     axes[0].set_ylabel("TOLERATOR minus vanilla, points")
     figures.name_ends(axes)
@@ -49,14 +53,21 @@ def of_refining(rows: pd.DataFrame, tasks: Sequence[str], forms: Sequence[str]):
     return figure
 
 
-def by_strictness(gains: pd.DataFrame, tasks: Sequence[str], forms: Sequence[str]):
-    """A panel a form, a point a task and model."""
+def _split(rows: pd.DataFrame, floor: float, name: str, look: dict) -> tuple:
+    """Rows, name and look of what is on a line, and of what is below it: hollow, without a name."""
+    weak = rows.capability < floor
+    return (rows[~weak], name, look), (rows[weak], "_weak", look | WEAK)
+
+
+def by_strictness(gains: pd.DataFrame, tasks: Sequence[str], forms: Sequence[str], floor: float):
+    """A panel a form, a point a task and model; hollow below a capability of `floor`."""
     figure, axes = figures.panels(forms, sharey=True)
     for form, axis in zip(forms, axes, strict=True):
         axis.axhline(0, **figures.LINE)
         for task, look in figures.looks(tasks).items():
             rows = gains[(gains.form == form) & (gains.task == task)].sort_values("strictness")
-            figures.bars(axis, task, rows.strictness, rows.difference, rows.low, rows.high, **look | {"ls": ""})
+            for own, label, drawn in _split(rows, floor, task, look | {"ls": ""}):
+                figures.bars(axis, label, own.strictness, own.difference, own.low, own.high, **drawn)
         axis.set_xlabel("strictness")
     axes[0].set_ylabel("TOLERATOR minus vanilla, points")
     figures.name_ends(axes)

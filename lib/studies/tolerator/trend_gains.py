@@ -25,6 +25,7 @@ FORMS = {"published rates": {}, "mild rates": MILD, "mild, least confident": MIL
 BY_CHANCE = ("published rates", "mild rates")  # whose refinement asks for no confidence
 ALIKE = {"temperature": 0.3}
 ALSO_REFINED = {"refine_eot_lambda": EOT["eot_lambda"]}  # as published, refinement has no penalty
+FLOOR = 10.0  # % right one token a forward, below which a model is taken to be unable and is on no line
 MEASURED = 100  # items whose right answers give the strictness, at most
 
 
@@ -192,21 +193,40 @@ class Gains(BaseStudy):
 
     def figure_gain(self):
         """Gain against capability, a line a task: solid at the larger budget, dashed at the smaller."""
-        return by_capability(self.gains[self.gains.form != "greedy"], self.tasks, list(FORMS))
+        return by_capability(self.gains[self.gains.form != "greedy"], self.tasks, list(FORMS), FLOOR)
+
+    def _refining_by_capability(self) -> pd.DataFrame:
+        """`refining` after the fill-up of the larger budget, the weakest model first."""
+        rows = self.refining[self.refining.share == self.shares[0]]
+        able = [self.capability[row.task, row.model] for row in rows.itertuples()]
+        return rows.assign(capability=able).sort_values("capability", kind="stable")
 
     def figure_refining(self):
         """Survival and repair against capability, at both rates, after the fill-up of the larger budget."""
-        rows = self.refining.assign(
-            capability=[self.capability[row.task, row.model] for row in self.refining.itertuples()]
-        )
-        return of_refining(rows[rows.share == self.shares[0]], self.tasks, BY_CHANCE)
+        return of_refining(self._refining_by_capability(), self.tasks, BY_CHANCE)
+
+    def refining_in_words(self) -> list[str]:
+        """Survival and repair of the weakest and the ablest model of each task and form that has ten answers or more
+        to judge them by."""
+        said = []
+        for form, part in self._refining_by_capability().groupby("form", sort=False):
+            for what in ("survival", "repair"):
+                cells = part[part[f"{what}_n"] >= 10]
+                ends = [
+                    f"{task} {own[what].iloc[0]:.0f} to {own[what].iloc[-1]:.0f}"
+                    for task, own in cells.groupby("task", sort=False)
+                    if len(own) > 1
+                ]
+                if ends:
+                    said.append(f"**{form}**, {what} of one refinement in %, weakest to ablest: {', '.join(ends)}")
+        return said
 
     def figure_strictness(self):
         """Gain against strictness at the larger budget: a point a task and model."""
         found = self.strict.set_index(["task", "model"]).strictness
         rows = self.gains[(self.gains.form != "greedy") & (self.gains.share == self.shares[0])]
         rows = rows.assign(strictness=[found[row.task, row.model] for row in rows.itertuples()])
-        return by_strictness(rows, self.tasks, list(FORMS))
+        return by_strictness(rows, self.tasks, list(FORMS), FLOOR)
 
 
 def after(before: float, survival: float, repair: float, refinements: int) -> float:
