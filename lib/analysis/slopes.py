@@ -86,6 +86,10 @@ class Line:
             half = max(half, alone.high - alone.value)
         return Estimate(value, value - half, value + half, self.n, float(2 * t.sf(abs(value) / error, free)))
 
+    def slope(self, level: float = 0.95) -> Estimate:
+        """The last number of the line."""
+        return self.at(np.eye(len(self.line))[-1], level=level)
+
     def _of_trainings(self, own: np.ndarray) -> tuple[float, float]:
         """CR2 variance of own @ y and its degrees of freedom."""
         residuals, variance, parts = self.left @ self.y, 0.0, []

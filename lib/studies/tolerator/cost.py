@@ -162,10 +162,15 @@ class Study(RecipeStudy):
         return self.measurement("batches", self._rounds_of_batches)
 
     def _rounds_of_batches(self) -> pd.DataFrame:
-        task, canvas = get_task(SHORT.get(self.tasks[-1], self.tasks[-1])), self.canvas(self.tasks[-1])
+        model, items, instruction = self._timed()
+        canvas = self.canvas(self.tasks[-1])
         options = options_of("tolerator", {"canvas": canvas, "forwards": middle(canvas)})
-        model, items = model_of(self.model, self.device), items_of(task.name, "test", self.batch)
-        return time_batches(model, items, options, task.instruction, self.rounds, self.device)
+        return time_batches(model, items, options, instruction, self.rounds, self.device)
+
+    def _timed(self) -> tuple[Model, list[Item], str]:
+        """The model, the prompts that are timed, `batch` of the last task, and their instruction."""
+        task = get_task(SHORT.get(self.tasks[-1], self.tasks[-1]))
+        return model_of(self.model, self.device), items_of(task.name, "test", self.batch), task.instruction
 
     @cached_property
     def speedup(self) -> Estimate:
@@ -178,11 +183,11 @@ class Study(RecipeStudy):
         return self.measurement("methods", self._rounds_of_methods)
 
     def _rounds_of_methods(self) -> pd.DataFrame:
+        model, items, instruction = self._timed()
         short, runs = self.tasks[-1], self.runs()
-        task, at = get_task(SHORT.get(short, short)), middle(self.canvas(short))
-        model, items = model_of(self.model, self.device), items_of(task.name, "test", self.batch)
+        at = middle(self.canvas(short))
         options = {name: runs[short, method, "", at].resolved() for method, name in METHOD_NAMES.items()}
-        return time_methods(model, items, options, task.instruction, self.rounds, self.device)
+        return time_methods(model, items, options, instruction, self.rounds, self.device)
 
     @cached_property
     def speeds(self) -> dict[str, Estimate]:

@@ -108,12 +108,16 @@ class Study(DiffusionStudy):
                 rows.append(row)
         return pd.DataFrame(rows)
 
+    @property
+    def _shown(self) -> pd.DataFrame:
+        """`stages` at the budget that is shown step by step."""
+        return self.stages[self.stages.budget == BUDGETS[SPENT[-1]]]
+
     def stages_in_short(self, every: int = 8) -> pd.DataFrame:
         """`stages` at one token a forward, every so many refinements and the last: fixed, broken and changed are sums
         over the refinements since the row above."""
         rows = []
-        shown = self.stages[self.stages.budget == BUDGETS[SPENT[-1]]]
-        for _, part in shown.groupby(["task", "method"], sort=False):
+        for _, part in self._shown.groupby(["task", "method"], sort=False):
             row_of = -(-part.refinement // every)  # 0, then 1 for the first so many
             sums = part.groupby(row_of)[["fixed", "broken", "changed"]].sum(min_count=1)
             last = part.groupby(row_of)[["task", "method", "refinement", "right"]].last()
@@ -172,7 +176,7 @@ class Study(DiffusionStudy):
     def figure_stages(self):
         """At one token a forward: % right along the refinement, and answers that each one fixed and broke; a column
         a task."""
-        shown = self.stages[self.stages.budget == BUDGETS[SPENT[-1]]]
+        shown = self._shown
         figure, axes = plt.subplots(
             2, len(self.tasks), figsize=(4 * len(self.tasks), 5.6), squeeze=False, sharex="col"
         )

@@ -93,8 +93,7 @@ class Study(Gains):
                 for share in (*each, BOTH, FIT):
                     line = self.line(form, share, by)
                     if line is not None:
-                        own = np.eye(line.x.shape[1])[-1]
-                        found.append(({"form": form, "for": by, "share": str(share)}, line.at(own)))
+                        found.append(({"form": form, "for": by, "share": str(share)}, line.slope()))
         columns = ["form", "for", "share", "difference", "low", "high", "items", "p", "p_holm", "tests", "verdict"]
         table = difference_table(found, [labels["share"] == BOTH for labels, _ in found])
         return pd.DataFrame(table, columns=columns)
@@ -143,7 +142,7 @@ class Study(Gains):
         interval at the level of its table: at two degrees of freedom that is twice as wide."""
         e, line = self.slope(form, by), self.line(form, BOTH, by)
         share = ALPHA / (e.step if e.p <= ALPHA else e.tests)
-        wide = line.at(np.eye(line.x.shape[1])[-1], level=1 - share)
+        wide = line.slope(level=1 - share)
         half = (wide.high - wide.value) * ALONE / float(norm.ppf(1 - share / 2))
         return replace(e, low=e.value - half, high=e.value + half)
 
